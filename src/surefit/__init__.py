@@ -1,0 +1,44 @@
+"""From a table to a model you can be sure of: train, evaluate, tune, compare, promote, on MLflow."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from surefit.config import Config as Config
+    from surefit.errors import SurefitError as SurefitError
+    from surefit.results import Comparison as Comparison
+    from surefit.results import Decision as Decision
+    from surefit.results import Evaluation as Evaluation
+    from surefit.results import Score as Score
+    from surefit.results import TrainResult as TrainResult
+    from surefit.results import TuneResult as TuneResult
+    from surefit.verbs.compare import compare as compare
+    from surefit.verbs.evaluate import evaluate as evaluate
+    from surefit.verbs.init import init as init
+    from surefit.verbs.promote import promote as promote
+    from surefit.verbs.train import train as train
+    from surefit.verbs.tune import tune as tune
+
+# Where each public name lives: importing surefit itself imports nothing heavy.
+_HOMES = {
+    "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
+    "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
+    "Config": "config", "SurefitError": "errors",
+    "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
+    "TrainResult": "results", "TuneResult": "results",
+}  # fmt: skip
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("surefit")
+    if name not in _HOMES:
+        raise AttributeError(f"surefit has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"surefit.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

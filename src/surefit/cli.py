@@ -1,0 +1,239 @@
+"""argv → configuration → verb → print → exit code; no logic of its own, and nothing heavy imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from surefit.results import Shown
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Verbs(click.Group):
+    """Lists the verbs in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, first to last."""
+        return list(self.commands)
+
+
+@click.group(cls=Verbs, context_settings=CONTEXT)
+@click.version_option(package_name="surefit", message="surefit %(version)s")
+def cli() -> None:
+    """From a table to a model you can be sure of, all in plain MLflow.
+
+    \b
+    surefit train churn.csv --target churned   one candidate → a run with its model
+    surefit evaluate last                      metrics with intervals, plots, a report
+    surefit tune --trials 50                   a search; the same command again resumes
+    surefit compare                            a leaderboard, with ties and the true best
+    surefit promote best                       the gate, then models:/NAME@production
+
+    \b
+    Exit codes: 0 done; 1 the answer is no; 2 wrong input; 3 a service failed;
+    4 your code failed; 70 a bug of ours; 130 and 143 interrupted.
+    """
+
+
+def shared(*, table: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options every verb has: where the configuration is, overrides, and how to answer."""
+    options = [
+        click.option("-c", "--config", type=click.Path(dir_okay=False), metavar="FILE",
+                     help="The configuration; by default surefit.toml in this folder."),
+        click.option("--set", "set_", multiple=True, metavar="KEY=VALUE",
+                     help="Override any key, e.g. --set model.params.learning_rate=0.05. Repeatable."),
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error."),
+    ]  # fmt: skip
+    if table:
+        options.insert(0, click.option("--target", metavar="COLUMN", help="The column to predict."))
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@cli.command()
+@click.argument("directory", default=".", type=click.Path(file_okay=False))
+@click.option("--data", metavar="FILE", help="The table, or sklearn:NAME.")
+@click.option("--target", metavar="COLUMN", help="The column to predict.")
+@click.option("--set", "set_", multiple=True, metavar="KEY=VALUE", help="Set any key of surefit.toml.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error.")
+def init(directory: str, data: str | None, target: str | None, set_: tuple[str, ...],
+         as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Write a project: surefit.toml, train.py, evaluate.py, tune.py, compare.py and a README.
+
+    Without --data it freezes what the last `surefit train FILE --target COLUMN` here used.
+    Files that are there already are never overwritten.
+    """
+    from surefit.verbs.init import init as verb
+
+    answer(verb(Path(directory), data=data, target=target, set=set_, quiet=quiet), as_json)
+
+
+@cli.command()
+@click.argument("data", required=False, metavar="[FILE]")
+@click.option("--name", help="The run's name.")
+@click.option("--register", is_flag=True, help="Register the model, without a gate.")
+@click.option("--to", metavar="ALIAS", help="Register, and point this alias (staging, …) at it at once.")
+@shared()
+def train(data: str | None, target: str | None, name: str | None, register: bool, to: str | None,
+          config: str | None, set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Train one candidate and record it as an MLflow run.
+
+    FILE is a table (.csv, .tsv, .parquet, .feather, .jsonl) or sklearn:NAME; by default what the
+    configuration names. Choose a family with --set model.family=linear (lightgbm, linear, forest,
+    dummy).
+    """
+    from surefit.verbs.train import train as verb
+
+    answer(
+        verb(data, target=target, config=config, set=set_, name=name, register=register, to=to,
+             quiet=quiet),
+        as_json,
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("subject", default="last", metavar="[RUN|MODEL|PREDICTIONS]")
+@click.option("--test", is_flag=True, help="Score the sealed test rows: a look, and counted.")
+@shared()
+def evaluate(subject: str, test: bool, target: str | None, config: str | None,
+             set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Score predictions: metrics with 95 % intervals, plots and a report, as a run of its own.
+
+    RUN is a run's id (or its beginning), its name, or "last". MODEL is models:/NAME/3 or
+    models:/NAME@production. PREDICTIONS is a CSV or Parquet file with row_id and prediction, or
+    probability_CLASS for each class.
+    """
+    from surefit.verbs.evaluate import evaluate as verb
+
+    answer(verb(subject, test=test, target=target, config=config, set=set_, quiet=quiet), as_json)
+
+
+@cli.command()
+@click.argument("data", required=False, metavar="[FILE]")
+@click.option("--trials", type=int, help="How many; more than before extends the same search.")
+@click.option("--budget", metavar="TIME", help="End after this time, e.g. 10m.")
+@click.option("--method", help="tpe (default), random, grid or qmc.")
+@click.option("--name", help="The parent run's name.")
+@shared()
+def tune(data: str | None, trials: int | None, budget: str | None, method: str | None,
+         name: str | None, target: str | None, config: str | None, set_: tuple[str, ...],
+         as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Search hyperparameters on all cores; each trial is a run nested under the search's.
+
+    The same command again resumes: what is finished is not run again. Give a space in surefit.toml
+    ([tune.space]) or with --set 'tune.space.num_leaves="int log 8..255"'; by default the family's
+    published one.
+    """
+    from surefit.verbs.tune import tune as verb
+
+    answer(
+        verb(data, target=target, trials=trials, budget=budget, method=method, config=config,
+             set=set_, name=name, quiet=quiet),
+        as_json,
+    )  # fmt: skip
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--where", default="", metavar="FILTER",
+              help="MLflow's filter, e.g. \"params.`model.family` = 'lightgbm'\".")  # fmt: skip
+@click.option("--metric", help="Rank by another metric than the one that decides.")
+@shared(table=False)
+def compare(runs: tuple[str, ...], where: str, metric: str | None, config: str | None,
+            set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Rank runs on the same validation rows, with paired differences, ties and the true best."""
+    from surefit.verbs.compare import compare as verb
+
+    answer(verb(runs, where=where, metric=metric, config=config, set=set_, quiet=quiet), as_json)
+
+
+@cli.command()
+@click.argument("run", default="best", metavar="[RUN|best]")
+@click.option("--to", default="production", show_default=True, metavar="ALIAS", help="The alias to move.")
+@click.option("--dry-run", is_flag=True, help="Decide and move nothing; it is a look all the same.")
+@shared()
+def promote(run: str, to: str, dry_run: bool, target: str | None, config: str | None,
+            set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Put a run's model through the gate on the sealed test rows; move the alias if it passes.
+
+    Exit code 0: PROMOTED. 1: REJECTED or INCONCLUSIVE.
+    """
+    from surefit.verbs.promote import promote as verb
+
+    decision = verb(
+        run, to=to, dry_run=dry_run, target=target, config=config, set=set_, quiet=quiet
+    )
+    answer(decision, as_json)
+    if decision.verdict != "PROMOTED":
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True, type=int)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("-c", "--config", type=click.Path(dir_okay=False), metavar="FILE")
+def ui(port: int, host: str, config: str | None) -> None:
+    """Open MLflow's own UI on this project's store."""
+    from surefit.verbs.ui import ui as verb
+
+    verb(config=config, host=host, port=port)
+
+
+def answer(result: Shown, as_json: bool) -> None:
+    """Print a result on standard output."""
+    click.echo(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) if as_json else str(result))
+
+
+def main() -> NoReturn:
+    """Run the command line; every ending is one of the documented exit codes."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(_run())
+
+
+def _run() -> int:
+    from surefit.errors import SurefitError
+
+    try:
+        cli(standalone_mode=False)
+        return 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted. The store is in order; the same command goes on.", err=True)
+        return 130
+    except SurefitError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 70
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        traceback.print_exc()
+        click.echo("This is a bug of surefit, not of yours. Please report the lines above.", err=True)
+        return 70
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + signum)

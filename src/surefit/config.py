@@ -1,0 +1,342 @@
+"""The only reader of surefit.toml: typed, frozen sections; every mistake is reported at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from surefit.errors import ConfigError, InputError, did_you_mean
+
+FILE = "surefit.toml"
+REMEMBERED = Path(".surefit") / "project.toml"
+Kind = Literal["number", "category", "text", "date"]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class DataConfig(Section):
+    """Where the rows come from and what their columns mean."""
+
+    path: str = Field(min_length=1)
+    target: str = Field(min_length=1)
+    id: str | None = None
+    group: str | None = None
+    time: str | None = None
+    drop: list[str] = []
+    types: dict[str, Kind] = {}
+    task: Literal["auto", "classification", "regression"] = "auto"
+    positive: str | int | float | bool | None = None
+
+
+class SplitConfig(Section):
+    """How rows are divided into test rows and folds."""
+
+    test: Share = 0.2
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    valid: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SplitConfig:
+        if self.valid is not None and "folds" in self.model_fields_set:
+            raise ValueError("give folds or valid, not both")
+        if self.valid is not None and self.valid + self.test >= 1:
+            raise ValueError("test + valid must be below 1: some rows must be left to train on")
+        return self
+
+
+class ModelConfig(Section):
+    """Which family is fitted, with which hyperparameters."""
+
+    family: str = "lightgbm"
+    params: dict[str, Any] = {}
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class MetricConfig(Section):
+    """The metric that decides."""
+
+    optimize: str = "auto"
+
+
+class TuneConfig(Section):
+    """How hyperparameters are searched."""
+
+    method: str = "tpe"
+    trials: Annotated[int, Field(ge=1)] = 50
+    budget: str | None = None
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    window: Annotated[int, Field(ge=1)] = 8
+    race: bool = True
+    deadline: Annotated[float, Field(gt=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    space: dict[str, Any] = {}
+
+    @field_validator("budget")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds(value)
+        return value
+
+
+class GateConfig(Section):
+    """What a model must show before it is promoted."""
+
+    floors: dict[str, float] = {}
+    against: Literal["better", "not_worse"] = "better"
+    margin: Annotated[float, Field(ge=0.0)] = 0.0
+    alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    stages: bool = False
+
+
+class TrackingConfig(Section):
+    """The MLflow store."""
+
+    uri: str = "sqlite:///mlflow.db"
+
+
+class Config(Section):
+    """A whole project, resolved.
+
+    Raises:
+        ConfigError: on reading, with every mistake of the file in one message.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    data: DataConfig
+    split: SplitConfig = SplitConfig()
+    model: ModelConfig = ModelConfig()
+    metric: MetricConfig = MetricConfig()
+    tune: TuneConfig = TuneConfig()
+    gate: GateConfig = GateConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted keys and values, e.g. {"split.test": 0.2}; absent optional keys are left out."""
+        return _flatten(self.model_dump(mode="json", exclude_none=True))
+
+    def to_toml(self) -> str:
+        """The configuration as TOML that reads back to an equal one."""
+        import tomlkit
+
+        tables = self.model_dump(mode="json", exclude_none=True)
+        if self.split.valid is not None:
+            del tables["split"]["folds"]
+        return tomlkit.dumps(tables)
+
+    def digest(self, *sections: str) -> str:
+        """SHA-256 (hex) of the named sections, or of all that decides a model's numbers."""
+        chosen = sections or ("data", "split", "model", "metric")
+        values = self.model_dump(mode="json", include=set(chosen))
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A configuration, the folder its paths are relative to, and where each key came from."""
+
+    config: Config
+    root: Path
+    origins: Mapping[str, str]
+
+
+def seconds(text: str) -> float:
+    """Seconds in a duration such as "90s", "10m", "1.5h" or "45".
+
+    Raises:
+        ValueError: when the text is no positive duration.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", text)
+    if not match or float(match[1]) <= 0:
+        raise ValueError(f'"{text}" is no duration; write for example "90s", "10m" or "2h"')
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def resolve(
+    *,
+    config: Path | None = None,
+    data: str | None = None,
+    target: str | None = None,
+    overrides: Iterable[str] = (),
+    root: Path | None = None,
+) -> Project:
+    """The project for a command: the file, then the arguments, then `--set` overrides.
+
+    Args:
+        config: a TOML file; by default `surefit.toml` in `root`, or, when that is missing, what
+            the last `surefit train FILE --target COLUMN` in this folder used.
+        data, target: the table and its target column; they replace what the file says.
+        overrides: texts `dotted.key=value`, the value in TOML (`0.05`, `[1, 2]`, `true`) or text.
+        root: the project's folder; by default the file's folder, else the current one.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    root = (root or (config.parent if config else Path.cwd())).resolve()
+    path = config or _file_in(root, replaced=data is not None and target is not None)
+    layers = [(path.name, _read(path))] if path else []
+    layers.append(("argument", _arguments(data, target)))
+    layers.append(("--set", _parse_overrides(overrides)))
+    tables: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        _merge(tables, layer)
+        origins.update(dict.fromkeys(_flatten(layer), origin))
+    return Project(config=validate(tables), root=root, origins=origins)
+
+
+def amend(project: Project, overrides: Iterable[str]) -> Project:
+    """The project with further overrides, as by flags of a command.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    tables = project.config.model_dump(mode="json", exclude_unset=True)
+    layer = _parse_overrides(overrides)
+    _merge(tables, layer)
+    origins = {**project.origins, **dict.fromkeys(_flatten(layer), "argument")}
+    return Project(config=validate(tables), root=project.root, origins=origins)
+
+
+def validate(tables: Mapping[str, Any]) -> Config:
+    """A typed configuration from TOML tables.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    data = tables.get("data")
+    if "name" not in tables and isinstance(data, Mapping) and isinstance(data.get("path"), str):
+        tables = {"name": name_of(data["path"]), **tables}
+    try:
+        return Config.model_validate(tables)
+    except ValidationError as error:
+        mistakes = [_mistake(dict(e)) for e in error.errors(include_url=False)]
+        if not isinstance(data, Mapping) or not {"path", "target"} & set(data):
+            raise ConfigError(
+                "No data set is named here, and there is no surefit.toml in this folder.",
+                "surefit train FILE --target COLUMN   (or: surefit init --data FILE --target COLUMN)",
+            ) from None
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "\n".join(f"  - {m}" for m in mistakes)
+        raise ConfigError(f"The configuration has {count}:\n{lines}") from None
+
+
+def name_of(path: str) -> str:
+    """A project name made from a data path, e.g. "data/churn 2.csv" → "churn-2"."""
+    stem = re.split(r"[:/\\]", path.rstrip("/"))[-1].split(".")[0]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "project"
+
+
+def _file_in(root: Path, *, replaced: bool) -> Path | None:
+    if (root / FILE).is_file():
+        return root / FILE
+    remembered = root / REMEMBERED
+    return remembered if remembered.is_file() and not replaced else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        raise ConfigError(f"There is no file {path}.", "surefit init writes one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+
+
+def _arguments(data: str | None, target: str | None) -> dict[str, Any]:
+    given = {key: value for key, value in (("path", data), ("target", target)) if value is not None}
+    return {"data": given} if given else {}
+
+
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    wrong = [text for text in overrides if not re.match(r"[^=\s]+=", text)]
+    if wrong:
+        raise ConfigError(
+            f"--set takes key=value; got {', '.join(map(repr, wrong))}.",
+            "--set model.params.learning_rate=0.05",
+        )
+    for text in overrides:
+        key, _, raw = text.partition("=")
+        try:
+            value = tomllib.loads(f"v = {raw}")["v"]
+        except tomllib.TOMLDecodeError:
+            value = raw
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _merge(tables, value)
+    return tables
+
+
+def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _mistake(error: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in error["loc"] if part not in ("literal['auto']",))
+    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return f"{place}: there is no such key; {did_you_mean(str(error['loc'][-1]), _known(error['loc'][:-1]))}"
+    if kind == "missing":
+        return f"{place}: is required"
+    if kind == "string_pattern_mismatch":
+        message = "use letters, digits, '.', '_' and '-' only (at most 100)"
+    shown = "" if isinstance(error["input"], Mapping) else f" = {error['input']!r}"
+    return f"{place}{shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _known(place: tuple[Any, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in place:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *get_args(annotation)]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)
+
+
+def remember(project: Project) -> None:
+    """Keep data, split and store for the next commands here, where no surefit.toml names them.
+
+    Raises:
+        InputError: when the folder cannot be written.
+    """
+    if (project.root / FILE).exists():
+        return
+    path = project.root / REMEMBERED
+    try:
+        path.parent.mkdir(exist_ok=True)
+        lasting = {"model": ModelConfig(), "tune": TuneConfig()}
+        path.write_text(project.config.model_copy(update=lasting).to_toml(), "utf-8")
+        (path.parent / ".gitignore").write_text("*\n", "utf-8")
+    except OSError as error:
+        raise InputError(f"{path.parent} cannot be written: {error.strerror}.") from None

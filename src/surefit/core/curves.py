@@ -1,0 +1,332 @@
+"""The numbers behind the pictures of an evaluation: arrays in, small tables without NaN out.
+
+In classification `y` holds class codes (n,) and `pred` probabilities (n, K); where there are two
+classes, `y` is 0 or 1 and `score` (n,) is the probability of class 1. A row is flagged at a
+threshold where `score >= threshold`. In regression `y` and `pred` are floats (n,), and an error
+is true minus predicted. A curve has at most MAX_POINTS rows, however many rows were scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+MAX_POINTS = 500
+SCATTER_ROWS = 5_000  # above this, hexagons with counts
+Z95 = 1.959963984540054
+
+
+def thin(position: Floats, limit: int = MAX_POINTS) -> NDArray[np.int64]:
+    """Which of the points at ascending positions to keep: both ends, and the rest evenly spread."""
+    n = len(position)
+    if n <= limit:
+        return np.arange(n)
+    targets = np.linspace(position[0], position[-1], limit - 1)
+    kept = np.searchsorted(position, targets).clip(0, n - 1)
+    return np.unique(np.append(kept, n - 1)).astype(np.int64)
+
+
+def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """The ends of Wilson's 95 % interval for shares hits / n (n > 0); Wilson, JASA 1927."""
+    share, z2 = hits / n, Z95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def _cumulate(y: Codes, score: Floats) -> tuple[Floats, Floats, Floats]:
+    """Distinct scores, falling, with the positives and the rows flagged at each."""
+    order = np.argsort(score)[::-1]
+    ranked = score[order]
+    last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))  # ties are flagged together
+    positives = np.cumsum(y[order] == 1)[last]
+    return ranked[last], positives.astype(float), (last + 1).astype(float)
+
+
+def _roc_points(y: Codes, score: Floats) -> tuple[Floats, Floats, Floats, float]:
+    """False and true positive rates from (0, 0) to (1, 1), thresholds, and the area."""
+    cuts, positives, flagged = _cumulate(y, score)
+    tp = np.append(0.0, positives)
+    fp = np.append(0.0, flagged - positives)
+    above = np.nextafter(cuts[0], np.inf)  # flags nothing, yet finite
+    corner = np.r_[True, (np.diff(tp, 2) != 0) | (np.diff(fp, 2) != 0), True]
+    fpr, tpr = fp[corner] / fp[-1], tp[corner] / tp[-1]
+    return fpr, tpr, np.append(above, cuts)[corner], float(np.trapezoid(tpr, fpr))
+
+
+def roc(y: Codes, score: Floats) -> pd.DataFrame:
+    """The ROC curve: false_positive_rate, true_positive_rate, threshold; roc_auc is exact."""
+    fpr, tpr, cuts, area = _roc_points(y, score)
+    keep = thin(fpr + tpr)
+    return pd.DataFrame(
+        {
+            "false_positive_rate": fpr[keep],
+            "true_positive_rate": tpr[keep],
+            "threshold": cuts[keep],
+            "roc_auc": area,
+        }
+    )
+
+
+def precision_recall(y: Codes, score: Floats) -> pd.DataFrame:
+    """Precision by recall, from the highest score to all rows; average_precision is exact."""
+    cuts, positives, flagged = _cumulate(y, score)
+    precision, recall = positives / flagged, positives / positives[-1]
+    area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    keep = thin(recall + flagged / flagged[-1])
+    return pd.DataFrame(
+        {
+            "recall": recall[keep],
+            "precision": precision[keep],
+            "threshold": cuts[keep],
+            "average_precision": area,
+        }
+    )
+
+
+def thresholds(y: Codes, score: Floats) -> pd.DataFrame:
+    """Precision, recall, F1 and the share of rows flagged, by rising threshold."""
+    cuts, positives, flagged = (part[::-1] for part in _cumulate(y, score))
+    keep = thin(cuts)
+    cuts, positives, flagged = cuts[keep], positives[keep], flagged[keep]
+    n_positives = float(np.count_nonzero(y == 1))
+    return pd.DataFrame(
+        {
+            "threshold": cuts,
+            "precision": positives / flagged,
+            "recall": positives / n_positives,
+            "f1": 2 * positives / (flagged + n_positives),
+            "share_flagged": flagged / len(y),
+        }
+    )
+
+
+def gain(y: Codes, score: Floats) -> pd.DataFrame:
+    """The share of positives found in the highest-scored rows, and the lift over chance."""
+    _, positives, flagged = _cumulate(y, score)
+    rows, found = flagged / flagged[-1], positives / positives[-1]
+    keep = thin(rows)
+    rows, found = rows[keep], found[keep]
+    return pd.DataFrame({"share_of_rows": rows, "share_of_positives": found, "lift": found / rows})
+
+
+def _equal_count_ends(ranked: Floats, n_bins: int) -> NDArray[np.int64]:
+    """Ends (exclusive) of about equal bins of sorted values; equal values share a bin."""
+    n = len(ranked)
+    wanted = np.round(np.arange(1, n_bins + 1) * n / n_bins).astype(int)
+    moved = np.searchsorted(ranked, ranked[np.maximum(wanted, 1) - 1], side="right")
+    return np.unique(moved).astype(np.int64)
+
+
+def calibration(hit: Codes, score: Floats) -> pd.DataFrame:
+    """Predicted against observed share of `hit` (0 or 1) in equal-count bins of the score.
+
+    low and high are Wilson's 95 % interval of the observed share. Rows of equal score share a bin;
+    there are about sqrt(n) / 2 bins, from 2 to 20.
+    """
+    n_bins = int(np.clip(np.sqrt(len(score)) / 2, 2, 20))
+    order = np.argsort(score, kind="stable")
+    ends = _equal_count_ends(score[order], n_bins)
+    starts = np.append(0, ends[:-1])
+    n = (ends - starts).astype(float)
+    hits = np.add.reduceat(hit[order].astype(float), starts)
+    low, high = wilson(hits, n)
+    return pd.DataFrame(
+        {
+            "n_rows": n.astype(int),
+            "mean_predicted": np.add.reduceat(score[order], starts) / n,
+            "share_observed": hits / n,
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def confusion(y: Codes, predicted: Codes, classes: Sequence[str]) -> pd.DataFrame:
+    """Rows by true and predicted class, true class first; share_of_true is 0 where it has none."""
+    k = len(classes)
+    counts = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = np.array([str(c) for c in classes], dtype=object)
+    return pd.DataFrame(
+        {
+            "true": np.repeat(names, k),
+            "predicted": np.tile(names, k),
+            "n_rows": counts.ravel(),
+            "share_of_true": share.ravel(),
+        }
+    )
+
+
+def class_scores(y: Codes, predicted: Codes, classes: Sequence[str]) -> pd.DataFrame:
+    """Precision, recall and F1 of each class that occurs, the worst first; 0 where undefined."""
+    k = len(classes)
+    true = np.bincount(y, minlength=k)
+    named = np.bincount(predicted, minlength=k)
+    right = np.bincount(y[y == predicted], minlength=k)
+    table = pd.DataFrame(
+        {
+            "class": [str(c) for c in classes],
+            "n_rows": true,
+            "n_predicted": named,
+            "precision": right / np.maximum(named, 1),
+            "recall": right / np.maximum(true, 1),
+            "f1": 2 * right / np.maximum(true + named, 1),
+        }
+    )
+    table = table[(true + named) > 0]
+    return table.sort_values("f1", kind="stable").reset_index(drop=True)
+
+
+def roc_by_class(
+    y: Codes, pred: Floats, classes: Sequence[str], *, worst: int = 10, points: int = 200
+) -> pd.DataFrame:
+    """One-vs-rest ROC curves: the mean over classes ("macro"), then the classes of least area.
+
+    A class is left out where all rows have it or none has; the table is empty where none is left.
+    """
+    n_rows = np.bincount(y, minlength=len(classes))
+    usable = [k for k in range(len(classes)) if 0 < n_rows[k] < len(y)]
+    grid = np.linspace(0, 1, points)
+    mean = np.zeros(points)
+    parts: list[pd.DataFrame] = []
+    for k in usable:
+        fpr, tpr, _, area = _roc_points((y == k).astype(np.int64), pred[:, k])
+        mean += np.interp(grid, fpr, tpr) / len(usable)
+        keep = thin(fpr + tpr, points)
+        parts.append(_curve(str(classes[k]), fpr[keep], tpr[keep], area))
+    if not parts:
+        return _curve("", np.zeros(0), np.zeros(0), 0.0)
+    areas = [float(part["roc_auc"].iloc[0]) for part in parts]
+    macro = _curve("macro", np.append(0, grid), np.append(0, mean), float(np.mean(areas)))
+    order = np.argsort(areas, kind="stable")[:worst]
+    kept: list[pd.DataFrame] = [macro, *(parts[int(i)] for i in order)]
+    return pd.concat(kept, ignore_index=True)
+
+
+def _curve(name: str, fpr: Floats, tpr: Floats, area: float) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"class": name, "false_positive_rate": fpr, "true_positive_rate": tpr, "roc_auc": area}
+    )
+
+
+def score_histogram(y: Codes, score: Floats, classes: Sequence[str]) -> pd.DataFrame:
+    """How the score is spread in each class that occurs: bins, rows, and share of the class."""
+    n_bins = int(np.clip(2 * len(score) ** (1 / 3), 10, 40))
+    low, high = np.floor(score.min() * 20) / 20, np.ceil(score.max() * 20) / 20
+    edges = np.linspace(low, high if high > low else low + 0.05, n_bins + 1)
+    parts = []
+    for k in np.unique(y):
+        n = np.histogram(score[y == k], bins=edges)[0]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "class": str(classes[k]),
+                    "low": edges[:-1],
+                    "high": edges[1:],
+                    "n_rows": n,
+                    "share_of_class": n / n.sum(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+# --- regression ---
+
+
+def view(values: Floats) -> tuple[float, float]:
+    """The range to show: all values, or, where a few lie far out, 99.9 % of them and a margin."""
+    low, high = float(values.min()), float(values.max())
+    if len(values) >= 1_000:
+        inner_low, inner_high = np.quantile(values, [0.0005, 0.9995])
+        margin = 0.25 * (inner_high - inner_low)
+        if margin > 0:
+            low, high = max(low, inner_low - margin), min(high, inner_high + margin)
+    if high <= low:
+        pad = max(abs(low), 1.0) * 0.05
+        return low - pad, high + pad
+    return float(low), float(high)
+
+
+def cloud(x: Floats, y: Floats, x_name: str, y_name: str, *, square: bool = False) -> pd.DataFrame:
+    """Points (x, y), or above SCATTER_ROWS hexagons with the rows in each.
+
+    Columns: the two names (in hexagons: their centres), n_rows, n_clipped (rows beyond the view,
+    counted in the hexagon at its edge), cell_width and cell_height (0 for points). `square` gives
+    both axes one view.
+    """
+    if len(x) <= SCATTER_ROWS:
+        points = pd.DataFrame({x_name: x, y_name: y})
+        return points.assign(n_rows=1, n_clipped=0, cell_width=0.0, cell_height=0.0)
+    (x_low, x_high), (y_low, y_high) = view(x), view(y)
+    if square:
+        x_low, x_high = y_low, y_high = min(x_low, y_low), max(x_high, y_high)
+    beyond = (x < x_low) | (x > x_high) | (y < y_low) | (y > y_high)
+    across, down = 44, 25
+    width, height = (x_high - x_low) / across, (y_high - y_low) / down
+    column, row, odd = _hexagons(
+        (x.clip(x_low, x_high) - x_low) / width, (y.clip(y_low, y_high) - y_low) / height
+    )
+    key = (odd * (down + 2) + row) * (across + 2) + column
+    cells, index = np.unique(key, return_inverse=True)
+    shift = cells // ((across + 2) * (down + 2)) * 0.5
+    return pd.DataFrame(
+        {
+            x_name: x_low + (cells % (across + 2) + shift) * width,
+            y_name: y_low + (cells // (across + 2) % (down + 2) + shift) * height,
+            "n_rows": np.bincount(index),
+            "n_clipped": np.bincount(index, weights=beyond).astype(int),
+            "cell_width": width,
+            "cell_height": height,
+        }
+    )
+
+
+def _hexagons(x: Floats, y: Floats) -> tuple[Codes, Codes, Codes]:
+    """The nearest centre in two shifted lattices of unit cells: column, row, which lattice."""
+    column, row = np.round(x), np.round(y)
+    column_odd, row_odd = np.floor(x), np.floor(y)
+    even = (x - column) ** 2 + 3 * (y - row) ** 2
+    odd = ((x - column_odd - 0.5) ** 2 + 3 * (y - row_odd - 0.5) ** 2) < even
+    chosen = np.where(odd, column_odd, column), np.where(odd, row_odd, row), odd
+    return tuple(part.astype(np.int64) for part in chosen)  # type: ignore[return-value]
+
+
+def residual_histogram(y: Floats, pred: Floats) -> pd.DataFrame:
+    """Rows by error, true minus predicted; errors beyond the view are in the outermost bins."""
+    error = y - pred
+    low, high = view(error)
+    n_bins = int(np.clip(2 * len(error) ** (1 / 3), 8, 50))
+    edges = np.linspace(low, high, n_bins + 1)
+    n = np.histogram(error.clip(low, high), bins=edges)[0]
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_rows": n})
+
+
+def error_by_decile(y: Floats, pred: Floats) -> pd.DataFrame:
+    """Errors in up to ten equal-count bins of the prediction, at least five rows a bin on average.
+
+    mean_error is the mean of true minus predicted: above 0 the model predicts too low.
+    """
+    order = np.argsort(pred, kind="stable")
+    ranked, error = pred[order], (y - pred)[order]
+    ends = _equal_count_ends(ranked, int(np.clip(len(y) // 5, 1, 10)))
+    starts = np.append(0, ends[:-1])
+    n = ends - starts
+    return pd.DataFrame(
+        {
+            "bin": np.arange(1, len(n) + 1),
+            "low": ranked[starts],
+            "high": ranked[ends - 1],
+            "n_rows": n,
+            "mean_absolute_error": np.add.reduceat(np.abs(error), starts) / n,
+            "root_mean_squared_error": np.sqrt(np.add.reduceat(error**2, starts) / n),
+            "mean_error": np.add.reduceat(error, starts) / n,
+        }
+    )

@@ -1,0 +1,184 @@
+"""Fit a configuration on a fold or on all training rows: pure functions that workers can run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefit import models
+from surefit.core import metrics, preprocess
+from surefit.core.data import Column, Dataset
+from surefit.core.split import Split
+from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.results import Task
+
+REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """All that a fit needs but the hyperparameters; sent once to each worker."""
+
+    task: Task
+    frame: pd.DataFrame = field(repr=False)
+    y: np.ndarray = field(repr=False)
+    columns: tuple[Column, ...]
+    n_classes: int
+    split: Split
+    family: str
+    metric: str
+    seed: int
+    memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """One fold's outcome.
+
+    Attributes:
+        pred: (n_scored, K) probabilities or (n_scored,) values, rows in the split's order.
+        score: the problem's metric on the scored rows; NaN where it is undefined.
+        curve: (step, training loss, validation loss) a step.
+        rounds: the best number of steps, for iterative families.
+    """
+
+    fold: int
+    pred: np.ndarray = field(repr=False)
+    score: float
+    curve: tuple[tuple[int, float, float], ...] = field(repr=False)
+    rounds: int | None
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A fitted preprocessing and estimator, ready to predict and to be saved."""
+
+    family: Family
+    preprocess: Any = field(repr=False)
+    fitted: Fitted
+    columns: tuple[Column, ...]
+    n_classes: int
+    seconds: float
+
+    def predict(self, frame: pd.DataFrame) -> np.ndarray:
+        """(n, K) probabilities, or (n,) values, for rows in the model's view (`coerce`)."""
+        return self.family.predict(
+            self.fitted.estimator, self.preprocess.transform(frame), self.n_classes
+        )
+
+
+def problem(data: Dataset, split: Split, *, family: str, metric: str, seed: int) -> Problem:
+    """The problem that a dataset, a split and a family pose."""
+    return Problem(
+        task=data.task, frame=data.frame, y=data.y, columns=data.columns,
+        n_classes=len(data.classes), split=split, family=family, metric=metric, seed=seed,
+    )  # fmt: skip
+
+
+def fit_fold(
+    problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1
+) -> FoldResult:
+    """Fit on a fold's training rows and predict its scored rows.
+
+    The rows given up for early stopping come out of the training rows; the scored rows are seen
+    by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit.
+    """
+    started = time.perf_counter()
+    family = models.named(problem.family)
+    parts = _fold_rows(problem, family, fold)
+    setting = Setting(
+        task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
+        curve=curve, cache=parts.cache,
+    )  # fmt: skip
+    with _one_blas_thread():
+        fitted = family.fit(params, parts.train, parts.stop, setting)
+        pred = family.predict(fitted.estimator, parts.scored.X, problem.n_classes)
+    metric = metrics.find(problem.metric, problem.task)
+    return FoldResult(
+        fold=fold, pred=pred, score=metrics.value(metric, parts.scored.y, pred),
+        curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def fit_all(problem: Problem, params: Params, *, rounds: list[int], threads: int = 1) -> Model:
+    """Fit on all training rows; an iterative family takes the folds' mean best rounds × 1.1."""
+    return fit_rows(
+        problem,
+        params,
+        problem.split.train_rows,
+        rounds=max(1, round(REFIT_ROUNDS * float(np.mean(rounds)))) if rounds else None,
+        threads=threads,
+    )
+
+
+def fit_rows(
+    problem: Problem, params: Params, rows: np.ndarray, *, rounds: int | None, threads: int = 1
+) -> Model:
+    """Fit on the given rows; `rounds` None with an iterative family means all its steps."""
+    started = time.perf_counter()
+    family = models.named(problem.family)
+    transformer = preprocess.make(problem.columns, family.encoding)
+    with _one_blas_thread():
+        train = Rows(
+            X=transformer.fit_transform(problem.frame.iloc[rows]),
+            y=problem.y[rows],
+            categorical=preprocess.categorical_columns(problem.columns, family.encoding),
+        )
+        setting = Setting(
+            task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
+            rounds=rounds,
+        )  # fmt: skip
+        fitted = family.fit(params, train, None, setting)
+    return Model(
+        family=family, preprocess=transformer, fitted=fitted, columns=problem.columns,
+        n_classes=problem.n_classes, seconds=time.perf_counter() - started,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FoldRows:
+    train: Rows
+    stop: Rows | None
+    scored: Rows
+    cache: dict[Any, Any]
+
+
+def _fold_rows(problem: Problem, family: Family, fold: int) -> _FoldRows:
+    """A fold's rows, preprocessed once for all the fits that share an encoding."""
+    key = (fold, family.encoding, family.iterative)
+    if key not in problem.memory:
+        problem.memory[key] = _prepared(problem, family, fold)
+    kept: _FoldRows = problem.memory[key]
+    return kept
+
+
+def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
+    train, scored = problem.split.fold(fold)
+    stop = problem.split.stop_rows(train) if family.iterative else np.zeros(len(train), dtype=bool)
+    transformer = preprocess.make(problem.columns, family.encoding)
+    categorical = preprocess.categorical_columns(problem.columns, family.encoding)
+    with _one_blas_thread():
+        fitted_on = transformer.fit_transform(problem.frame.iloc[train[~stop]])
+        rest = [
+            transformer.transform(problem.frame.iloc[rows]) if len(rows) else None
+            for rows in (train[stop], scored)
+        ]
+    first = Rows(X=fitted_on, y=problem.y[train[~stop]], categorical=categorical)
+    return _FoldRows(
+        train=first,
+        stop=replace(first, X=rest[0], y=problem.y[train[stop]]) if stop.any() else None,
+        scored=replace(first, X=rest[1], y=problem.y[scored]),
+        cache={},
+    )
+
+
+def _one_blas_thread() -> Any:
+    """Sums in BLAS depend on how many threads share them: one thread, one result."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")

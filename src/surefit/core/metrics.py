@@ -1,0 +1,286 @@
+"""Metrics on arrays: a value, its value under many reweightings, and without each row in turn.
+
+Two forms cover all of them, and both make a bootstrap cheap. A *moment* metric is a function of
+weighted sums of per-row columns, so that resampling is one matrix product. A *curve* metric is a
+function of true and false positives cumulated from the highest score down, so that resampling is
+one sort and weighted cumulative sums. Ties are handled as in scikit-learn.
+
+Conventions: in classification `y` holds codes 0..K-1, shape (n,), and `pred` probabilities,
+shape (n, K); with K = 2, column 1 is the positive class. In regression both have shape (n,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surefit.core import formulas as by
+from surefit.errors import ConfigError, DataError, did_you_mean
+from surefit.results import Task
+
+Floats = NDArray[np.float64]
+Columns = Callable[[NDArray[Any], NDArray[Any], float], Floats]
+Combine = Callable[[Floats], Floats]
+Curve = Callable[[Floats, Floats], Floats]
+CurveWithout = Callable[[Floats, Floats], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric in its moment form (`columns`, `combine`) or its curve form (`curve`).
+
+    Attributes:
+        name: scikit-learn's name of it where it has one.
+        tasks: the tasks it is defined for.
+        greater_is_better: the direction.
+        columns: (y, pred, threshold) -> (n, k), one row's share of each sum.
+        combine: sums (..., k) -> (...), NaN where undefined.
+        curve: true and false positives (b, g), cumulated from the highest score -> (b,).
+        curve_without: the same two, (g,) and unweighted -> the metric without a positive row and
+            without a negative row of each of the g tied groups.
+        counted: sums (..., k) -> the rows that a proportion is taken of, for Wilson's interval.
+        bounds: the least and the greatest value possible.
+        threshold: binary labels are `probability >= threshold`; other tasks ignore it.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    greater_is_better: bool
+    columns: Columns | None = None
+    combine: Combine | None = None
+    curve: Curve | None = None
+    curve_without: CurveWithout | None = None
+    counted: Combine | None = None
+    bounds: tuple[float, float] = (0.0, 1.0)
+    threshold: float = 0.5
+
+    @property
+    def sign(self) -> float:
+        """1 where greater is better, else -1."""
+        return 1.0 if self.greater_is_better else -1.0
+
+
+# --- the registry ---
+
+_BINARY: tuple[Task, ...] = ("binary",)
+_MULTICLASS: tuple[Task, ...] = ("multiclass",)
+_CLASSES: tuple[Task, ...] = ("binary", "multiclass")
+_NUMBERS: tuple[Task, ...] = ("regression",)
+_INF = float("inf")
+
+
+def _on_labels(name: str, tasks: tuple[Task, ...], combine: Combine, **more: Any) -> Metric:
+    return Metric(
+        name=name, tasks=tasks, greater_is_better=True, columns=by.label_columns,
+        combine=combine, **more,
+    )  # fmt: skip
+
+
+def _loss(name: str, tasks: tuple[Task, ...], columns: Columns, combine: Combine) -> Metric:
+    return Metric(
+        name=name, tasks=tasks, greater_is_better=False, columns=columns, combine=combine,
+        bounds=(0.0, _INF),
+    )  # fmt: skip
+
+
+def _on_curve(name: str, tasks: tuple[Task, ...], curve: Curve, without: CurveWithout) -> Metric:
+    return Metric(
+        name=name, tasks=tasks, greater_is_better=True, curve=curve, curve_without=without
+    )
+
+
+# In the order in which they are shown.
+_METRICS: tuple[Metric, ...] = (
+    _on_curve("roc_auc", _BINARY, by.area, by.area_without),
+    _on_curve("average_precision", _BINARY, by.average_precision, by.average_precision_without),
+    _loss("log_loss", _CLASSES, by.log_columns, by.second_mean),
+    _loss("brier", _CLASSES, by.square_columns, by.second_mean),
+    _on_labels("accuracy", _CLASSES, by.accuracy, counted=by.n_rows),
+    _on_labels("balanced_accuracy", _CLASSES, by.balanced_accuracy),
+    _on_labels("f1", _BINARY, by.f1),
+    _on_labels("precision", _BINARY, by.precision, counted=by.n_predicted),
+    _on_labels("recall", _BINARY, by.recall, counted=by.n_actual),
+    _on_labels("specificity", _BINARY, by.specificity, counted=by.n_negative),
+    _on_labels("f1_macro", _MULTICLASS, by.f1_macro),
+    _on_labels("f1_weighted", _MULTICLASS, by.f1_weighted),
+    _on_curve("roc_auc_ovr", _MULTICLASS, by.area, by.area_without),
+    _on_labels("mcc", _CLASSES, by.mcc, bounds=(-1.0, 1.0)),
+    _on_labels("kappa", _CLASSES, by.kappa, bounds=(-1.0, 1.0)),
+    _loss("rmse", _NUMBERS, by.error_columns, by.rmse),
+    _loss("mae", _NUMBERS, by.error_columns, by.mae),
+    Metric(
+        name="r2", tasks=_NUMBERS, greater_is_better=True, columns=by.error_columns,
+        combine=by.r2, bounds=(-_INF, 1.0),
+    ),
+    _loss("mape", _NUMBERS, by.relative_columns, by.second_mean),
+)  # fmt: skip
+
+_DEFAULT: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
+_NOT_SHOWN = {"kappa", "mape"}
+
+
+def names(task: Task) -> tuple[str, ...]:
+    """The names of the metrics known for a task, in the order in which they are shown."""
+    return tuple(m.name for m in _METRICS if task in m.tasks)
+
+
+def find(name: str, task: Task) -> Metric:
+    """The metric of that name.
+
+    Raises:
+        ConfigError: no metric of that name is defined for the task.
+    """
+    for metric in _METRICS:
+        if metric.name == name and task in metric.tasks:
+            return metric
+    raise ConfigError(
+        f'no metric "{name}" for {task} targets: {did_you_mean(name, names(task))}',
+        f'optimize = "{_DEFAULT[task]}"   # under [metric]; the default for {task} targets',
+    )
+
+
+def default(task: Task) -> Metric:
+    """What is optimised unless asked otherwise: roc_auc, log_loss or rmse."""
+    return find(_DEFAULT[task], task)
+
+
+def reported(task: Task) -> tuple[Metric, ...]:
+    """The standard set shown for a task, the default first."""
+    shown = [find(name, task) for name in names(task) if name not in _NOT_SHOWN]
+    return tuple(sorted(shown, key=lambda metric: metric.name != _DEFAULT[task]))
+
+
+# --- evaluation ---
+
+
+def _checked(y: NDArray[Any], pred: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    y, pred = np.asarray(y), np.asarray(pred)
+    if len(y) != len(pred):
+        raise DataError(f"{len(y)} targets and {len(pred)} predictions: they must pair up.")
+    if not np.all(np.isfinite(pred)):
+        bad = int(np.flatnonzero(~np.isfinite(pred.reshape(len(pred), -1)).all(axis=1))[0])
+        raise DataError(f"prediction {bad} is {pred[bad]}: every prediction must be finite.")
+    if pred.ndim == 2 and len(y) and not (y.min() >= 0 and y.max() < pred.shape[1]):
+        raise DataError(f"targets must be codes 0..{pred.shape[1] - 1}, one a probability column.")
+    if not np.issubdtype(pred.dtype, np.floating):
+        pred = pred.astype(np.float64)
+    return y, pred
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Ranked:
+    """Rows in falling order of score: `order` (n,), `ends` of tied groups (g,) or None."""
+
+    order: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    positive: Floats
+
+    def curve(self, weights: Floats) -> tuple[Floats, Floats]:
+        """True and false positives (b, g) under weights (b, n)."""
+        w = np.take(weights, self.order, axis=1)
+        tp = np.cumsum(w * self.positive, axis=1)
+        every = np.cumsum(w, axis=1, out=w)
+        if len(self.ends) < len(self.order):
+            tp, every = tp[:, self.ends], every[:, self.ends]
+        every -= tp
+        return tp, every
+
+
+def _ranked(y: NDArray[Any], pred: NDArray[Any]) -> list[_Ranked]:
+    """One ranking with two classes; one a class, against the rest, with more."""
+    out = []
+    for k in (1,) if pred.shape[1] == 2 else range(pred.shape[1]):
+        order = np.argsort(-pred[:, k], kind="stable")
+        falls = np.flatnonzero(np.diff(pred[order, k]))
+        ends = np.append(falls, len(order) - 1)
+        out.append(_Ranked(order=order, ends=ends, positive=(y[order] == k).astype(np.float64)))
+    return out
+
+
+def _defined_mean(by_class: Floats) -> Floats:
+    return by.mean_where(by_class, ~np.isnan(by_class))
+
+
+def evaluator(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any]
+) -> Callable[[Floats], Floats]:
+    """A function from row weights (b, n) to the metrics' values (b, m), NaN where undefined.
+
+    Sorts and per-row columns are made once and shared by the metrics that use the same.
+
+    Raises:
+        DataError: lengths differ, or a prediction is not finite.
+    """
+    y, pred = _checked(y, pred)
+    tables = {
+        (m.columns, m.threshold): m.columns(y, pred, m.threshold) for m in metrics if m.columns
+    }
+    ranked = _ranked(y, pred) if any(m.curve for m in metrics) and len(y) else []
+
+    def evaluate(weights: Floats) -> Floats:
+        out = np.full((len(weights), len(metrics)), np.nan)
+        sums = {key: weights @ table for key, table in tables.items()}
+        by_class = np.full((len(ranked), *out.shape), np.nan)
+        for k, ranking in enumerate(ranked):
+            tp, fp = ranking.curve(weights)
+            for j, metric in enumerate(metrics):
+                if metric.curve:
+                    by_class[k, :, j] = metric.curve(tp, fp)
+        for j, metric in enumerate(metrics):
+            if metric.columns and metric.combine:
+                out[:, j] = metric.combine(sums[metric.columns, metric.threshold])
+            elif ranked:  # classes absent from y are left out of the mean
+                out[:, j] = _defined_mean(by_class[:, :, j].T)
+        return out
+
+    return evaluate
+
+
+def value(
+    metric: Metric, y: NDArray[Any], pred: NDArray[Any], *, weights: NDArray[Any] | None = None
+) -> float:
+    """The metric's value, equal to scikit-learn's with `sample_weight`.
+
+    NaN where it is undefined: a ranking or recall of one class, R2 of a constant target, MAPE with
+    a zero target, no rows. Classes absent from `y` are left out of `roc_auc_ovr`'s mean, and rows
+    of weight 0 count as absent.
+
+    Raises:
+        DataError: lengths differ, a prediction is not finite, or a code has no column.
+    """
+    row = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+    return float(resampled(metric, y, pred, row[None, :])[0])
+
+
+def resampled(metric: Metric, y: NDArray[Any], pred: NDArray[Any], counts: NDArray[Any]) -> Floats:
+    """The metric (b,) under each row of a matrix (b, n) of counts or weights.
+
+    Memory is a few times that of `counts`: the caller bounds it by the rows given at once.
+    """
+    weights = np.asarray(counts, dtype=np.float64)
+    return evaluator([metric], y, pred)(weights)[:, 0]
+
+
+def leave_one_out(metric: Metric, y: NDArray[Any], pred: NDArray[Any]) -> Floats | None:
+    """The metric (n,) without each row in turn, exactly; None where there is no cheap form.
+
+    O(n log n). NaN at a row without which the metric is undefined.
+    """
+    y, pred = _checked(y, pred)
+    if metric.columns and metric.combine:
+        table = metric.columns(y, pred, metric.threshold)
+        return metric.combine(table.sum(axis=0) - table)
+    if metric.curve_without is None:
+        return None
+    by_class = np.full((len(y), pred.shape[1]), np.nan)
+    for k, ranking in enumerate(_ranked(y, pred) if len(y) else []):
+        tp, fp = (part[0] for part in ranking.curve(np.ones((1, len(y)))))
+        positive, negative = metric.curve_without(tp, fp)
+        group = np.searchsorted(ranking.ends, np.arange(len(y)))
+        without = np.where(ranking.positive > 0, positive[group], negative[group])
+        by_class[ranking.order, k] = without
+    return _defined_mean(by_class)

@@ -1,0 +1,73 @@
+"""What a saved model needs besides its parts; the source of these functions travels inside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
+    """The model's view of a raw frame: the given columns, in order, each as its kind says.
+
+    Args:
+        frame: rows as the user has them; further columns are ignored.
+        columns: dicts with "name" and "kind": "number" (float64; text is parsed, what is no number
+            and infinities become missing), "category" or "text" (object: str or NaN), "date".
+
+    Raises:
+        KeyError: naming the columns that are missing.
+    """
+    missing = [c["name"] for c in columns if c["name"] not in frame.columns]
+    if missing:
+        raise KeyError(f"the input lacks the columns {missing}")
+    read = {"number": as_number, "date": as_date, "category": as_text, "text": as_text}
+    data = {c["name"]: read[c["kind"]](frame[c["name"]]) for c in columns}
+    return pd.DataFrame(data, index=frame.index)
+
+
+def as_number(values: pd.Series) -> pd.Series:
+    """float64, missing as NaN."""
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    return numbers.where(np.isfinite(numbers))
+
+
+def as_text(values: pd.Series) -> pd.Series:
+    """object: str, or NaN where missing; whole floats lose their ".0", so 3 and 3.0 are one."""
+    missing = values.isna()
+    if pd.api.types.is_float_dtype(values):
+        whole = (values.dropna() % 1 == 0).all()
+        values = values.fillna(0).astype("int64") if whole else values
+    text = values.astype(str).astype(object)
+    return text.where(~missing, np.nan)
+
+
+def as_date(values: pd.Series) -> pd.Series:
+    """datetime64[ns] without time zone (UTC where there was one); what is no date is missing."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+    dates = pd.to_datetime(values, errors="coerce", format=None if _is_date(values) else "mixed")
+    if isinstance(dates.dtype, pd.DatetimeTZDtype):
+        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
+    return dates.astype("datetime64[ns]")
+
+
+def _is_date(values: pd.Series) -> bool:
+    return bool(pd.api.types.is_datetime64_any_dtype(values))
+
+
+def answer(raw: np.ndarray, classes: list[Any], threshold: float) -> pd.DataFrame:
+    """A model's answer: `prediction`, and `probability_<class>` for each class.
+
+    Args:
+        raw: probabilities (n, K), or predicted values (n,) when `classes` is empty.
+        classes: the labels as the user wrote them; of two, the second is the positive one.
+        threshold: the positive class is predicted from this probability on (two classes only).
+    """
+    if not classes:
+        return pd.DataFrame({"prediction": raw.astype("float64")})
+    chosen = raw[:, 1] >= threshold if len(classes) == 2 else raw.argmax(axis=1)
+    columns = {"prediction": np.asarray(classes)[chosen.astype("int64")]}
+    columns |= {f"probability_{label}": raw[:, code] for code, label in enumerate(classes)}
+    return pd.DataFrame(columns)

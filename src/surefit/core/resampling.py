@@ -1,0 +1,254 @@
+"""Resampling of rows or clusters, within folds, and the way from resamples to an interval's ends.
+
+Shared by the intervals of one score (`core.stats`) and by comparisons of many (`core.ranking`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtrit
+
+from surefit.core.metrics import Floats, Metric, evaluator, leave_one_out
+from surefit.errors import DataError
+
+Codes = NDArray[np.intp]
+
+CELLS_A_CHUNK = 1_000_000  # 8 MB: larger chunks leave the cache and are slower
+
+
+def _codes(labels: Any, n: int, what: str) -> Codes:
+    """Any labels (n,) as 0..k-1."""
+    labels = np.asarray(labels)
+    if labels.shape != (n,):
+        raise DataError(f"{what} has shape {labels.shape}; one entry for each of {n} rows is due.")
+    found: Codes = np.unique(labels, return_inverse=True)[1].reshape(n).astype(np.intp)
+    return found
+
+
+def resample_counts(
+    n: int,
+    *,
+    n_resamples: int,
+    seed: int,
+    strata: NDArray[Any] | None = None,
+    clusters: NDArray[Any] | None = None,
+    cells: int = CELLS_A_CHUNK,
+) -> Iterator[Floats]:
+    """Chunks (b, n) of how often each row is drawn; `n_resamples` rows in all.
+
+    Units (rows, or whole clusters) are drawn with replacement, as many as there are, within each
+    stratum (a fold, for example). A chunk holds at most about `cells` numbers, so that memory is
+    bounded whatever `n`. The same seed gives the same counts.
+
+    Raises:
+        DataError: a cluster lies in two strata, or lengths differ.
+    """
+    unit = np.arange(n) if clusters is None else _codes(clusters, n, "clusters")
+    stratum = np.zeros(n, dtype=np.intp) if strata is None else _codes(strata, n, "strata")
+    n_units = int(unit.max(initial=-1)) + 1
+    of_unit = np.zeros(n_units, dtype=np.intp)
+    of_unit[unit] = stratum
+    if not np.array_equal(of_unit[unit], stratum):
+        raise DataError("a cluster lies in two strata: draw without strata instead.")
+    members = [np.flatnonzero(of_unit == s) for s in range(int(of_unit.max(initial=-1)) + 1)]
+    rng = np.random.default_rng(seed)
+    most = max(1, cells // max(n, 1))
+    for start in range(0, n_resamples, most):
+        b = min(most, n_resamples - start)
+        counts = np.zeros((b, n_units))
+        for rows in members:
+            counts[:, rows] = _drawn(rng, b, len(rows))
+        yield counts if clusters is None else counts[:, unit]
+
+
+def _drawn(rng: np.random.Generator, b: int, m: int) -> NDArray[np.intp]:
+    """(b, m) counts of m draws from m, with replacement."""
+    picks = rng.integers(0, m, size=(b, m)) + (np.arange(b) * m)[:, None]
+    return np.bincount(picks.ravel(), minlength=b * m).reshape(b, m)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Rows in order of fold, and what is drawn from where.
+
+    Attributes:
+        order: (n,) positions that sort the rows by fold.
+        edges: (n_folds + 1,) where each fold begins in that order.
+        strata: (n,) what is drawn within, in that order.
+        clusters: (n,) codes of what is drawn whole, in that order; None: rows.
+        n_units: rows or clusters.
+        spare: units less strata: the degrees of freedom left for a spread.
+        weigh_folds: folds count by the share of them drawn; where a fold is a single cluster,
+            leaving it or taking it is the only variation there is.
+    """
+
+    order: Codes
+    edges: Codes
+    strata: Codes
+    clusters: Codes | None
+    n_units: int
+    spare: int
+    weigh_folds: bool
+
+    @property
+    def folds(self) -> list[slice]:
+        """Each fold's rows in the order."""
+        return [slice(a, b) for a, b in itertools.pairwise(self.edges.tolist())]
+
+    def draws(self, n_resamples: int, seed: int) -> Iterator[Floats]:
+        """Chunks (b, n) of counts, in the order."""
+        return resample_counts(
+            len(self.order),
+            n_resamples=n_resamples,
+            seed=seed,
+            strata=self.strata,
+            clusters=self.clusters,
+        )
+
+
+def layout(n: int, *, folds: Any = None, clusters: Any = None) -> Layout:
+    """How rows are arranged and drawn: within folds, and whole clusters where given.
+
+    Clusters are drawn within folds where each fold has at least two and none straddles; otherwise
+    from all of them.
+    """
+    fold = np.zeros(n, dtype=np.intp) if folds is None else _codes(folds, n, "folds")
+    order = np.argsort(fold, kind="stable")
+    fold = fold[order]
+    edges = np.searchsorted(fold, np.arange(int(fold.max(initial=0)) + 2))
+    unit: Codes | None = None
+    n_units, strata, weigh = n, fold, False
+    if clusters is not None:
+        unit = _codes(clusters, n, "clusters")[order]
+        n_units = int(unit.max(initial=-1)) + 1
+        pairs = np.unique(np.column_stack([unit, fold]), axis=0)
+        nested = len(pairs) == n_units
+        alone = len(edges) > 2 and bool(np.any(np.bincount(pairs[:, 1]) < 2))
+        weigh = nested and alone
+        if alone or not nested:
+            strata = np.zeros(n, dtype=np.intp)
+    spare = n_units - (int(strata.max(initial=0)) + 1)
+    return Layout(
+        order=order, edges=edges, strata=strata, clusters=unit, n_units=n_units, spare=spare,
+        weigh_folds=weigh,
+    )  # fmt: skip
+
+
+def mean_of_folds(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], rows: Layout
+) -> Callable[[Floats], Floats]:
+    """A function from weights (b, n) to the metrics (b, m), a fold at a time and then averaged.
+
+    `y` and `pred` are in `rows.order`. Folds where a metric is undefined are left out of its mean.
+    """
+    if len(rows.folds) == 1:
+        return evaluator(metrics, y, pred)
+    parts = [evaluator(metrics, y[fold], pred[fold]) for fold in rows.folds]
+
+    def evaluate(weights: Floats) -> Floats:
+        by_fold = np.stack([part(weights[:, f]) for part, f in zip(parts, rows.folds, strict=True)])
+        share = np.ones((*by_fold.shape[:2], 1))
+        if rows.weigh_folds:
+            share = np.stack([weights[:, f].mean(axis=1) for f in rows.folds])[:, :, None]
+        share = share * ~np.isnan(by_fold)
+        total, whole = (np.nan_to_num(by_fold) * share).sum(axis=0), share.sum(axis=0)
+        out = np.full(total.shape, np.nan)
+        np.divide(total, whole, out=out, where=whole > 0)
+        return out
+
+    return evaluate
+
+
+def influence(metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout) -> Floats | None:
+    """Each unit's share (n_units,) in the mean over folds; their squares sum to its variance.
+
+    The jackknife's pseudo-values, centred, summed over a cluster's rows. None where the metric has
+    no cheap leave-one-out.
+    """
+    shares = np.zeros(len(y))
+    values = np.full(len(rows.folds), np.nan)
+    for f, fold in enumerate(rows.folds):
+        without = leave_one_out(metric, y[fold], pred[fold])
+        if without is None:
+            return None
+        m = len(without)
+        values[f] = evaluator([metric], y[fold], pred[fold])(np.ones((1, m)))[0, 0]
+        share = np.nan_to_num((m - 1) / m * (values[f] - without)) if m else without
+        shares[fold] = share - share.mean() if m else share
+    defined = np.flatnonzero(~np.isnan(values))
+    if rows.weigh_folds and len(defined):
+        for k in defined:
+            part = shares[rows.folds[k]]
+            part += (values[k] - values[defined].mean()) / len(part)
+    shares /= max(len(defined), 1)
+    if rows.clusters is None:
+        return shares
+    summed = np.zeros(rows.n_units)
+    np.add.at(summed, rows.clusters, shares)
+    return summed
+
+
+# --- from resamples to ends ---
+
+
+def freedom(units: Floats | None, spare: int) -> float:
+    """Degrees of freedom of a spread estimated from units (n,): fewer for heavy tails.
+
+    Satterthwaite's 2 / (sum u^4 / (sum u^2)^2 - 1/n), at most `spare` and at least 1: m differing
+    rows among thousands of equal ones count as about 2 m.
+    """
+    if units is None or not np.any(units):
+        return float(max(spare, 1))
+    square = float((units**2).sum())
+    excess = float((units**4).sum()) / square**2 - 1 / len(units)
+    return float(min(2 / excess if excess > 0 else np.inf, spare) if spare > 1 else 1.0)
+
+
+def widening(tail: float, units: Floats | None, rows: Layout) -> float:
+    """How many bootstrap standard deviations leave `tail` beyond them: t's quantile, expanded.
+
+    The bootstrap's variance is too small by (units - strata) / units, and the normal quantile
+    takes the spread as known (Hesterberg 2015, "What teachers should know about the bootstrap").
+    """
+    spread = np.sqrt(rows.n_units / max(rows.spare, 1))
+    return float(-stdtrit(freedom(units, rows.spare), tail) * spread)
+
+
+def skewness(value: float, draws: Floats, units: Floats | None) -> tuple[float, float]:
+    """BCa's median bias z0 and acceleration a (Efron 1987); 0, 0 without units."""
+    if units is None or not np.any(units):
+        return 0.0, 0.0
+    near = 1e-12 * max(1.0, abs(value))
+    below = np.mean(draws < value - near) + 0.5 * np.mean(np.abs(draws - value) <= near)
+    edge = 1 / (len(draws) + 1)
+    bias = float(ndtri(np.clip(below, edge, 1 - edge)))
+    return bias, float((units**3).sum() / (6 * (units**2).sum() ** 1.5))
+
+
+def ends(
+    value: float, draws: Floats, units: Floats | None, *, rows: Layout, tail: float
+) -> tuple[float, float]:
+    """The interval that leaves `tail` on either side: BCa with units, else percentile.
+
+    Both with quantiles expanded as in `widening`. Where fewer than 10 draws lie beyond an end,
+    its quantile is not known, and the end is at least as far out as the t interval's.
+    """
+    wide = widening(tail, units, rows)
+    bias, a = skewness(value, draws, units)
+    z = np.array([bias - wide, bias + wide])
+    inside = 1 - a * z
+    levels = ndtr(bias + z / np.where(inside > 0, inside, np.nan))
+    levels = np.where(np.isnan(levels), np.array([0.0, 1.0]), levels)
+    low, high = np.quantile(draws, levels)
+    reach = wide * draws.std(ddof=1)
+    if levels[0] * len(draws) < 10:
+        low = min(low, value - reach)
+    if (1 - levels[1]) * len(draws) < 10:
+        high = max(high, value + reach)
+    return float(low), float(high)

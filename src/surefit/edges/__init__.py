@@ -1,0 +1,1 @@
+"""Each file here alone knows one thing outside: files, MLflow, Optuna, processes, git."""

@@ -1,0 +1,98 @@
+"""What a run should know of its surroundings: git, platform, versions, cores, and its own process."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """MLflow's git tags for the folder, {} outside a repository."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {
+        "mlflow.source.git.commit": commit,
+        "mlflow.source.git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",
+        "surefit.git.dirty": str(bool(_git(root, "status", "--porcelain"))).lower(),
+    }
+
+
+def user() -> str:
+    """Who runs this; "unknown" where the system does not say."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def installed() -> str:
+    """All installed distributions as `name==version` lines, with Python and platform on top."""
+    found = {d.name.lower(): d.version for d in importlib.metadata.distributions() if d.name}
+    head = f"# Python {platform.python_version()} on {platform.platform()}\n"
+    return head + "".join(f"{name}=={found[name]}\n" for name in sorted(found))
+
+
+def pinned(names: Iterable[str]) -> list[str]:
+    """`name==version` for the named distributions, as installed here."""
+    return [f"{name}=={importlib.metadata.version(name)}" for name in names]
+
+
+def owner() -> str:
+    """This process, told apart from any other of this machine, before or after a restart."""
+    return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"
+
+
+def owner_alive(text: str) -> bool:
+    """Whether the process that `owner` named may still run; True where that cannot be known."""
+    parts = text.split("/")
+    if len(parts) != 4 or parts[0] != socket.gethostname():
+        return True
+    if parts[1] != _boot():
+        return False
+    return _started(int(parts[2])) == parts[3]
+
+
+def command_line() -> str:
+    """The command that runs, program name without its folder."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+
+
+def _git(root: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _started(pid: int) -> str:
+    """When a process started, in clock ticks; "" when it does not run or is a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        if Path("/proc/self").exists():
+            return ""
+        return _started_by_ps(pid)
+    return "" if stat[0] == "Z" else stat[19]
+
+
+def _started_by_ps(pid: int) -> str:
+    done = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
+    return done.stdout.strip()

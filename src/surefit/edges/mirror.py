@@ -1,0 +1,124 @@
+"""A search's journal written behind into MLflow: each finished trial a nested run, exactly once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+from surefit.edges import runs
+from surefit.edges.journal import Journal, Pending
+from surefit.edges.runs import Run, Store
+from surefit.errors import ServiceError
+from surefit.results import Metric, Param
+
+PAUSE = 0.2  # seconds between looks at the outbox
+AWAY = 2.0  # seconds before a store that failed is tried again
+PATIENCE = 45.0  # seconds that the end of a search waits for a store that is away
+
+
+class Mirror:
+    """A thread that empties the outbox; the search never waits for it, and outlives its failures."""
+
+    def __init__(self, store: Store, journal: Journal, parent: str) -> None:
+        self._store, self._journal, self._parent = store, journal, parent
+        self._last_round = threading.Event()  # write what is there, then stop
+        self._stop = threading.Event()  # stop after the entry at hand
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="surefit-mirror", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Write all that is left, and stop.
+
+        Raises:
+            ServiceError: when the store stays away; the outbox keeps what is not written.
+        """
+        self._last_round.set()
+        self._thread.join()
+        left = len(self._journal.outbox_pending())
+        if left:
+            raise ServiceError(
+                f"{left} trials are not in MLflow yet: {self._failure}",
+                "the same command writes them; no trial is run again",
+            )
+
+    def abandon(self) -> None:
+        """Stop after the entry at hand; what is left is written by the next command."""
+        self._stop.set()
+        self._last_round.set()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            last = self._last_round.is_set()
+            try:
+                written = self._write_pending()
+            except Exception as error:  # whatever it is, the journal has it all
+                self._failure = error
+                if last and time.monotonic() - self._failing_since() > PATIENCE:
+                    return
+                self._stop.wait(AWAY)
+                continue
+            self._since = None
+            if last and not written:
+                return
+            self._last_round.wait(PAUSE)
+
+    _since: float | None = None
+
+    def _failing_since(self) -> float:
+        self._since = self._since or time.monotonic()
+        return self._since
+
+    def _write_pending(self) -> int:
+        pending = self._journal.outbox_pending()
+        for entry in pending:
+            if self._stop.is_set():
+                break
+            again = self._journal.mark_attempt(entry.key) > 1
+            run_id = self._existing(entry.key) if again else None
+            self._journal.mark_done(entry.key, self._write(entry, run_id))
+        return len(pending)
+
+    def _existing(self, key: str) -> str | None:
+        """The run an earlier attempt made, where its reply was lost."""
+        where = f"tags.`surefit.key` = '{key}'"
+        return next((r.run_id for r in runs.search(self._store, where, limit=1)), None)
+
+    def _write(self, entry: Pending, run_id: str | None) -> str:
+        trial: dict[str, Any] = dict(entry.payload)
+        tags = {
+            "surefit.key": entry.key,
+            "surefit.trial": str(trial["number"]),
+            "surefit.state": trial["state"],
+            **trial["tags"],
+        }
+        if run_id is None:
+            run_id = runs.start(
+                self._store, f"trial {trial['number']}", "trial", tags=tags, parent=self._parent,
+                started=trial["started"],
+            )  # fmt: skip
+        run = Run(store=self._store, run_id=run_id, name=f"trial {trial['number']}")
+        run.log([Param(key=k, value=v) for k, v in trial["params"].items()])
+        run.log([Metric(key=k, value=v) for k, v in trial["metrics"].items()])
+        status = "FAILED" if trial["state"] == "FAILED" else "FINISHED"
+        runs.end(self._store, run_id, status, reason=trial["reason"], ended=trial["ended"])
+        return run_id
+
+
+@contextlib.contextmanager
+def mirroring(store: Store, journal: Journal, parent: str) -> Any:
+    """Write behind while the block runs; drained at its end, abandoned when it fails."""
+    mirror = Mirror(store, journal, parent)
+    mirror.start()
+    try:
+        yield mirror
+    except BaseException:
+        mirror.abandon()
+        raise
+    mirror.drain()

@@ -1,0 +1,642 @@
+"""Supervised local processes that run pure jobs: each fails alone, and none outlives the driver.
+
+    with Pool(fit_and_score, workers=2, shared=dataset, deadline=600) as pool:
+        for fold in range(5):
+            pool.submit(Job(key=(trial, fold), args=(params, fold)))
+        while outcome := pool.next():
+            ...
+
+Why not multiprocessing or joblib: spawn and forkserver import the user's `__main__` again, and one
+killed worker breaks the whole pool (SEARCH.md, Workers). Here the driver starts one small process,
+the zygote (worker.py), which forks a worker in a few milliseconds. Everything happens inside the
+calls of one thread; between calls the workers go on, their memory watched by the zygote.
+
+A job's outcome counts when its worker still holds the dispatch's token. Cancelling or overrunning
+the deadline closes that worker's socket, so that nothing late can arrive.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import fcntl
+import itertools
+import mmap
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import cloudpickle
+
+from surefit.edges import worker
+from surefit.errors import ServiceError
+
+BOOT_SECONDS = 120.0  # for a worker to start, the imports of the user's function included
+BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
+GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
+RESTARTS = 5  # of the zygote
+ATTEMPTS = 2  # of a job whose worker died with the zygote, through no fault of its own
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+    "BLIS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
+)  # fmt: skip
+# the import path comes as arguments: the driver's own, so that imports resolve the same
+_BOOT = (
+    "import sys; fd, driver, guarded, *sys.path[:] = sys.argv[1:]; "
+    "from surefit.edges.worker import zygote; zygote(int(fd), int(driver), guarded == '1')"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One call of the pool's function, `fn(shared, *args)`; `key` names it in its outcome."""
+
+    key: Hashable
+    args: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one job ended.
+
+    Attributes:
+        value: what the function returned; None when it FAILED.
+        reason: one line, empty when DONE: "ValueError: …", "killed by SIGSEGV", "exceeded 3.0 s",
+            "exceeded 2.0 GiB of memory", "exited with code 3".
+        traceback: of the exception, or where a crash was; empty otherwise.
+        seconds: inside the function; of a killed job, since it was handed out.
+        peak_bytes: the worker's own memory at most, without program files and the shared value.
+        output: what the job printed, 64 kB at most: its start and its end.
+    """
+
+    key: Hashable
+    state: Literal["DONE", "FAILED"]
+    value: Any = None
+    reason: str = ""
+    traceback: str = ""
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    output: str = ""
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, and the quota of its container rounded down."""
+    affinity = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    quota = _cgroup_cores(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    return max(1, min(affinity, int(quota)) if quota is not None else affinity)
+
+
+def _cgroup_cores(membership: Path, root: Path) -> float | None:
+    """The smallest CPU quota of this process's control groups and their parents, in cores."""
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        tops = [root] if not controllers else [root / controllers, root / "cpu"]
+        for top in tops:
+            inside = top / path.lstrip("/")  # absent where the container sees its own root only
+            folders = [inside, *inside.parents]
+            quotas += [_quota(f) for f in folders if f == top or top in f.parents]
+    return min((q for q in quotas if q is not None), default=None)
+
+
+def _quota(folder: Path) -> float | None:
+    try:
+        if (folder / "cpu.max").exists():  # version 2
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text()
+            period = (folder / "cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if int(quota) > 0 else None
+    except (OSError, ValueError):  # absent, or "max"
+        return None
+
+
+# --- the driver's side of the zygote ---
+
+
+class _Zygote:
+    """The process that forks workers: started, spoken to, ended."""
+
+    def __init__(
+        self, fn: bytes, preload: tuple[str, ...], *, threads: int, memory: int, strict: bool
+    ) -> None:
+        if not hasattr(os, "fork"):
+            raise ServiceError("Local workers need a system with fork (Linux, macOS).")
+        self._control, theirs = socket.socketpair()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
+        main = threading.current_thread() is threading.main_thread()
+        command = [sys.executable, "-P", *(f"-W{option}" for option in sys.warnoptions)]
+        arguments = [str(theirs.fileno()), str(os.getpid()), str(int(main)), *map(str, sys.path)]
+        with theirs:
+            self._process = subprocess.Popen(
+                [*command, "-c", _BOOT, *arguments],
+                env=_environment(threads),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C in the terminal does not come there
+            )
+        self.inbox = worker.Inbox(self._control)
+        self.send((preload, memory, strict, sys.argv), fn)
+
+    def fileno(self) -> int:
+        return self._control.fileno()
+
+    def send(self, heading: tuple[Any, ...], body: bytes = b"", *, fd: int = -1) -> None:
+        """Say something; when the zygote is gone, its end of the socket tells that."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            fds = () if fd < 0 else (fd,)
+            worker.send(self._control, heading, body, fds)
+
+    def end(self, seconds: float) -> str:
+        """End it and all its workers within `seconds` and a little; how it ended, in words."""
+        self.send(("end", seconds))
+        try:
+            self._process.wait(seconds + 0.5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # its workers die with it
+            self._process.wait()
+        self._control.close()
+        with self._errors:
+            self._errors.seek(0)
+            last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        how = _death(self._process.returncode)
+        return f"{how}: {last}" if last else how
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Threads for the jobs; and none that NumPy or Arrow starts on import, before the fork."""
+    wishes = {"GOMP_SPINCOUNT": "1000", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    ours = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return {**wishes, **os.environ, **ours, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+@dataclass(frozen=True)
+class _SharedFile:
+    """The shared value in an unnamed file: nothing is left of it when all who hold it are gone."""
+
+    fd: int
+    pickle_size: int
+    spans: list[tuple[int, int]]  # of the out-of-band buffers: start, size
+
+
+def _shared_file(value: Any) -> _SharedFile:
+    """Write a value so that its arrays can be mapped: shared between workers, and read-only."""
+    buffers: list[pickle.PickleBuffer] = []
+    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    if sys.platform == "linux":  # in memory: rows never touch a disk
+        fd = os.memfd_create("surefit-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as unnamed:
+            fd = os.dup(unnamed.fileno())
+    spans = []
+    with open(fd, "wb", closefd=False) as file:
+        file.write(data)
+        for buffer in buffers:
+            with buffer.raw() as view:
+                start = -(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE
+                file.seek(start)
+                file.write(view)
+                spans.append((start, view.nbytes))
+    if sys.platform == "linux":
+        # not F_SEAL_WRITE: Linux before 6.7 then refuses to map it, even read-only
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return _SharedFile(fd, len(data), spans)
+
+
+# --- the pool ---
+
+
+@dataclass
+class _Task:
+    """A job on its way: pickled once, handed out perhaps twice."""
+
+    key: Hashable
+    body: bytes
+    attempts: int = 0
+
+
+@dataclass
+class _Worker:
+    """One worker, as far as the driver knows."""
+
+    uid: int
+    sock: socket.socket
+    state: Literal["booting", "idle", "busy", "silent", "dying"] = "booting"
+    since: float = field(default_factory=time.monotonic)  # when it came into this state
+    pid: int = 0
+    token: int = -1  # of the dispatch whose answer counts
+    task: _Task | None = None
+    answer: tuple[Outcome, bytes] | None = None  # waits for what the job printed
+    why: str = ""  # we end it
+
+    def __post_init__(self) -> None:
+        self.inbox = worker.Inbox(self.sock)
+
+    def turn(self, state: Literal["idle", "busy", "silent", "dying"]) -> None:
+        self.state, self.since = state, time.monotonic()
+
+
+class Pool:
+    """Processes that run `fn(shared, *args)` for one job after another. Used from one thread.
+
+    Args:
+        fn: any function that cloudpickle can pickle. Loaded once a worker.
+        workers: processes at most; they start when there is work for them.
+        threads: for OpenMP and its like in a job. workers x threads should not exceed
+            `usable_cores()`. OpenBLAS always has one.
+        deadline: seconds a job may take; else it is killed and FAILED.
+        memory: bytes a worker may have of its own (the shared value and program files not
+            counted, nor processes that it starts), looked at every 0.2 s.
+        preload: modules to import once, before the workers are forked. Those that start threads
+            are found out and left to the workers.
+        shared: the first argument of every call; see `share`.
+
+    Attributes:
+        notes: what did not go as asked, for a log.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        *,
+        workers: int,
+        threads: int = 1,
+        deadline: float | None = None,
+        memory: int | None = None,
+        preload: Iterable[str] = (),
+        shared: Any = None,
+    ) -> None:
+        if workers < 1 or threads < 1:
+            raise ValueError(f"workers={workers}, threads={threads}: both must be at least 1")
+        self.notes: list[str] = []
+        self._fn = cloudpickle.dumps(fn, protocol=5)
+        self._n_workers, self._threads = workers, threads
+        self._deadline, self._memory = deadline, memory or 0
+        self._preload = tuple(preload)
+        self._shared: _SharedFile | None = None
+        self._lazy = False  # each worker loads the shared value: loading it starts threads
+        self._zygote: _Zygote | None = None
+        self._zygote_worked = False  # it gave us a worker
+        self._n_restarts = self._n_boot_deaths = 0
+        self._selector = selectors.DefaultSelector()
+        self._numbers = itertools.count()
+        self._workers: dict[int, _Worker] = {}  # by uid
+        self._pending: collections.deque[_Task] = collections.deque()
+        self._finished: collections.deque[Outcome] = collections.deque()
+        self._closed = False
+        if shared is not None:
+            self.share(shared)
+
+    def start(self) -> None:
+        """Start the zygote, which imports what is to be preloaded; returns at once."""
+        if self._closed:
+            raise ValueError("this pool is closed")
+        if self._zygote is None:
+            # with nothing left to leave out, threads in the zygote are not its imports' fault
+            strict = bool(self._preload) or not self._lazy
+            self._zygote = _Zygote(
+                self._fn, self._preload, threads=self._threads, memory=self._memory, strict=strict
+            )
+            self._zygote_worked = False
+            self._selector.register(self._zygote, selectors.EVENT_READ, self._hear)
+            self._send_shared()
+
+    def share(self, value: Any) -> None:
+        """Set the first argument of every call, before the first job.
+
+        Written to memory once; NumPy arrays in it are mapped read-only by all workers.
+        """
+        if self._shared or self._workers or self._pending:
+            raise ValueError("a pool's shared value is set once, before its first job")
+        self._shared = _shared_file(value)
+        if self._zygote:
+            self._send_shared()
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over; it waits while all workers are busy. Keys in flight are unique."""
+        known = {o.key for o in self._finished} | {t.key for t in self._tasks()}
+        if job.key in known:
+            raise ValueError(f"a job with the key {job.key!r} is on its way already")
+        task = _Task(job.key, cloudpickle.dumps(job.args, protocol=5))
+        self.start()
+        self._pending.append(task)
+        self._fill()
+
+    def next(self, timeout: float | None = None) -> Outcome | None:
+        """The next outcome, in the order in which jobs end; None after `timeout` seconds.
+
+        None at once when no job is on its way.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        while not self._finished and (self._pending or any(self._tasks())):
+            now = time.monotonic()
+            if until is not None and now > until:
+                return None
+            moments = [m for w in self._workers.values() if (m := self._moment(w)) is not None]
+            if until is not None:
+                moments.append(until)
+            self._turn(max(0.0, min(moments) - now) if moments else None)
+        return self._finished.popleft() if self._finished else None
+
+    @property
+    def idle(self) -> int:
+        """Jobs that could start now."""
+        return max(0, self._n_workers - sum(1 for _ in self._tasks()))
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget a job, and kill its worker if it runs: no outcome will come. Unknown keys pass."""
+        for task in [t for t in self._pending if t.key == key]:
+            self._pending.remove(task)
+        for outcome in [o for o in self._finished if o.key == key]:
+            self._finished.remove(outcome)
+        for w in self._workers.values():
+            if w.task and w.task.key == key:
+                w.task = None
+                self._end(w, "cancelled")
+
+    def close(self) -> None:
+        """End all processes, jobs included, within a second: SIGTERM, then SIGKILL."""
+        self._stop(0.4)
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        self._stop(0.0)
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop(0.4 if error is None else 0.0)
+
+    # --- the rest is the machinery ---
+
+    def _tasks(self) -> Iterable[_Task]:
+        yield from self._pending
+        yield from (w.task for w in self._workers.values() if w.task)
+
+    def _stop(self, seconds: float) -> None:
+        self._closed = True
+        self._pending.clear()
+        for w in self._workers.values():
+            w.task = None
+            self._hang_up(w)
+        zygote, self._zygote = self._zygote, None
+        if zygote:
+            zygote.end(seconds)
+        self._workers.clear()
+        self._selector.close()
+        if self._shared:
+            os.close(self._shared.fd)
+            self._shared = None
+
+    def _send_shared(self) -> None:
+        if self._zygote and self._shared:
+            s = self._shared
+            heading = ("share", s.pickle_size, s.spans, self._lazy)
+            self._zygote.send(heading, _surroundings(), fd=s.fd)
+
+    def _turn(self, wait: float | None) -> None:
+        """Wait for something to happen, and act on it; what arrived in time counts first."""
+        for key, _ in self._selector.select(wait):
+            key.data()
+        now = time.monotonic()
+        for w in list(self._workers.values()):
+            moment = self._moment(w)
+            if moment is not None and now >= moment:
+                self._overdue(w)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Give waiting jobs to idle workers, and have workers forked for the others."""
+        for w in self._workers.values():
+            if self._pending and w.state == "idle":
+                self._dispatch(w, self._pending.popleft())
+        n_booting = sum(w.state == "booting" for w in self._workers.values())
+        for _ in range(n_booting, len(self._pending)):
+            if len(self._workers) < self._n_workers:
+                self._fork()
+
+    def _fork(self) -> None:
+        assert self._zygote
+        ours, theirs = socket.socketpair()
+        w = _Worker(next(self._numbers), ours)
+        with theirs:
+            self._zygote.send(("fork", w.uid), _surroundings(), fd=theirs.fileno())
+        self._workers[w.uid] = w
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen(w))
+
+    def _dispatch(self, w: _Worker, task: _Task) -> None:
+        w.token = next(self._numbers)
+        try:
+            worker.send(w.sock, (w.token,), task.body)
+        except OSError:  # killed from outside; the job has not begun
+            self._pending.appendleft(task)
+            self._end(w, "did not take its job")
+            return
+        task.attempts += 1
+        w.task = task
+        w.turn("busy")
+
+    def _moment(self, w: _Worker) -> float | None:
+        """When we lose patience with a worker."""
+        if w.state == "idle" or (w.state == "busy" and w.answer):
+            return None
+        patience = {"booting": BOOT_SECONDS, "busy": self._deadline}.get(w.state, GONE_SECONDS)
+        return None if patience is None else w.since + patience
+
+    def _overdue(self, w: _Worker) -> None:
+        if w.state == "busy":
+            self._end(w, self._too_long())
+        elif w.state == "booting":
+            self._end(w, f"did not start within {BOOT_SECONDS:.0f} s")
+        elif w.state == "silent":
+            self._end(w, "closed its connection to the driver")
+        else:  # SIGKILL has no effect while a process hangs in the kernel: go on without it
+            self._bury(w, -signal.SIGKILL, 0, "", b"")
+
+    def _too_long(self) -> str:
+        return f"exceeded {float(self._deadline or 0)} s"
+
+    def _end(self, w: _Worker, why: str) -> None:
+        """Kill a worker; with its socket closed nothing late can come from it."""
+        w.why, w.answer = why, None
+        self._hang_up(w)
+        w.turn("dying")
+        if self._zygote:
+            self._zygote.send(("kill", w.uid))
+
+    def _hang_up(self, w: _Worker) -> None:
+        if w.sock.fileno() >= 0:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(w.sock)
+            w.sock.close()
+
+    def _listen(self, w: _Worker) -> None:
+        """Read what a worker says."""
+        if w.sock.fileno() < 0:
+            return
+        messages, is_open = w.inbox.read()
+        for heading, body in messages:
+            match heading:
+                case ("hello", pid) if w.state == "booting":
+                    w.pid, self._n_boot_deaths, self._zygote_worked = pid, 0, True
+                    w.turn("idle")
+                case ("done", w.token, state, reason, trace, seconds, peak, retire) if w.task:
+                    outcome = Outcome(
+                        key=w.task.key, state=state, reason=reason, traceback=trace,
+                        seconds=seconds, peak_bytes=peak,
+                    )  # fmt: skip
+                    w.answer = (outcome, body)
+                    if retire:  # it ends by itself; what it printed comes with its death
+                        w.turn("dying")
+                    elif self._zygote:
+                        self._zygote.send(("output", w.uid))
+        if not is_open:
+            self._hang_up(w)
+            if w.state != "dying":
+                w.turn("silent")  # its death should be told next
+
+    def _hear(self) -> None:
+        """Read what the zygote says."""
+        assert self._zygote
+        messages, is_open = self._zygote.inbox.read()
+        for heading, body in messages:
+            match heading:
+                case ("output", uid) if uid in self._workers:
+                    w = self._workers[uid]
+                    if w.answer and w.state == "busy":
+                        self._deliver(w, body)
+                        w.turn("idle")
+                case ("dead", uid, code, peak, why) if uid in self._workers:
+                    self._bury(self._workers[uid], code, peak, why, body)
+                case ("note", text):
+                    self.notes.append(text)
+                case ("unsafe", name):
+                    self._distrust(name)
+        if not is_open:
+            self._restart()
+
+    def _deliver(self, w: _Worker, printed: bytes) -> None:
+        """Turn a worker's answer into an outcome."""
+        assert w.answer
+        (outcome, body), w.answer, w.task = w.answer, None, None
+        outcome = replace(outcome, output=printed.decode(errors="replace"))
+        if self._deadline is not None and outcome.seconds > self._deadline:
+            # we looked too late to kill it: the same outcome as if we had
+            outcome = replace(outcome, state="FAILED", reason=self._too_long())
+        elif outcome.state == "DONE":
+            try:
+                # Unpickling runs code: it comes from our own child, through a socket that nobody
+                # else has, and that child runs the same user's code with the same rights.
+                outcome = replace(outcome, value=pickle.loads(body))  # noqa: S301
+            except Exception as error:
+                reason = f"its value cannot be unpickled: {worker.one_line(error)}"
+                outcome = replace(outcome, state="FAILED", reason=reason)
+        self._finished.append(outcome)
+
+    def _bury(self, w: _Worker, code: int, peak: int, why: str, printed: bytes) -> None:
+        """A worker has ended: its job with it, unless the answer came before."""
+        self._listen(w)
+        self._hang_up(w)
+        del self._workers[w.uid]
+        reason = w.why or why or _death(code)
+        if w.answer:
+            self._deliver(w, printed)
+        elif w.task:
+            output = printed.decode(errors="replace")
+            _, crash, where = output.rpartition("Fatal Python error: ")  # faulthandler's
+            self._finished.append(Outcome(
+                key=w.task.key, state="FAILED", reason=reason, traceback=crash + where if crash
+                else "", seconds=time.monotonic() - w.since, peak_bytes=peak, output=output,
+            ))  # fmt: skip
+        elif not w.pid and not w.why.startswith("cancelled"):
+            self._n_boot_deaths += 1
+            if self._n_boot_deaths >= BOOT_DEATHS and self._pending:
+                self._fail(self._pending.popleft(), f"its worker could not start: {reason}")
+
+    def _fail(self, task: _Task, reason: str) -> None:
+        self._finished.append(Outcome(key=task.key, state="FAILED", reason=reason))
+
+    def _distrust(self, name: str) -> None:
+        """The zygote found threads, which do not survive a fork, and leaves: start a wiser one."""
+        if name:
+            self._preload = tuple(p for p in self._preload if p != name)
+            self.notes.append(f"{name} was not preloaded: importing it starts threads")
+        elif not self._lazy:
+            self._lazy = True
+            self.notes.append("loading the shared value starts threads: each worker loads it")
+        else:
+            return
+        self._n_restarts -= 1  # no fault
+
+    def _restart(self) -> None:
+        """The zygote is gone and its workers with it: begin again with the jobs that ran."""
+        assert self._zygote
+        self._selector.unregister(self._zygote)
+        zygote, self._zygote = self._zygote, None
+        how = zygote.end(0.0)
+        for w in list(self._workers.values()):
+            if w.pid:
+                with contextlib.suppress(OSError):
+                    os.killpg(w.pid, signal.SIGKILL)
+            self._hang_up(w)
+            if w.answer:
+                self._deliver(w, b"")
+            elif w.task and w.why:
+                self._fail(w.task, w.why)
+            elif w.task and w.task.attempts >= ATTEMPTS:
+                self._fail(w.task, f"the parent of its worker ended twice: {how}")
+            elif w.task:
+                self._pending.appendleft(w.task)
+        self._workers.clear()
+        self._n_restarts += 1
+        if self._n_restarts > RESTARTS:
+            raise ServiceError(f"The process that starts workers ended {RESTARTS} times: {how}.")
+        if self._n_restarts > 1 and not self._zygote_worked:  # perhaps its imports kill it
+            self._preload, self._lazy = (), True
+            self.notes.append(f"nothing is preloaded: the parent of the workers {how}")
+        self.start()
+
+
+def _surroundings() -> bytes:
+    """The import path and the folder, as they are now."""
+    try:
+        folder = str(Path.cwd())
+    except OSError:
+        folder = "/"
+    return pickle.dumps(([str(p) for p in sys.path], folder))

@@ -1,0 +1,163 @@
+"""MLflow's model registry: versions, aliases and stages of the project's registered model."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from surefit.edges.runs import RunRecord, Store
+from surefit.errors import InputError, IntegrityError
+
+STAGES = {"staging": "Staging", "production": "Production"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered version and the run that made it."""
+
+    name: str
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
+    aliases: tuple[str, ...] = ()
+
+    def uri(self, alias: str | None = None) -> str:
+        """`models:/NAME@ALIAS`, or `models:/NAME/VERSION`."""
+        return f"models:/{self.name}@{alias}" if alias else f"models:/{self.name}/{self.version}"
+
+
+def register(store: Store, record: RunRecord, *, description: str = "") -> Version:
+    """The registered version of a run's model; registered now if it is not, never twice.
+
+    Raises:
+        InputError: when the run logged no model.
+    """
+    model_id = record.tags.get("surefit.model")
+    if not model_id:
+        raise InputError(
+            f'Run {record.run_id[:8]} "{record.name}" has no model to register.',
+            "name a run of kind train or tune; surefit compare lists them",
+        )
+    for found in versions(store):
+        if found.run_id == record.run_id:
+            return found
+    _ensure_model(store)
+    source = store.client.get_logged_model(model_id).artifact_location
+    if not store.uri.startswith("sqlite:"):
+        source = f"models:/{model_id}"  # a server knows its models; the embedded store asks a global
+    created = store.client.create_model_version(
+        store.experiment, source, run_id=record.run_id, model_id=model_id, description=description,
+        tags={
+            "surefit.run": record.run_id,
+            "surefit.manifest": record.tags.get("surefit.manifest", ""),
+            "surefit.family": record.params.get("model.family", ""),
+        },
+    )  # fmt: skip
+    return _version(created)
+
+
+def _ensure_model(store: Store) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.client.get_registered_model(store.experiment)
+    except MlflowException:
+        try:
+            store.client.create_registered_model(store.experiment)
+        except MlflowException:  # another process was quicker, or a lost reply was asked again
+            store.client.get_registered_model(store.experiment)
+
+
+def versions(store: Store) -> list[Version]:
+    """All versions of the project's model, newest first; [] when it has none."""
+    found = store.client.search_model_versions(f"name = '{store.experiment}'", max_results=10_000)
+    ordered = sorted(found, key=lambda v: int(v.version), reverse=True)
+    return [_version(v) for v in ordered]
+
+
+def by_alias(store: Store, alias: str) -> Version | None:
+    """The version an alias names, or None."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(store.client.get_model_version_by_alias(store.experiment, alias))
+    except MlflowException:
+        return None
+    except Exception as error:
+        if "not found" in str(error).lower():
+            return None
+        raise
+
+
+def move(store: Store, alias: str, version: Version, *, stages: bool) -> None:
+    """Point an alias at a version; with `stages`, MLflow's stage of that name too."""
+    store.client.set_registered_model_alias(store.experiment, alias, version.version)
+    if stages and alias in STAGES:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            store.client.transition_model_version_stage(
+                store.experiment, version.version, STAGES[alias], archive_existing_versions=True
+            )
+
+
+def tag(store: Store, version: Version, tags: Mapping[str, str]) -> None:
+    """Write tags on a version."""
+    for key, value in tags.items():
+        store.client.set_model_version_tag(store.experiment, version.version, key, value)
+
+
+def resolve(store: Store, uri: str) -> Version:
+    """The version that `models:/NAME/3`, `models:/NAME@alias` or `models:/NAME/Stage` names.
+
+    Raises:
+        InputError: when there is none.
+    """
+    match = re.fullmatch(r"models:/([^/@]+)(?:@(.+)|/(.+))", uri)
+    if match is None:
+        raise InputError(f"{uri} names no version.", "models:/NAME/3 or models:/NAME@production")
+    name, alias, place = match.groups()
+    if name != store.experiment:
+        raise InputError(f"{uri} is no version of this project's model, models:/{store.experiment}.")
+    if alias:
+        found = by_alias(store, alias)
+    elif place.isdigit():
+        found = next((v for v in versions(store) if v.version == place), None)
+    else:
+        found = _in_stage(store, STAGES.get(place.lower(), place))
+    if found is None:
+        raise InputError(f"There is no {uri}.", "surefit promote best")
+    return found
+
+
+def _in_stage(store: Store, stage: str) -> Version | None:
+    found = store.client.search_model_versions(f"name = '{store.experiment}'")
+    return next((_version(v) for v in found if v.current_stage == stage), None)
+
+
+def download(store: Store, version: Version, folder: Path) -> Path:
+    """The version's files, copied into a private folder."""
+    from mlflow.artifacts import download_artifacts
+
+    source = store.client.get_model_version_download_uri(version.name, version.version)
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]+)", source)
+    if logged:  # MLflow would look for it in the global store
+        source = store.client.get_logged_model(logged[1]).artifact_location
+    target = folder / "model"
+    target.mkdir()
+    try:
+        return Path(
+            download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=store.uri)
+        )
+    except Exception as error:
+        raise IntegrityError(f"The files of {version.uri()} cannot be had: {error}") from error
+
+
+def _version(found: Any) -> Version:
+    return Version(
+        name=found.name, version=str(found.version), run_id=found.run_id or "",
+        tags=dict(found.tags or {}), aliases=tuple(found.aliases or ()),
+    )  # fmt: skip

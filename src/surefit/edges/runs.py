@@ -1,0 +1,539 @@
+"""MLflow tracking: the one place that opens a store and writes or reads its runs.
+
+Only `MlflowClient` with explicit run ids: the fluent calls share state between threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import tempfile
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from surefit.edges import environment
+from surefit.errors import InputError, ServiceError, did_you_mean
+from surefit.results import Figure, Item, Metric, Param, Table, Tag, Text
+
+BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits a call
+PARAM_LENGTH = 6000  # MLflow cuts silently beyond it
+TAG_LENGTH = 8000
+COMPLETE = "complete"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """An open MLflow store and the project's experiment in it."""
+
+    client: Any = field(repr=False)
+    uri: str
+    experiment: str
+    experiment_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run as the store has it."""
+
+    run_id: str
+    name: str
+    status: str
+    started: int  # milliseconds since 1970
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        """`surefit.kind`, or "" for a run of another program."""
+        return self.tags.get("surefit.kind", "")
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run reached its last act."""
+        return self.status == "FINISHED" and self.tags.get("surefit.status") == COMPLETE
+
+
+# --- opening ---
+
+
+def connect(uri: str, root: Path, experiment: str) -> Store:
+    """Open the store, making it and the experiment on first use; close runs that died.
+
+    An embedded SQLite store is created once under a file lock (MLflow creates its tables without
+    one), gets WAL, and keeps its artifacts in `mlruns` beside it.
+
+    Raises:
+        ServiceError: when the store does not answer.
+        InputError: when the uri is of a kind that MLflow no longer has, or the experiment is
+            deleted.
+    """
+    uri, artifacts = _resolve(uri, root)
+    _quiet_environment()
+    if artifacts is not None:
+        _create_once(uri, artifacts)
+    else:
+        _answers(uri)
+    from mlflow import MlflowClient
+
+    client = _Client(MlflowClient(uri, registry_uri=uri), uri)
+    experiment_id = _experiment(client, experiment, artifacts)
+    store = Store(client=client, uri=uri, experiment=experiment, experiment_id=experiment_id)
+    _close_the_dead(store)
+    return store
+
+
+def _resolve(uri: str, root: Path) -> tuple[str, Path | None]:
+    """The absolute uri, and the artifacts' folder where the store is embedded."""
+    if uri.startswith("sqlite:///"):
+        file = (root / uri.removeprefix("sqlite:///")).resolve()
+        return f"sqlite:///{file}", file.parent / "mlruns"
+    if re.match(r"(https?|postgresql|mysql|mssql)(\+\w+)?://", uri):
+        return uri, None
+    raise InputError(
+        f'tracking.uri = "{uri}" is no store that MLflow 3 writes to.',
+        'tracking.uri = "sqlite:///mlflow.db", or the http:// address of a server',
+    )
+
+
+def _quiet_environment() -> None:
+    """Defaults for this process, where the user has set none: no bars, no endless retries."""
+    defaults = {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    }
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)
+
+
+def _create_once(uri: str, artifacts: Path) -> None:
+    file = Path(uri.removeprefix("sqlite:///"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        import sqlite3
+
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with _locked(file.with_name(f".{file.name}.lock")), without_logs("alembic", "mlflow"):
+            fresh = not file.exists() or file.stat().st_size == 0
+            if fresh:
+                SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
+                with contextlib.closing(sqlite3.connect(file)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+    except OSError as error:
+        raise ServiceError(f"The store {file} cannot be made: {error.strerror}.") from None
+    except Exception as error:
+        raise ServiceError(
+            f"The store {file} cannot be opened: {_first_line(error)}",
+            "move the file away to start a new store, or name another in tracking.uri",
+        ) from error
+
+
+def analyze(store: Store) -> None:
+    """Give an embedded store the statistics that make ordered searches fast; else nothing."""
+    if not store.uri.startswith("sqlite:///"):
+        return
+    import sqlite3
+
+    with contextlib.suppress(sqlite3.OperationalError):  # busy: the next command does it
+        with contextlib.closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"))) as connection:
+            connection.execute("PRAGMA analysis_limit=1000")
+            connection.execute("ANALYZE")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def without_logs(*names: str) -> Iterator[None]:
+    """Also for loggers below these that have a level of their own."""
+    known = [n for n in logging.Logger.manager.loggerDict if n.startswith(tuple(names))]
+    loggers = [logging.getLogger(name) for name in {*names, *known}]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _answers(uri: str) -> None:
+    """One quick look whether a server is there: MLflow itself would try for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; MLflow's own message is better
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ServiceError(
+            f"The MLflow server {public(uri)} does not answer: {reason}.",
+            "start it, or name another store in tracking.uri",
+        ) from None
+
+
+def public(uri: str) -> str:
+    """The uri without user name and password, fit for messages and reports."""
+    parts = urllib.parse.urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+class _Client:
+    """MLflow's client, its failures told as ours."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client = client
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return method(*args, **kwargs)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
+                    raise
+                raise ServiceError(
+                    f"MLflow ({public(self._uri)}) failed at {name}: {_first_line(error)}"
+                ) from error
+            except OSError as error:
+                raise ServiceError(f"MLflow failed at {name}: {_first_line(error)}") from error
+
+        return call
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _experiment(client: Any, name: str, artifacts: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = (artifacts / name).as_uri() if artifacts is not None else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # made by another process meanwhile, or the reply was lost
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise InputError(
+            f'The experiment "{name}" is deleted in this store.',
+            f"mlflow experiments restore --experiment-id {found.experiment_id if found else '…'}, "
+            "or another name in surefit.toml",
+        )
+    return str(found.experiment_id)
+
+
+def _close_the_dead(store: Store) -> None:
+    """A killed process leaves its runs RUNNING for ever; say what happened instead."""
+    for record in search(store, "attributes.status = 'RUNNING'"):
+        who = record.tags.get("surefit.owner")
+        if who and not environment.owner_alive(who):
+            store.client.set_tag(record.run_id, "surefit.reason", "its process died")
+            store.client.set_terminated(record.run_id, "FAILED")
+
+
+# --- writing ---
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """An open run; `log` is the only way anything gets into it."""
+
+    store: Store = field(repr=False)
+    run_id: str
+    name: str
+
+    def log(self, items: Iterable[Item]) -> None:
+        """Write the items: numbers in batches, files in one upload."""
+        now = int(time.time() * 1000)
+        batches: dict[str, list[Any]] = {"metrics": [], "params": [], "tags": []}
+        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+            for item in items:
+                _place(item, batches, Path(folder), now)
+            _write_batches(self.store.client, self.run_id, batches)
+            if any(Path(folder).iterdir()):
+                self.store.client.log_artifacts(self.run_id, folder)
+
+
+@contextlib.contextmanager
+def recording(
+    store: Store, name: str, kind: str, *, tags: Mapping[str, str], parent: str | None = None
+) -> Iterator[Run]:
+    """A run that ends as what happened: FINISHED and complete, FAILED with a reason, or KILLED."""
+    run_id = start(store, name, kind, tags=tags, parent=parent)
+    with closing(Run(store=store, run_id=run_id, name=name)) as run:
+        yield run
+
+
+@contextlib.contextmanager
+def closing(run: Run) -> Iterator[Run]:
+    """An open run that ends as what happens in the block."""
+    store, run_id = run.store, run.run_id
+    try:
+        yield run
+    except (KeyboardInterrupt, SystemExit):
+        end(store, run_id, "KILLED", reason="interrupted")
+        raise
+    except BaseException as error:
+        with contextlib.suppress(ServiceError):  # the first error matters more
+            end(store, run_id, "FAILED", reason=f"{type(error).__name__}: {_first_line_of(error)}")
+        raise
+    end(store, run_id, "FINISHED")
+
+
+def start(
+    store: Store,
+    name: str,
+    kind: str,
+    *,
+    tags: Mapping[str, str],
+    parent: str | None = None,
+    started: int | None = None,
+) -> str:
+    """Create a run and give its id; it is RUNNING until `end`. `started`: ms since 1970."""
+    owned = {
+        "surefit.kind": kind,
+        "surefit.owner": environment.owner(),
+        "mlflow.user": environment.user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": environment.command_line(),
+        **tags,
+    }
+    if parent:
+        owned["mlflow.parentRunId"] = parent
+    created = store.client.create_run(
+        store.experiment_id, start_time=started, run_name=name, tags=owned
+    )
+    return str(created.info.run_id)
+
+
+def reopen(store: Store, run_id: str) -> bool:
+    """Make a run RUNNING again, owned by this process; False when the store has it no more."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client.get_run(run_id)
+    except MlflowException:
+        return False
+    if found.info.lifecycle_stage != "active":
+        return False
+    store.client.update_run(run_id, status="RUNNING")
+    store.client.set_tag(run_id, "surefit.owner", environment.owner())
+    for tag in ("surefit.reason", "surefit.status"):
+        if tag in found.data.tags:
+            store.client.delete_tag(run_id, tag)
+    return True
+
+
+def end(
+    store: Store, run_id: str, status: str, *, reason: str = "", ended: int | None = None
+) -> None:
+    """Close a run; its completeness is the very last thing written before."""
+    key, value = ("surefit.reason", reason[:TAG_LENGTH]) if reason else ("surefit.status", COMPLETE)
+    store.client.set_tag(run_id, key, value)
+    store.client.set_terminated(run_id, status, end_time=ended)
+
+
+def _first_line_of(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:300]
+
+
+def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) -> None:
+    from mlflow.entities import Metric as MlflowMetric
+    from mlflow.entities import Param as MlflowParam
+    from mlflow.entities import RunTag
+
+    if isinstance(item, Metric):
+        if abs(item.value) < float("inf"):  # MLflow would store inf as 1.8e308, and rank it first
+            batches["metrics"].append(MlflowMetric(item.key, float(item.value), now, item.step))
+    elif isinstance(item, Param):
+        batches["params"].append(MlflowParam(item.key, _short(_text(item.value), PARAM_LENGTH)))
+    elif isinstance(item, Tag):
+        batches["tags"].append(RunTag(item.key, _short(item.value, TAG_LENGTH)))
+    elif isinstance(item, Table):
+        write_table(item.frame, _inside(folder, item.path))
+    elif isinstance(item, Text):
+        _inside(folder, item.path).write_text(item.text, "utf-8")
+    else:
+        figure: Figure = item
+        _inside(folder, f"plots/{figure.name}.png").write_bytes(figure.png)
+        write_table(figure.numbers, _inside(folder, f"plots/{figure.name}.csv"))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 30] + " … (whole in config.toml)"
+
+
+def _inside(folder: Path, path: str) -> Path:
+    file = (folder / path).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise ValueError(f"{path} leads out of the run")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
+
+
+def write_table(frame: pd.DataFrame, file: Path) -> None:
+    """Parquet with page checksums, or CSV, by the file's ending."""
+    if file.suffix == ".parquet":
+        frame.to_parquet(file, index=False, write_page_checksum=True)
+    else:
+        frame.to_csv(file, index=False)
+
+
+def _write_batches(client: Any, run_id: str, batches: dict[str, list[Any]]) -> None:
+    while any(batches.values()):
+        chunk = {kind: values[: BATCH[kind]] for kind, values in batches.items()}
+        client.log_batch(run_id, **chunk)
+        batches = {kind: values[BATCH[kind] :] for kind, values in batches.items()}
+
+
+def log_dataset(run: Run, *, name: str, digest: str, source: str, schema: str, profile: str) -> None:
+    """Name the data in MLflow's own terms, under our digest (its first 32 hex digits)."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    entity = Dataset(
+        name=name, digest=digest[:32], source_type="local",
+        source=json.dumps({"uri": source}), schema=schema, profile=profile,
+    )  # fmt: skip
+    tagged = DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])
+    run.store.client.log_inputs(run.run_id, datasets=[tagged])
+
+
+# --- reading ---
+
+
+def search(store: Store, where: str = "", *, limit: int | None = None) -> Iterator[RunRecord]:
+    """The experiment's runs that match MLflow's filter, newest first, read page by page.
+
+    Raises:
+        InputError: when MLflow does not understand the filter.
+    """
+    token, given = None, 0
+    while True:
+        try:
+            page = store.client.search_runs(
+                [store.experiment_id], where, max_results=min(limit or 1000, 1000),
+                order_by=["attributes.start_time DESC"], page_token=token,
+            )  # fmt: skip
+        except ServiceError as error:
+            if where and "INVALID_PARAMETER_VALUE" in repr(error.__cause__) + _code(error):
+                raise InputError(f"MLflow does not understand --where: {error.what}") from None
+            raise
+        for run in page:
+            yield _record(run)
+            given += 1
+            if limit and given >= limit:
+                return
+        token = page.token
+        if not token:
+            return
+
+
+def _code(error: ServiceError) -> str:
+    return str(getattr(error.__cause__, "error_code", ""))
+
+
+def _record(run: Any) -> RunRecord:
+    return RunRecord(
+        run_id=run.info.run_id, name=run.info.run_name or "", status=run.info.status,
+        started=run.info.start_time or 0, params=dict(run.data.params),
+        metrics=dict(run.data.metrics), tags=dict(run.data.tags),
+    )  # fmt: skip
+
+
+def find(store: Store, reference: str) -> RunRecord:
+    """The run of that id, of a beginning of its id (4 characters or more), or of that name.
+
+    "last" is the newest complete training run or search.
+
+    Raises:
+        InputError: when none or several match.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if re.fullmatch(r"[0-9a-f]{32}", reference):
+        try:
+            return _record(store.client.get_run(reference))
+        except MlflowException:
+            raise InputError(f"There is no run {reference} in {public(store.uri)}.") from None
+    records = list(search(store))
+    if reference == "last":
+        found = [r for r in records if r.complete and r.kind in ("train", "tune")][:1]
+    else:
+        found = [r for r in records if r.name == reference]
+        if not found and re.fullmatch(r"[0-9a-f]{4,}", reference):
+            found = [r for r in records if r.run_id.startswith(reference)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        names = [r.name for r in records if r.kind in ("train", "tune")]
+        advice = did_you_mean(reference, set(names)) if names else "the project has no runs yet"
+        raise InputError(f'There is no run "{reference}"; {advice}', "surefit compare lists the runs")
+    ids = ", ".join(r.run_id[:8] for r in found[:5])
+    raise InputError(f'{len(found)} runs are called "{reference}": {ids}.', "give one of these ids")
+
+
+def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
+    """A run's Parquet artifact, its checksums verified; None where the run has none.
+
+    Raises:
+        ServiceError: when it is damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        file = _download(store, run_id, path, folder)
+        if file is None:
+            return None
+        try:
+            return pd.read_parquet(file, page_checksum_verification=True)
+        except (OSError, ValueError) as error:
+            raise ServiceError(f"{path} of run {run_id} is damaged: {_first_line(error)}") from error
+
+
+def read_text(store: Store, run_id: str, path: str) -> str | None:
+    """A run's text artifact; None where the run has none."""
+    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        file = _download(store, run_id, path, folder)
+        return file.read_text("utf-8") if file else None
+
+
+def _download(store: Store, run_id: str, path: str, folder: str) -> Path | None:
+    parent, _, name = path.rpartition("/")
+    listed = store.client.list_artifacts(run_id, parent or None)
+    if not any(f.path == path for f in listed):
+        return None
+    return Path(store.client.download_artifacts(run_id, path, folder))

@@ -1,0 +1,25 @@
+"""The built-in families, by name; each file of this folder is one."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from surefit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from surefit.models.family import Family
+
+NAMES = ("lightgbm", "linear", "forest", "dummy")
+
+
+def named(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ConfigError: when there is none, naming the nearest.
+    """
+    if name not in NAMES:
+        raise ConfigError(f'model.family = "{name}": {did_you_mean(name, NAMES)}')
+    found: Family = importlib.import_module(f"surefit.models.{name}").FAMILY
+    return found

@@ -1,0 +1,239 @@
+"""`surefit evaluate`: saved predictions or a model → metrics with intervals, plots, a report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from surefit.core import evaluation, metrics, predictions, stats
+from surefit.core.figures import evaluation_figures
+from surefit.core.page import render
+from surefit.core.predictions import Scored
+from surefit.edges import isolated, registry, runs, sources
+from surefit.edges.runs import RunRecord, Store
+from surefit.errors import DataError, InputError
+from surefit.results import Evaluation, Figure, Score, Tag, Text
+from surefit.verbs import looks, workspace
+from surefit.verbs.reporter import Reporter
+from surefit.verbs.train import score_items
+from surefit.verbs.workspace import Data, Overrides, Workspace
+
+OUTSIDE = (".csv", ".parquet", ".tsv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is evaluated: predictions with targets, and where they come from."""
+
+    name: str
+    rows: Literal["validation", "test", "given"]
+    scored: Scored
+    metric: str
+    tags: dict[str, str]
+    look: int | None = None
+    row_key: np.ndarray | None = field(default=None, repr=False)
+    clusters: np.ndarray | None = field(default=None, repr=False)
+    verified: bool = True
+
+
+def evaluate(
+    subject: str = "last",
+    *,
+    test: bool = False,
+    data: Data = None,
+    target: str | None = None,
+    config: str | Path | None = None,
+    set: Overrides = (),
+    quiet: bool = False,
+) -> Evaluation:
+    """Score predictions and record metrics, pictures and a report as a run of its own.
+
+    A run that saved predictions is scored from them; its model is not opened. Anything else that
+    MLflow can load answers on the sealed test rows, in a process of its own.
+
+    Args:
+        subject: a run (id, start of an id, name, or "last"), a model ("models:/NAME/3",
+            "models:/NAME@production"), or a CSV or Parquet file with the columns row_id and
+            prediction or probability_<class>.
+        test: score the test rows instead of the validation rows. It is a look, and is counted.
+        data, target, config, set: as in `train`.
+        quiet: say nothing on standard error.
+
+    Raises:
+        InputError: when there is no such subject, or its predictions cannot be scored.
+        ServiceError: when the MLflow store fails.
+    """
+    reporter = Reporter(quiet=quiet)
+    project = workspace.project(data=data, target=target, config=config, overrides=set)
+    store = workspace.open_store(project)
+
+    def load() -> Workspace:
+        return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
+
+    if subject.endswith(OUTSIDE):
+        found = _from_file(subject, load())
+    else:
+        found = _from_store(store, subject, load, test=test)
+    reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
+    return _record(store, found)
+
+
+def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject:
+    if subject.startswith("models:/"):
+        version = registry.resolve(store, subject)
+        record = runs.find(store, version.run_id) if version.run_id else None
+        if record is None or record.kind not in ("train", "tune"):
+            return _from_model(store, version, load())
+    else:
+        record = runs.find(store, subject)
+    if record.kind not in ("train", "tune"):
+        raise InputError(
+            f'Run {record.run_id[:8]} "{record.name}" is of kind {record.kind or "unknown"}, '
+            "and has no predictions to score.",
+            "name a run of kind train or tune; surefit compare lists them",
+        )
+    if not record.complete:
+        raise InputError(f'Run {record.run_id[:8]} "{record.name}" did not complete ({record.status}).')
+    return _test_rows(store, record, load()) if test else _valid_rows(store, record)
+
+
+def _valid_rows(store: Store, record: RunRecord) -> Subject:
+    frame = runs.read_table(store, record.run_id, predictions.VALID)
+    if frame is None:
+        raise InputError(f"Run {record.run_id[:8]} has no {predictions.VALID}.")
+    scored = predictions.read(frame, *answer_of(record))
+    return Subject(
+        name=record.name, rows="validation", scored=scored, metric=record.tags["surefit.metric"],
+        tags=inherited(record),
+    )  # fmt: skip
+
+
+def _test_rows(store: Store, record: RunRecord, work: Workspace) -> Subject:
+    check_same_data(record, work)
+    blind = runs.read_table(store, record.run_id, predictions.TEST)
+    if blind is None:
+        raise InputError("This project has no test rows.", "split.test = 0.2")
+    return _looked_at(store, record.name, blind, work, inherited(record))
+
+
+def _looked_at(
+    store: Store, name: str, blind: pd.DataFrame, work: Workspace, tags: dict[str, str]
+) -> Subject:
+    rows = rows_of(blind, work)
+    scored = predictions.read(predictions.join(blind, work.data), work.data.task, work.data.classes)
+    return Subject(
+        name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
+        look=looks.next_look(store, work.data.row_key[rows]), row_key=work.data.row_key[rows],
+        clusters=work.data.groups[rows] if work.data.groups is not None else None,
+    )  # fmt: skip
+
+
+def _from_model(store: Store, version: registry.Version, work: Workspace) -> Subject:
+    """A model of another program answers on the test rows; it may have been trained on them."""
+    sealed = work.split.test_rows
+    if not len(sealed):
+        raise InputError("This project has no test rows.", "split.test = 0.2")
+    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        local = registry.download(store, version, Path(folder))
+        answered = isolated.predict(local, work.data.raw.iloc[sealed])
+    answered.insert(0, "row_id", work.data.row_id[sealed])
+    subject = _looked_at(store, version.uri(), answered, work, work.tags())
+    return Subject(**{**vars(subject), "verified": False})
+
+
+def _from_file(path: str, work: Workspace) -> Subject:
+    frame = sources.load(path, Path.cwd())
+    if "row_id" not in frame:
+        raise DataError(
+            f"{path} has no column row_id.",
+            f"name the rows by {work.config.data.id or 'their number in the data, from 0'}",
+        )
+    joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
+    scored = predictions.read(joined, work.data.task, work.data.classes)
+    rows = rows_of(frame, work)
+    return Subject(
+        name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
+        clusters=work.data.groups[rows] if work.data.groups is not None else None, verified=False,
+    )  # fmt: skip
+
+
+def rows_of(frame: pd.DataFrame, work: Workspace) -> np.ndarray:
+    """Row numbers in the data of a predictions table's rows."""
+    position = pd.Series(np.arange(work.data.n_rows), index=work.data.row_id.astype(str))
+    return position.reindex(frame["row_id"].astype(str)).dropna().to_numpy(dtype="int64")
+
+
+def answer_of(record: RunRecord) -> tuple[Any, list[Any]]:
+    """The task and the class labels that a run's predictions are about."""
+    return record.tags["surefit.task"], json.loads(record.tags.get("surefit.classes", "[]"))
+
+
+def inherited(record: RunRecord) -> dict[str, str]:
+    """Tags that link a run to the one it is about, and to its data."""
+    keys = ("surefit.data", "surefit.split", "surefit.task", "surefit.metric", "surefit.family")
+    linked = {key: record.tags[key] for key in keys if key in record.tags}
+    return linked | {"surefit.of": record.run_id}
+
+
+def check_same_data(record: RunRecord, work: Workspace) -> None:
+    """Refuse to join a run's predictions with other rows than it was trained beside.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    for tag, now, what in (("surefit.data", work.data.digest, "data"),
+                           ("surefit.split", work.split.digest, "split")):  # fmt: skip
+        if record.tags.get(tag) != now:
+            raise InputError(
+                f'Run {record.run_id[:8]} "{record.name}" was made on another {what} than the '
+                f"configuration names now ({record.tags.get(tag, 'none')[:12]} against {now[:12]}).",
+                "surefit train on the data as they are, or name the old file with --set data.path=…",
+            )
+
+
+def _record(store: Store, found: Subject) -> Evaluation:
+    scored = found.scored
+    first = metrics.find(found.metric, scored.task)
+    chosen = [first, *(m for m in metrics.reported(scored.task) if m.name != first.name)]
+    prefix = {"validation": "valid", "test": "test", "given": "given"}[found.rows]
+    tags = found.tags | {"surefit.rows": found.rows, "surefit.verified": str(found.verified).lower()}
+    with runs.recording(store, f"evaluate {found.name}", "evaluate", tags=tags) as run:
+        if found.row_key is not None and found.look is not None:
+            looks.take(run, found.row_key, found.look)
+        scores = stats.scores(
+            chosen, scored.y, scored.pred, folds=scored.folds, clusters=found.clusters
+        )
+        base = evaluation.constant_value(first, scored)
+        pictures = evaluation_figures(
+            scored.task, scored.y, scored.pred, [str(c) for c in scored.classes]
+        )
+        run.log(score_items(prefix, scores, base))
+        run.log(pictures)
+        result = _result(found, run.run_id, scores, base, pictures)
+        page = evaluation.page(result, pictures, facts=_facts(found))
+        run.log([Text(path="report.html", text=render(page)),
+                 Tag(key="mlflow.note.content", value=f"**{result.lines()[0]}**")])  # fmt: skip
+    return result
+
+
+def _facts(found: Subject) -> list[tuple[str, str]]:
+    about = [("Rows", f"{len(found.scored.y):,} {found.rows}"), ("Task", found.scored.task)]
+    about += [("Data", found.tags.get("surefit.data", "")[:12])]
+    return about + ([("Look", str(found.look))] if found.look else [])
+
+
+def _result(
+    found: Subject, run_id: str, scores: tuple[Score, ...], base: float, pictures: list[Figure]
+) -> Evaluation:
+    return Evaluation(
+        run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
+        scores=scores, baseline=base, look=found.look, verified=found.verified,
+        figures=tuple(f.name for f in pictures), report=f"runs:/{run_id}/report.html",
+        next="surefit tune" if found.rows == "validation" else "surefit compare",
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""`surefit init`: a project the user owns, from what was inferred: one TOML file and four scripts."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from surefit import config as configuration
+from surefit.config import FILE, Config, Project
+from surefit.errors import InputError
+from surefit.results import Shown
+from surefit.verbs import workspace
+from surefit.verbs.reporter import Reporter
+from surefit.verbs.workspace import Overrides
+
+SCRIPTS = ("train.py", "evaluate.py", "tune.py", "compare.py", "README.md", ".gitignore")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written(Shown):
+    """The files that were written, and those left as they were."""
+
+    directory: str
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    next: str
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        lines = [f"Wrote {', '.join(self.written) or 'nothing'} in {self.directory}"]
+        if self.kept:
+            lines.append(f"Left as they were: {', '.join(self.kept)}")
+        return [*lines, f"Next: {self.next}"]
+
+
+def init(
+    directory: str | Path = ".",
+    *,
+    data: str | None = None,
+    target: str | None = None,
+    set: Overrides = (),
+    quiet: bool = False,
+) -> Written:
+    """Write surefit.toml and the four scripts of an MLflow project; nothing is overwritten.
+
+    The data are looked at first, so that the file holds what was found.
+
+    Args:
+        directory: made if it is not there.
+        data, target: the table and its target; by default what the last command here used.
+        set: further keys.
+        quiet: say nothing on standard error.
+
+    Raises:
+        InputError: when the data cannot be used, or the directory cannot be written.
+    """
+    folder = Path(directory)
+    project = _project(folder, data, target, set)
+    workspace.load(project, frame=None, reporter=Reporter(quiet=quiet))
+    files = {FILE: _toml(project.config)} | {name: _template(name) for name in SCRIPTS}
+    written, kept = [], []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            if (folder / name).exists():
+                kept.append(name)
+            else:
+                (folder / name).write_text(text, "utf-8")
+                written.append(name)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}.") from None
+    where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    return Written(
+        directory=str(folder), written=tuple(written), kept=tuple(kept),
+        next=f"{where}surefit train   (or: python train.py)",
+    )  # fmt: skip
+
+
+def _project(folder: Path, data: str | None, target: str | None, overrides: Overrides) -> Project:
+    """The project, its data path relative to the new folder; nothing is asked of the folder yet."""
+    if (folder / FILE).exists():
+        return workspace.project(data=data, target=target, config=folder / FILE, overrides=overrides)
+    found = workspace.project(data=data, target=target, config=None, overrides=overrides)
+    path = found.config.data.path
+    if not path.startswith("sklearn:"):
+        path = os.path.relpath(found.root / Path(path).expanduser(), folder.resolve())
+        path = path if not path.startswith(os.pardir + os.sep + os.pardir) else str(
+            (found.root / Path(found.config.data.path).expanduser()).resolve())
+    section = found.config.data.model_copy(update={"path": path})
+    config = found.config.model_copy(update={"data": section})
+    return Project(config=config, root=folder.resolve(), origins=found.origins)
+
+
+def _toml(config: Config) -> str:
+    """The configuration as a file to edit: what is set, and the commonest keys as comments."""
+    text = _template("surefit.toml")
+    chosen = configuration.Config.model_validate(config.model_dump(exclude_unset=True))
+    head, _, rest = text.partition("# --- chosen ---\n")
+    return head + chosen.to_toml_set() + rest
+
+
+def _template(name: str) -> str:
+    return (importlib.resources.files("surefit") / "templates" / "project" / name.removeprefix(".")
+            ).read_text("utf-8")  # fmt: skip

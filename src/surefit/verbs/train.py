@@ -1,0 +1,337 @@
+"""`surefit train`: one candidate → a run, its model, its predictions, and, asked for, a version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefit import config as configuration
+from surefit import models
+from surefit.core import fit, metrics, portable, predictions, stats
+from surefit.core.figures_search import loss_curves
+from surefit.core.fit import FoldResult, Model, Problem
+from surefit.edges import bundle, pool, registry, runs
+from surefit.edges.runs import Run, RunRecord, Store
+from surefit.errors import InputError, UserCodeError
+from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, TrainResult
+from surefit.verbs import workspace
+from surefit.verbs.reporter import Reporter, duration
+from surefit.verbs.workspace import Data, Overrides, Workspace
+
+WORTH_A_POOL = 6.0  # seconds of fitting from which starting workers pays
+CURVE_POINTS = 100  # steps of a loss curve that are recorded, beside the last
+
+
+def train(
+    data: Data = None,
+    *,
+    target: str | None = None,
+    config: str | Path | None = None,
+    set: Overrides = (),
+    name: str | None = None,
+    register: bool = False,
+    to: str | None = None,
+    quiet: bool = False,
+) -> TrainResult:
+    """Train one candidate and record it as an MLflow run.
+
+    Preprocessing and model are fitted inside each fold and scored on its held-out rows; then one
+    model is fitted on all training rows, and is the one that is logged. Predictions on the test
+    rows are stored without their targets.
+
+    Args:
+        data: a file, "sklearn:NAME", or a DataFrame; by default what the configuration names.
+        target: the column to predict.
+        config: a TOML file; by default surefit.toml in the current folder.
+        set: overrides, as {"model.params.learning_rate": 0.05} or ["model.family=linear"].
+        name: the run's name.
+        register: make the model a registered version.
+        to: point this alias ("staging", …) at the version at once, without a gate.
+        quiet: say nothing on standard error.
+
+    Raises:
+        InputError: when the configuration or the table cannot be used.
+        ServiceError: when the MLflow store fails.
+    """
+    reporter = Reporter(quiet=quiet)
+    if to == "production":
+        raise InputError(
+            "A model reaches production through the gate.", "surefit promote RUN --to production"
+        )
+    if to:
+        workspace.check_alias(to)
+    project = workspace.project(data=data, target=target, config=config, overrides=set)
+    work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
+    family = models.named(work.config.model.family)
+    params = family.resolve(work.config.model.params, work.data.task)
+    problem = problem_of(work)
+    reporter.say(f"Plan:  {_plan(problem, work)}")
+    store = workspace.open_store(project)
+    configuration.remember(project)
+    tags = work.tags() | {"surefit.family": family.name}
+    with runs.recording(store, name or f"train {family.name}", "train", tags=tags) as run:
+        run.log(workspace.setup_items(work))
+        run.log(param_items(family.name, params))
+        workspace.log_dataset(run, work)
+        folds = fit_folds(problem, params, reporter)
+        model = final_model(problem, params, folds)
+        outcome = record_model(run, work, model, folds)
+    runs.analyze(store)
+    version = _register(store, run, to) if register or to else None
+    return _result(work, run, outcome, version, family.name)
+
+
+def problem_of(work: Workspace, family: str | None = None) -> Problem:
+    """The fitting problem that the workspace and its configuration pose."""
+    return fit.problem(
+        work.data, work.split, family=family or work.config.model.family, metric=work.metric,
+        seed=work.config.model.seed,
+    )  # fmt: skip
+
+
+def param_items(family: str, params: dict[str, Any]) -> Iterator[Item]:
+    """The resolved hyperparameters, defaults included."""
+    yield Param(key="model.family", value=family)
+    for key, value in params.items():
+        yield Param(key=f"model.params.{key}", value=value)
+
+
+def fold_seconds(problem: Problem) -> float:
+    """About how many seconds one fold takes on one core, by the family's formula."""
+    family = models.named(problem.family)
+    outputs = problem.n_classes if problem.n_classes > 2 else 1
+    rows = len(problem.split.train_rows)
+    text = sum(c.kind == "text" for c in problem.columns)
+    return family.cost(rows, len(problem.columns), outputs) + 5e-5 * rows * text
+
+
+def _plan(problem: Problem, work: Workspace) -> str:
+    n = problem.split.n_folds
+    fits = f"{n + 1} fits of {problem.family} ({n} folds, then all training rows)"
+    if work.config.split.valid is not None:
+        fits = f"1 fit of {problem.family}, scored on the validation rows"
+    share = 1 if not _worth_a_pool(problem) else min(n, pool.usable_cores())
+    return f"{fits}, about {duration((n / share + 1) * fold_seconds(problem))}"
+
+
+def _worth_a_pool(problem: Problem) -> bool:
+    total = problem.split.n_folds * fold_seconds(problem)
+    return problem.split.n_folds > 1 and pool.usable_cores() > 1 and total > WORTH_A_POOL
+
+
+def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> list[FoldResult]:
+    """All folds of one configuration, in this process or, when it pays, one a core."""
+    with reporter.progress("folds", problem.split.n_folds) as advance:
+        if _worth_a_pool(problem):
+            return _fit_in_pool(problem, params, advance)
+        folds = []
+        for number in range(problem.split.n_folds):
+            folds.append(fit.fit_fold(problem, params, number, curve=True))
+            advance(number + 1, f"{problem.metric} {folds[-1].score:.4f}")
+        return folds
+
+
+def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list[FoldResult]:
+    n = problem.split.n_folds
+    workers = min(n, pool.usable_cores())
+    folds: dict[int, FoldResult] = {}
+    with pool.Pool(_fit_job, workers=workers, preload=preload(), shared=problem) as jobs:
+        for number in range(n):
+            jobs.submit(pool.Job(key=number, args=(params, number)))
+        while len(folds) < n:
+            outcome = jobs.next()
+            if outcome is None:
+                continue
+            if outcome.state == "FAILED":
+                raise UserCodeError(f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}")
+            folds[outcome.value.fold] = outcome.value
+            advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
+    return [folds[number] for number in range(n)]
+
+
+def _fit_job(problem: Problem, params: dict[str, Any], fold: int) -> FoldResult:
+    return fit.fit_fold(problem, params, fold, curve=True)
+
+
+def preload() -> tuple[str, ...]:
+    """Modules that workers have before their first job; safe to import before a fork."""
+    return ("pandas", "sklearn.compose", "lightgbm", "surefit.core.fit")
+
+
+def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldResult]) -> Model:
+    """The model that is logged: of all training rows, or the one that the validation set scored."""
+    rounds = [f.rounds for f in folds if f.rounds]
+    threads = pool.usable_cores()
+    if problem.split.n_folds > 1:
+        return fit.fit_all(problem, params, rounds=rounds, threads=threads)
+    train_rows, _ = problem.split.fold(0)
+    iterative = models.named(problem.family).iterative
+    kept = train_rows[~problem.split.stop_rows(train_rows)] if iterative else train_rows
+    return fit.fit_rows(
+        problem, params, kept, rounds=rounds[0] if rounds else None, threads=threads
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a recorded model showed."""
+
+    scores: tuple[Score, ...]
+    fold_scores: tuple[float, ...]
+    baseline: float
+    fit_seconds: float
+    logged: bundle.Logged
+
+    @property
+    def score(self) -> Score:
+        """The deciding metric."""
+        return self.scores[0]
+
+
+def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldResult]) -> Outcome:
+    """Log scores, curves, predictions and the model's files to an open run."""
+    data, split = work.data, work.split
+    rows = split.scored_rows
+    pred = in_row_order(split, folds)
+    scores = stats.scores(
+        reported(work), data.y[rows], pred, folds=split.fold_of_rows(), clusters=clusters(work, rows)
+    )
+    base = baseline(work)
+    seconds = float(np.mean([f.seconds for f in folds]))
+    run.log(score_items("valid", scores, base))
+    run.log(_fold_items(folds, work.metric))
+    run.log(Metric(key=k, value=v) for k, v in (("fit_seconds", model.seconds),
+                                                ("fold_seconds", seconds)))  # fmt: skip
+    run.log(_prediction_items(work, model, pred))
+    logged = bundle.log(
+        run, model, columns=[c.to_dict() for c in data.columns], classes=data.classes,
+        example=data.raw.iloc[split.train_rows[:5]].reset_index(drop=True), portable=portable,
+    )  # fmt: skip
+    run.log([
+        Metric(key="model_bytes", value=logged.n_bytes),
+        Tag(key="surefit.model", value=logged.model_id),
+        Tag(key="surefit.manifest", value=logged.digest),
+        Tag(key="surefit.classes", value=json.dumps(data.classes)),
+        Tag(key="mlflow.note.content", value=_note(work, scores[0], base)),
+    ])  # fmt: skip
+    return Outcome(
+        scores=scores, fold_scores=tuple(f.score for f in folds), baseline=base,
+        fit_seconds=model.seconds, logged=logged,
+    )  # fmt: skip
+
+
+def reported(work: Workspace) -> list[metrics.Metric]:
+    """The metrics shown for the task, the deciding one first."""
+    first = metrics.find(work.metric, work.data.task)
+    return [first, *(m for m in metrics.reported(work.data.task) if m.name != first.name)]
+
+
+def clusters(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
+    """The groups of the rows, where the user named a group: rows of one are not independent."""
+    return work.data.groups[rows] if work.data.groups is not None else None
+
+
+def in_row_order(split: Any, folds: Sequence[FoldResult]) -> np.ndarray:
+    """Out-of-fold predictions of all folds, in the order of `split.scored_rows`."""
+    order = np.argsort(np.concatenate([split.fold(f.fold)[1] for f in folds]), kind="stable")
+    return np.asarray(np.concatenate([f.pred for f in folds])[order])
+
+
+def baseline(work: Workspace) -> float:
+    """The deciding metric of the class shares, or the mean, of each fold's training rows."""
+    y, k = work.data.y, len(work.data.classes)
+    metric = metrics.find(work.metric, work.data.task)
+    values = []
+    for train_rows, scored in work.split.folds():
+        shares = np.bincount(y[train_rows], minlength=k) / len(train_rows) if k else y[train_rows].mean()
+        pred = np.tile(shares, (len(scored), 1)) if k else np.full(len(scored), shares)
+        values.append(metrics.value(metric, y[scored], pred))
+    return float(np.nanmean(values))
+
+
+def score_items(rows: str, scores: Sequence[Score], base: float) -> Iterator[Item]:
+    """Metrics `valid_<name>` with `_low` and `_high`, and the baseline's."""
+    for score in scores:
+        key = f"{rows}_{score.metric}"
+        yield Metric(key=key, value=score.value)
+        yield Metric(key=f"{key}_low", value=score.low)
+        yield Metric(key=f"{key}_high", value=score.high)
+    yield Metric(key=f"baseline_{scores[0].metric}", value=base)
+
+
+def _fold_items(folds: Sequence[FoldResult], metric: str) -> Iterator[Item]:
+    for f in folds:
+        yield Metric(key=f"fold_{f.fold}_{metric}", value=f.score)
+        if f.rounds:
+            yield Metric(key=f"fold_{f.fold}_rounds", value=f.rounds)
+    curves = {f.fold: f.curve for f in folds if f.curve}
+    if not curves:
+        return
+    shortest = min(len(c) for c in curves.values())
+    for number, curve in curves.items():
+        yield from _curve_items(f"fold_{number}_", curve)
+    mean = [
+        (points[0][0], *(float(np.mean([p[i] for p in points])) for i in (1, 2)))
+        for points in zip(*(c[:shortest] for c in curves.values()), strict=True)
+    ]
+    yield from _curve_items("", mean)
+    yield _curve_figure(curves)
+
+
+def _curve_items(prefix: str, curve: Sequence[Any]) -> Iterator[Item]:
+    every = max(1, len(curve) // CURVE_POINTS)
+    for step, train_loss, valid_loss in [*curve[:: every], curve[-1]]:
+        yield Metric(key=f"{prefix}train_loss", value=train_loss, step=step)
+        yield Metric(key=f"{prefix}valid_loss", value=valid_loss, step=step)
+
+
+def _curve_figure(curves: dict[int, Any]) -> Figure:
+    points = [(number, *point) for number, curve in curves.items() for point in curve]
+    return loss_curves(pd.DataFrame(points, columns=["fold", "step", "train_loss", "valid_loss"]))
+
+
+def _prediction_items(work: Workspace, model: Model, pred: np.ndarray) -> Iterator[Item]:
+    yield Table(path=predictions.VALID, frame=predictions.valid_table(work.data, work.split, pred))
+    sealed = work.split.test_rows
+    if len(sealed):
+        blind = predictions.blind_table(
+            work.data, work.split, model.predict(work.data.frame.iloc[sealed])
+        )
+        yield Table(path=predictions.TEST, frame=blind)
+
+
+def _note(work: Workspace, score: Score, base: float) -> str:
+    return (
+        f"**{score}** on validation rows (baseline {base:.4g}).\n\n"
+        f"{work.data.describe()}\n\n{work.split.describe()}"
+    )
+
+
+def _register(store: Store, run: Run, to: str | None) -> str:
+    record: RunRecord = runs.find(store, run.run_id)
+    version = registry.register(store, record, description="registered by surefit train, ungated")
+    registry.tag(store, version, {"surefit.gate": "ungated"})
+    if to:
+        with nullcontext():
+            registry.move(store, to, version, stages=True)
+    return version.uri(to)
+
+
+def _result(
+    work: Workspace, run: Run, outcome: Outcome, version: str | None, family: str
+) -> TrainResult:
+    return TrainResult(
+        run_id=run.run_id, name=run.name, family=family, score=outcome.score,
+        scores=outcome.scores, fold_scores=outcome.fold_scores, baseline=outcome.baseline,
+        model_uri=f"models:/{outcome.logged.model_id}", version=version,
+        fit_seconds=outcome.fit_seconds, model_bytes=outcome.logged.n_bytes,
+        inferred=tuple(n.text for n in work.data.notes), data=work.data.describe(),
+        split=work.split.describe(), next="surefit evaluate last   (or: surefit tune)",
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""What every verb starts from: the configuration, the data, its split and the store, opened once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from surefit import config as configuration
+from surefit.config import Config, Project
+from surefit.core import data as tables
+from surefit.core import metrics
+from surefit.core import split as splits
+from surefit.core.data import Dataset
+from surefit.core.split import Split
+from surefit.edges import environment, runs, sources
+from surefit.edges.runs import Run, Store
+from surefit.errors import ConfigError, InputError
+from surefit.results import Item, Param, Table, Tag, Text
+from surefit.verbs.reporter import Reporter
+
+Data = str | Path | pd.DataFrame | None
+Overrides = Iterable[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workspace:
+    """A project with its rows loaded and divided."""
+
+    project: Project
+    data: Dataset = field(repr=False)
+    split: Split = field(repr=False)
+    metric: str
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration."""
+        return self.project.config
+
+    def tags(self) -> dict[str, str]:
+        """The tags by which runs on the same rows are found."""
+        return {
+            "surefit.data": self.data.digest,
+            "surefit.split": self.split.digest,
+            "surefit.config": self.config.digest(),
+            "surefit.task": self.data.task,
+            "surefit.metric": self.metric,
+        }
+
+
+def project(
+    *, data: Data, target: str | None, config: str | Path | None, overrides: Overrides
+) -> Project:
+    """The project that the arguments of a verb name; a frame stands for `data.path`.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    if isinstance(overrides, Mapping):
+        overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    path = "<DataFrame>" if isinstance(data, pd.DataFrame) else data
+    return configuration.resolve(
+        config=Path(config) if config else None,
+        data=str(path) if path is not None else None,
+        target=target,
+        overrides=overrides,
+    )
+
+
+def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> Workspace:
+    """Load, look at and divide the rows, saying what was inferred.
+
+    Raises:
+        InputError: when the table, the split or the metric cannot be used.
+    """
+    config = found.config
+    if frame is None and config.data.path == "<DataFrame>":
+        raise InputError(
+            "This project was last used with a DataFrame, which is not at hand.",
+            "pass the frame again, or name a file in surefit.toml",
+        )
+    table = frame if frame is not None else sources.load(config.data.path, found.root)
+    data = tables.prepare(table, config.data)
+    split = splits.make(data, config.split)
+    chosen = config.metric.optimize
+    metric = metrics.default(data.task).name if chosen == "auto" else chosen
+    metrics.find(metric, data.task)
+    reporter.say(f"Data:  {data.describe()}")
+    for note in data.notes:
+        override = f"   [{note.override}]" if note.override else ""
+        reporter.say(f"       {note.text}{override}")
+    reporter.say(f"Split: {split.describe()}")
+    return Workspace(project=found, data=data, split=split, metric=metric)
+
+
+def open_store(found: Project) -> Store:
+    """The project's MLflow store and experiment."""
+    return runs.connect(found.config.tracking.uri, found.root, found.config.name)
+
+
+def frame_of(data: Data) -> pd.DataFrame | None:
+    """The frame a caller gave, or None where they gave a path or nothing."""
+    return data if isinstance(data, pd.DataFrame) else None
+
+
+def setup_items(work: Workspace) -> Iterator[Item]:
+    """What every run of the project records of its configuration, data, split and surroundings."""
+    for key, value in work.config.flat().items():
+        if not key.startswith(("tune.", "model.", "tracking.", "gate.")):
+            yield Param(key=key, value=value)
+    yield Text(path="config.toml", text=work.config.to_toml())
+    yield Text(path="environment.txt", text=environment.installed())
+    origins = {k: work.project.origins.get(k, "default") for k in work.config.flat()}
+    notes = [{"text": n.text, "override": n.override} for n in work.data.notes]
+    about = {"data": work.data.describe(), "split": work.split.describe(), "inferred": notes,
+             "origins": origins}  # fmt: skip
+    yield Text(path="about.json", text=json.dumps(about, indent=1, ensure_ascii=False))
+    yield Table(path="split.parquet", frame=_split_table(work))
+    for key, value in environment.git_tags(work.project.root).items():
+        yield Tag(key=key, value=value)
+
+
+def _split_table(work: Workspace) -> pd.DataFrame:
+    row_id = work.data.row_id
+    ids = row_id if row_id.dtype == "int64" else row_id.astype(str)
+    return pd.DataFrame({"row_id": ids, "block": work.split.block})
+
+
+def log_dataset(run: Run, work: Workspace) -> None:
+    """The run's data set, in MLflow's own terms."""
+    columns = [{"name": c.name, "type": c.dtype, "required": True} for c in work.data.columns]
+    profile = {"num_rows": work.data.n_rows, "num_features": len(columns), "task": work.data.task}
+    runs.log_dataset(
+        run, name=work.config.name, digest=work.data.digest, source=work.config.data.path,
+        schema=json.dumps({"mlflow_colspec": columns}), profile=json.dumps(profile),
+    )  # fmt: skip
+
+
+def same_rows(work: Workspace) -> str:
+    """MLflow's filter for the runs on the same rows, divided the same way."""
+    return (
+        f"tags.`surefit.data` = '{work.data.digest}' and tags.`surefit.split` = '{work.split.digest}'"
+    )
+
+
+def check_alias(alias: str) -> None:
+    """Refuse what MLflow refuses as an alias.
+
+    Raises:
+        ConfigError: with a name that works.
+    """
+    if not alias.replace("-", "").replace("_", "").isalnum() or alias[0] == "v" and alias[1:].isdigit():
+        raise ConfigError(f'"{alias}" is no alias that MLflow takes.', "--to production")

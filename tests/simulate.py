@@ -1,0 +1,168 @@
+"""Worlds with a known truth, and how often our intervals and verdicts are right in them.
+
+Every function takes the number of data sets, so that tests run a short form and the long proof
+calls the same code. A rate is judged by the exact binomial bound.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, ndtr
+from scipy.stats import binom, binomtest
+
+from surefit.core import metrics, ranking, stats
+from surefit.core.gatetest import gate
+from surefit.core.winner import corrected_best
+
+SEPARATION = 1.2  # distance of the two classes' means, in standard deviations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """`hits` of `trials`, and what chance allows."""
+
+    hits: int
+    trials: int
+
+    def at_least(self, rate: float, level: float = 0.99) -> bool:
+        """Whether a true rate of `rate` could have given so few hits."""
+        return bool(binom.cdf(self.hits, self.trials, rate) > 1 - level)
+
+    def at_most(self, rate: float, level: float = 0.99) -> bool:
+        """Whether a true rate of `rate` could have given so many hits."""
+        return bool(binom.sf(self.hits - 1, self.trials, rate) > 1 - level)
+
+    def __str__(self) -> str:
+        ends = binomtest(self.hits, self.trials).proportion_ci(0.99)
+        return f"{self.hits / self.trials:.3f} [{ends.low:.3f}, {ends.high:.3f}]"
+
+
+def two_classes(n, rng):
+    """Equal classes with normal scores: `y` (n,) and calibrated probabilities (n, 2)."""
+    y = (rng.random(n) < 0.5).astype(int)
+    score = rng.normal(size=n) + SEPARATION * (y - 0.5)
+    p = expit(SEPARATION * score)
+    return y, np.column_stack([1 - p, p])
+
+
+def numbers(n, rng, *, tails="normal"):
+    """Targets (n,) and predictions whose errors have standard deviation 1."""
+    y = rng.normal(size=n) * 2
+    if tails == "normal":
+        return y, y + rng.normal(size=n)
+    return y, y + rng.standard_t(5, size=n) / math.sqrt(5 / 3)
+
+
+def truth(name: str) -> float:
+    """The metric's value on endless rows of the worlds above."""
+    known = {
+        "accuracy": ndtr(SEPARATION / 2),
+        "balanced_accuracy": ndtr(SEPARATION / 2),
+        "roc_auc": ndtr(SEPARATION / math.sqrt(2)),
+        "rmse": 1.0,
+        "mae": math.sqrt(2 / math.pi),
+        "r2": 0.75,
+    }
+    if name in known:
+        return float(known[name])
+    y, pred = two_classes(2_000_000, np.random.default_rng(987))
+    return metrics.value(metrics.find(name, "binary"), y, pred)
+
+
+def coverage(
+    name, n, n_datasets, seed, *, n_resamples=600, n_folds=1, tails="normal", level=0.95
+) -> Rate:
+    """How often the interval of a score holds the truth."""
+    rng = np.random.default_rng(seed)
+    task = "regression" if name in metrics.names("regression") else "binary"
+    metric, true, hits = metrics.find(name, task), truth(name), 0
+    for k in range(n_datasets):
+        y, pred = numbers(n, rng, tails=tails) if task == "regression" else two_classes(n, rng)
+        folds = np.arange(n) % n_folds
+        found = stats.score(
+            metric, y, pred, folds=folds, level=level, n_resamples=n_resamples, seed=k
+        )
+        hits += found.low <= true <= found.high
+    return Rate(hits=hits, trials=n_datasets)
+
+
+def cluster_coverage(n_clusters, n_datasets, seed, *, n_resamples=600) -> Rate:
+    """How often a cluster interval of accuracy holds the truth, rows of a cluster being alike."""
+    rng = np.random.default_rng(seed)
+    metric, hits = metrics.find("accuracy", "binary"), 0
+    true = float(ndtr(SEPARATION / 2 / math.sqrt(1.5)))
+    for k in range(n_datasets):
+        cluster = np.repeat(np.arange(n_clusters), 10)
+        n = len(cluster)
+        y = (rng.random(n) < 0.5).astype(int)
+        alike = rng.normal(size=n_clusters)[cluster] * math.sqrt(0.5)
+        right = SEPARATION * 0.5 + alike + rng.normal(size=n)  # positive: the right side
+        p = expit(np.where(y == 1, right, -right))
+        found = stats.score(
+            metric, y, np.column_stack([1 - p, p]), clusters=cluster, n_resamples=n_resamples,
+            seed=k,
+        )  # fmt: skip
+        hits += found.low <= true <= found.high
+    return Rate(hits=hits, trials=n_datasets)
+
+
+def equals(n, n_candidates, rng, *, own=0.6):
+    """`y` and candidates of equal worth: a shared score and noise of their own."""
+    y = (rng.random(n) < 0.5).astype(int)
+    shared = SEPARATION * (y - 0.5) + rng.normal(size=n)
+    found = {}
+    for k in range(n_candidates):
+        p = expit(shared + own * rng.normal(size=n))
+        found[f"c{k}"] = np.column_stack([1 - p, p])
+    return y, found
+
+
+def called_worse(name, n, n_datasets, seed, *, n_candidates=20, own=0.6, n_resamples=500) -> Rate:
+    """How often any of equal candidates is told from the best: the familywise error."""
+    rng = np.random.default_rng(seed)
+    metric, hits = metrics.find(name, "binary"), 0
+    for k in range(n_datasets):
+        y, candidates = equals(n, n_candidates, rng, own=own)
+        found = ranking.rank(metric, y, candidates, n_resamples=n_resamples, seed=k)
+        hits += len(found.tied) < n_candidates
+    return Rate(hits=hits, trials=n_datasets)
+
+
+def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_resamples=200):
+    """Mean flattery of the raw and of the corrected score of the best, and its coverage."""
+    rng = np.random.default_rng(seed)
+    metric = metrics.find(name, "binary")
+    big, preds = equals(400_000, 1, np.random.default_rng(987), own=own)
+    true = metrics.value(metric, big, preds["c0"])
+    raw, corrected, hits = [], [], 0
+    for k in range(n_datasets):
+        y, candidates = equals(n, n_candidates, rng, own=own)
+        found = corrected_best(metric, y, candidates, n_resamples=n_resamples, seed=k)
+        raw.append(metric.sign * (found.raw - true))
+        corrected.append(metric.sign * (found.value - true))
+        hits += found.low <= true <= found.high
+    return float(np.mean(raw)), float(np.mean(corrected)), Rate(hits=hits, trials=n_datasets)
+
+
+def verdicts(
+    name, n, n_datasets, seed, *, own=0.6, gain=0.0, alpha=0.05, look=1, n_resamples=1000
+) -> dict[str, Rate]:
+    """How often the gate gives each verdict for a challenger with so much less noise of its own."""
+    rng = np.random.default_rng(seed)
+    metric = metrics.find(name, "binary")
+    counts = dict.fromkeys(("PROMOTED", "REJECTED", "INCONCLUSIVE"), 0)
+    for k in range(n_datasets):
+        y, both = equals(n, 2, rng, own=own)
+        challenger = both["c1"]
+        if gain:
+            better = np.log(challenger[:, 1] / challenger[:, 0]) + gain * (y - 0.5)
+            challenger = np.column_stack([1 - expit(better), expit(better)])
+        found = gate(
+            metric, y, both["c0"], challenger, alpha=alpha, look=look, n_resamples=n_resamples,
+            seed=k,
+        )  # fmt: skip
+        counts[found.verdict] += 1
+    return {verdict: Rate(hits=hits, trials=n_datasets) for verdict, hits in counts.items()}

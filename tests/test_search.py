@@ -1,0 +1,249 @@
+"""Proposers: pure functions of seed, number and results; rebuilt anywhere; strict about order."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surefit.core.space import grid, parse
+from surefit.edges.search import METHODS, importances, proposer
+from surefit.errors import ConfigError, SurefitError
+
+SPACE = parse(
+    {
+        "rate": "log 0.001..1",
+        "leaves": "int log 8..255",
+        "depth": "int 1..9 step 2",
+        "frac": "0.1..1 step 0.1",
+        "extra": [True, False, 1, "a"],
+        "fixed": "gbdt",
+    }
+)
+TRIALS = 24
+
+
+def result(k, params):
+    """What the objective says: some trials fail, some are pruned with their fold scores."""
+    score = -abs(math.log10(params["rate"]) + 1.5) - params["depth"] / 50 + params["frac"] / 9
+    if k % 7 == 3:
+        return None, "FAILED", ()
+    if k % 5 == 2:
+        return score, "PRUNED", (score, score + 0.01, math.nan)
+    return score, "COMPLETE", ()
+
+
+def make(method, window, **changed):
+    """A proposer over SPACE."""
+    options = {"seed": 7, "greater_is_better": True, "window": window} | changed
+    return proposer(method, SPACE, **options)
+
+
+def advance(search, asked, told, until, window, params):
+    """Ask and tell under the engine's protocol until `until` trials are asked."""
+    for k in range(asked, until):
+        while told < k - window + 1:
+            search.tell(told, *result(told, params[told]))
+            told += 1
+        params.append(search.ask(k))
+    return told
+
+
+def run(method, window, trials=TRIALS, **changed):
+    """The proposals of an undisturbed search."""
+    params = []
+    advance(make(method, window, **changed), 0, 0, trials, window, params)
+    return params
+
+
+@pytest.mark.parametrize("window", [1, 8])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_rebuilt_at_any_point_goes_on_the_same(method, window):
+    """Replayed from JSON after any number of asks and tells, the next proposals are identical."""
+    undisturbed = run(method, window)
+    for asked in range(TRIALS):
+        search, told = make(method, window), 0
+        params = json.loads(json.dumps(undisturbed[:asked]))
+        for k in range(asked):
+            search.replay(k, params[k])
+        while told < asked - window:  # what the dead engine had told at its last ask
+            search.tell(told, *result(told, params[told]))
+            told += 1
+        advance(search, asked, told, min(asked + 3, TRIALS), window, params)
+        assert params == undisturbed[: len(params)]
+        assert [*map(repr, params)] == [*map(repr, undisturbed[: len(params)])]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_proposals_in_another_process(method):
+    """Hash randomisation and a fresh interpreter change nothing."""
+    code = (
+        "import sys; sys.path.insert(0, 'tests'); import test_search as t;"
+        f"print(t.run({method!r}, 8))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert found.stdout.strip() == str(run(method, 8))
+    assert found.stderr == ""
+
+
+@pytest.mark.parametrize("method", ["random", "qmc", "tpe"])
+def test_the_seed_matters_and_so_do_results(method):
+    """Another seed proposes other trials; TPE alone listens to the results."""
+    assert run(method, 8) != run(method, 8, seed=8)
+    flipped = run(method, 8, greater_is_better=False)
+    assert (flipped != run(method, 8)) == (method == "tpe")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_proposals_lie_in_the_space_as_plain_values(method):
+    """Each proposal has every parameter, in plain Python types, on the axis."""
+    for params in run(method, 8):
+        assert list(params) == sorted(SPACE)
+        assert params["fixed"] == "gbdt"
+        assert [type(params[key]) for key in ("rate", "leaves", "depth")] == [float, int, int]
+        assert params["frac"] in {i / 10 for i in range(1, 11)}
+        for key, value in params.items():
+            assert SPACE[key].decode(SPACE[key].encode(value)) == value
+
+
+@pytest.mark.parametrize("method", ["random", "qmc", "tpe"])
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(-(2**70), 2**70), cut=st.integers(1, 11))
+def test_any_seed_may_be_given(method, seed, cut):
+    """Negative and huge seeds work, and proposals do not depend on how many follow."""
+    assert run(method, 2, 12, seed=seed)[:cut] == run(method, 2, cut, seed=seed)
+
+
+def test_tpe_finds_better_trials_than_random_search():
+    """After 50 trials with eight in flight TPE's mean score is far above that of random draws."""
+
+    def late(method):
+        return [result(0, p)[0] for seed in range(4) for p in run(method, 8, 50, seed=seed)[30:]]
+
+    assert sum(late("tpe")) / 80 > sum(late("random")) / 80 + 0.2
+
+
+def test_a_grid_is_the_grid_then_none():
+    """The grid proposer walks core's grid in its order, then answers None for good."""
+    space = parse({"b": ["x", "y"], "a": "0..1", "c": "int 1..3"})
+    search = proposer("grid", space, seed=0, greater_is_better=True)
+    found = [search.ask(k) for k in range(30)]
+    assert found == grid(space)
+    assert search.ask(30) is None
+    assert search.ask(30) is None
+    search.tell(0, 1.0, "COMPLETE")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_space_without_freedom_proposes_the_same(method):
+    """Fixed parameters alone, or none, are a search too."""
+    for raw in ({"x": 3}, {}):
+        search = proposer(method, parse(raw), seed=0, greater_is_better=True)
+        for k in range(8 if method != "grid" else 1):
+            assert search.ask(k) == raw
+            search.tell(k, 1.0, "COMPLETE")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_starting_points_come_first(method):
+    """Starts are trials 0, 1; what they leave out is drawn; a grid follows whole."""
+    starts = [{"rate": 1, "extra": 1}, {"depth": 3.0, "frac": 0.3}]
+    found = run(method, 8, starts=starts)
+    assert (found[0]["rate"], found[0]["extra"]) == (1.0, 1)
+    assert found[0]["extra"] is not True
+    assert repr(found[1]["depth"]) == "3"
+    if method == "grid":
+        assert found[2:] == run(method, 8)[:-2]
+
+
+def test_starts_outside_the_space_are_all_named():
+    """A start with a wrong value or an unknown name is an error of the user's, said at once."""
+    with pytest.raises(ConfigError, match=r"(?s)start 0: rate = 5.*start 1: dept.*\"depth\""):
+        make("tpe", 8, starts=[{"rate": 5}, {"dept": 1}])
+
+
+def test_an_unknown_method_lists_the_known():
+    """Samplers that cannot be rebuilt are not offered."""
+    with pytest.raises(ConfigError, match="grid, qmc, random, tpe"):
+        make("cmaes", 8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_broken_protocol_is_our_bug(method):
+    """Calls out of order, wrong windows and values that are not finite raise with exit code 70."""
+
+    def broken(call, *args):
+        with pytest.raises(SurefitError, match="protocol") as caught:
+            call(*args)
+        assert caught.value.exit_code == 70
+
+    search = make(method, 2)
+    broken(search.ask, 1)
+    broken(search.tell, 0, 1.0, "COMPLETE")
+    params = search.ask(0)
+    broken(search.replay, 0, params)
+    broken(search.replay, 1, params | {"rate": 7})
+    broken(search.replay, 1, {"rate": 0.1})
+    search.ask(1)
+    broken(search.ask, 2)
+    broken(search.tell, 1, 1.0, "COMPLETE")
+    for value in (math.nan, math.inf, None):
+        broken(search.tell, 0, value, "COMPLETE")
+    broken(search.tell, 0, 1.0, "RUNNING")
+    search.tell(0, math.nan, "FAILED")
+    assert search.ask(2)
+
+
+def test_tpe_survives_searches_where_all_fail_or_are_pruned_at_once():
+    """No result, or none with a score, still gives proposals."""
+    for state in ("FAILED", "PRUNED"):
+        search = make("tpe", 1)
+        for k in range(12):
+            assert search.ask(k)
+            search.tell(k, None, state)
+
+
+def test_optuna_is_quiet_and_the_users_verbosity_stays(capfd):
+    """A search prints nothing and leaves Optuna's level as it found it."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        run("tpe", 8)
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_importing_the_seam_imports_no_optuna():
+    """Commands that do not tune do not pay for Optuna."""
+    code = "import sys, surefit.edges.search; sys.exit('optuna' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_importances_name_what_matters():
+    """The parameter that moves the score has the largest share; shares sum to 1 and repeat."""
+    trials = [(p, math.log10(p["rate"])) for p in run("random", 1, 40)]
+    found = importances(SPACE, trials)
+    assert next(iter(found)) == "rate"
+    assert found["rate"] > 0.8
+    assert sum(found.values()) == pytest.approx(1)
+    assert "fixed" not in found
+    assert found == importances(SPACE, trials)
+    assert found.keys() == importances(SPACE, [(p, v * 1e300) for p, v in trials]).keys()
+
+
+def test_importances_are_empty_when_nothing_can_be_said():
+    """Too few trials, equal scores and missing scores give no shares."""
+    params = run("random", 1, 12)
+    assert importances(SPACE, [(p, float(i)) for i, p in enumerate(params[:7])]) == {}
+    assert importances(SPACE, [(p, 1.0) for p in params]) == {}
+    assert importances(SPACE, [(p, math.nan) for p in params]) == {}
+    assert importances(parse({"x": 1}), [({"x": 1}, float(i)) for i in range(9)]) == {}
