@@ -125,18 +125,31 @@ class Config(Section):
     gate: GateConfig = GateConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    @classmethod
+    def read(cls, path: str | Path) -> Config:
+        """The configuration that a TOML file holds.
+
+        Raises:
+            ConfigError: with every mistake at once.
+        """
+        return resolve(config=Path(path)).config
+
     def flat(self) -> dict[str, Any]:
         """Dotted keys and values, e.g. {"split.test": 0.2}; absent optional keys are left out."""
         return _flatten(self.model_dump(mode="json", exclude_none=True))
 
-    def to_toml(self) -> str:
-        """The configuration as TOML that reads back to an equal one."""
+    def to_toml(self, *, chosen: bool = False) -> str:
+        """The configuration as TOML that reads back to an equal one.
+
+        Args:
+            chosen: only the keys that were set, not the defaults.
+        """
         import tomlkit
 
-        tables = self.model_dump(mode="json", exclude_none=True)
+        tables = self.model_dump(mode="json", exclude_none=True, exclude_unset=chosen)
         if self.split.valid is not None:
-            del tables["split"]["folds"]
-        return tomlkit.dumps(tables)
+            tables["split"].pop("folds", None)
+        return tomlkit.dumps({"name": self.name, **tables})
 
     def digest(self, *sections: str) -> str:
         """SHA-256 (hex) of the named sections, or of all that decides a model's numbers."""

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from surefit import config as configuration
 from surefit.config import FILE, Config, Project
 from surefit.errors import InputError
 from surefit.results import Shown
@@ -94,11 +93,8 @@ def _project(folder: Path, data: str | None, target: str | None, overrides: Over
 
 
 def _toml(config: Config) -> str:
-    """The configuration as a file to edit: what is set, and the commonest keys as comments."""
-    text = _template("surefit.toml")
-    chosen = configuration.Config.model_validate(config.model_dump(exclude_unset=True))
-    head, _, rest = text.partition("# --- chosen ---\n")
-    return head + chosen.to_toml_set() + rest
+    """The configuration as a file to edit: what is set, then the commonest other keys as comments."""
+    return config.to_toml(chosen=True) + _template("more.toml")
 
 
 def _template(name: str) -> str:
