@@ -1,4 +1,4 @@
-"""From a table to a model you can be sure of: train, evaluate, tune, compare, promote, on MLflow."""
+"""From a table to a model you can be sure of: train, evaluate, tune, compare and promote."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _HOMES = {
     "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",
 }  # fmt: skip
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""argv → configuration → verb → print → exit code; no logic of its own, and nothing heavy imported."""
+"""argv → configuration → verb → print → exit code; no logic, and nothing heavy imported."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def shared(*, table: bool = True) -> Callable[[Callable[..., Any]], Callable[...
         click.option("-c", "--config", type=click.Path(dir_okay=False), metavar="FILE",
                      help="The configuration; by default surefit.toml in this folder."),
         click.option("--set", "set_", multiple=True, metavar="KEY=VALUE",
-                     help="Override any key, e.g. --set model.params.learning_rate=0.05. Repeatable."),
+                     help="Override a key: --set model.params.learning_rate=0.05. Repeatable."),
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error."),
     ]  # fmt: skip
@@ -70,7 +70,9 @@ def shared(*, table: bool = True) -> Callable[[Callable[..., Any]], Callable[...
 @click.argument("directory", default=".", type=click.Path(file_okay=False))
 @click.option("--data", metavar="FILE", help="The table, or sklearn:NAME.")
 @click.option("--target", metavar="COLUMN", help="The column to predict.")
-@click.option("--set", "set_", multiple=True, metavar="KEY=VALUE", help="Set any key of surefit.toml.")
+@click.option(
+    "--set", "set_", multiple=True, metavar="KEY=VALUE", help="Set any key of surefit.toml."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error.")
 def init(directory: str, data: str | None, target: str | None, set_: tuple[str, ...],
@@ -89,10 +91,11 @@ def init(directory: str, data: str | None, target: str | None, set_: tuple[str, 
 @click.argument("data", required=False, metavar="[FILE]")
 @click.option("--name", help="The run's name.")
 @click.option("--register", is_flag=True, help="Register the model, without a gate.")
-@click.option("--to", metavar="ALIAS", help="Register, and point this alias (staging, …) at it at once.")
+@click.option("--to", metavar="ALIAS", help="Register, and point this alias at it at once.")
 @shared()
 def train(data: str | None, target: str | None, name: str | None, register: bool, to: str | None,
-          config: str | None, set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+          config: str | None, set_: tuple[str, ...], as_json: bool,
+          quiet: bool) -> None:  # fmt: skip
     """Train one candidate and record it as an MLflow run.
 
     FILE is a table (.csv, .tsv, .parquet, .feather, .jsonl) or sklearn:NAME; by default what the
@@ -166,7 +169,9 @@ def compare(runs: tuple[str, ...], where: str, metric: str | None, config: str |
 
 @cli.command()
 @click.argument("run", default="best", metavar="[RUN|best]")
-@click.option("--to", default="production", show_default=True, metavar="ALIAS", help="The alias to move.")
+@click.option(
+    "--to", default="production", show_default=True, metavar="ALIAS", help="The alias to move."
+)
 @click.option("--dry-run", is_flag=True, help="Decide and move nothing; it is a look all the same.")
 @shared()
 def promote(run: str, to: str, dry_run: bool, target: str | None, config: str | None,
@@ -198,7 +203,9 @@ def ui(port: int, host: str, config: str | None) -> None:
 
 def answer(result: Shown, as_json: bool) -> None:
     """Print a result on standard output."""
-    click.echo(json.dumps(result.to_dict(), indent=1, ensure_ascii=False) if as_json else str(result))
+    click.echo(
+        json.dumps(result.to_dict(), indent=1, ensure_ascii=False) if as_json else str(result)
+    )
 
 
 def main() -> NoReturn:
@@ -231,7 +238,9 @@ def _run() -> int:
         return 0
     except Exception:
         traceback.print_exc()
-        click.echo("This is a bug of surefit, not of yours. Please report the lines above.", err=True)
+        click.echo(
+            "This is a bug of surefit, not of yours. Please report the lines above.", err=True
+        )
         return 70
 
 

@@ -241,7 +241,7 @@ def validate(tables: Mapping[str, Any]) -> Config:
         if not isinstance(data, Mapping) or not {"path", "target"} & set(data):
             raise ConfigError(
                 "No data set is named here, and there is no surefit.toml in this folder.",
-                "surefit train FILE --target COLUMN   (or: surefit init --data FILE --target COLUMN)",
+                "surefit train FILE --target COLUMN",
             ) from None
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         lines = "\n".join(f"  - {m}" for m in mistakes)
@@ -319,7 +319,8 @@ def _mistake(error: dict[str, Any]) -> str:
     place = ".".join(str(part) for part in error["loc"] if part not in ("literal['auto']",))
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
-        return f"{place}: there is no such key; {did_you_mean(str(error['loc'][-1]), _known(error['loc'][:-1]))}"
+        advice = did_you_mean(str(error["loc"][-1]), _known(error["loc"][:-1]))
+        return f"{place}: there is no such key; {advice}"
     if kind == "missing":
         return f"{place}: is required"
     if kind == "string_pattern_mismatch":

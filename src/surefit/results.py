@@ -180,7 +180,8 @@ class TrainResult(Shown):
         better = (self.score.value > self.baseline) == self.score.greater_is_better
         verdict = "beats" if better else "does not beat"
         lines = [
-            f"Trained {self.family}: valid {self.score}; {verdict} the baseline ({self.baseline:.4g})",
+            f"Trained {self.family}: valid {self.score}; {verdict} the baseline "
+            f"({self.baseline:.4g})",
             f"Run {self.run_id[:8]} ({self.name}), model {self.model_uri}",
         ]
         if not self.score.reliable:
@@ -288,7 +289,9 @@ class TuneResult(Shown):
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
         counts = ", ".join(
-            f"{self.count(s)} {s.lower()}" for s in ("COMPLETE", "PRUNED", "FAILED") if self.count(s)
+            f"{self.count(s)} {s.lower()}"
+            for s in ("COMPLETE", "PRUNED", "FAILED")
+            if self.count(s)
         )
         chosen = ", ".join(f"{k}={_brief(v)}" for k, v in self.best.params.items())
         lines = [
@@ -388,7 +391,10 @@ class Comparison(Shown):
                 f"  {s.rank:>3} {s.run_id[:8]}  {s.name:<{width}}  {s.score.value:>10.5g}"
                 f"  {interval:^19}  {behind:>9}  {state}"
             )
-        lines += ["", f"Corrected for having been picked among {self.n_candidates}: {self.corrected}"]
+        lines += [
+            "",
+            f"Corrected for having been picked among {self.n_candidates}: {self.corrected}",
+        ]
         lines += self._undecided() + [f"  not ranked: {o.name} ({o.reason})" for o in self.left_out]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
 
@@ -431,8 +437,11 @@ class Decision(Shown):
         what = {"PROMOTED": f"is now {self.uri}", "REJECTED": "stays out",
                 "INCONCLUSIVE": "cannot be judged yet"}[self.verdict]  # fmt: skip
         if self.verdict == "PROMOTED" and not self.moved:
-            what = f"is {self.uri} already" if self.previous == self.version else (
-                f"would become {self.uri} (dry run)")
+            what = (
+                f"is {self.uri} already"
+                if self.previous == self.version
+                else (f"would become {self.uri} (dry run)")
+            )
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]

@@ -1,4 +1,4 @@
-"""A raw table into a Dataset: task, target, ids, features by kind, and what was inferred, in words."""
+"""A raw table into a Dataset: target, ids, features by kind, and what was inferred, in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from surefit.results import Task
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MAX_CLASSES = 200
-_ID_NAME = re.compile(r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE)
+_ID_NAME = re.compile(
+    r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
+)
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Za-z]{3}[a-z]*[ -]\d{2,4}")
 
 
@@ -91,8 +93,11 @@ class Dataset:
         counts = ", ".join(f"{kinds.count(k)} {k}" for k in dict.fromkeys(kinds))
         what = f"{self.task}: {self.target}"
         if self.classes:
-            what += f" ({len(self.classes)} classes)" if len(self.classes) > 2 else (
-                f" ({' / '.join(self.class_names)})")
+            what += (
+                f" ({len(self.classes)} classes)"
+                if len(self.classes) > 2
+                else (f" ({' / '.join(self.class_names)})")
+            )
         return f"{self.n_rows:,} rows, {len(self.columns)} features ({counts}), {what}"
 
 
@@ -230,7 +235,11 @@ def _identity(
             notes.append(
                 Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
             )
-            if not config.id and row_id.dtype == "int64" and (row_id == np.arange(len(table))).all():
+            if (
+                not config.id
+                and row_id.dtype == "int64"
+                and (row_id == np.arange(len(table))).all()
+            ):
                 row_id = _ids(table[name], name)
     return row_id, features
 
@@ -283,7 +292,9 @@ def _columns(
             notes.append(note)
         columns.append(Column(name=name, dtype=_dtype(values), kind=kind))
     if not columns:
-        raise DataError("No column is left to learn from: each is empty, constant, an id or dropped.")
+        raise DataError(
+            "No column is left to learn from: each is empty, constant, an id or dropped."
+        )
     return tuple(columns)
 
 

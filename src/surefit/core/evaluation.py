@@ -39,22 +39,23 @@ def page(result: Evaluation, pictures: Sequence[Figure], *, facts: list[tuple[st
     """The report of an evaluation as a value."""
     first = result.scores[0]
     beats = (first.value > result.baseline) == first.greater_is_better
-    rows = [
-        (s.metric, s.value, s.low, s.high, s.method, s.note) for s in result.scores
-    ]
-    warning = "" if result.verified else (
-        "These predictions come from outside: they may be in-sample, and never promote by themselves."
+    rows = [(s.metric, s.value, s.low, s.high, s.method, s.note) for s in result.scores]
+    warning = (
+        ""
+        if result.verified
+        else ("These predictions come from outside: they may be in-sample, and promote nothing.")
     )
     return Page(
         title=f"Evaluation of {result.subject}",
-        verdict=f"{first}" + ("" if beats else f": no better than the baseline ({result.baseline:.4g})"),
+        verdict=f"{first}"
+        + ("" if beats else f": no better than the baseline ({result.baseline:.4g})"),
         subtitle=warning or f"The baseline, which looks at no feature, has {result.baseline:.4g}.",
         tone="good" if beats and result.verified else "bad" if not beats else "neutral",
         facts=facts,
         sections=[
             Section(
                 title="How good, and how sure",
-                text="Each metric with its 95 % interval: the range that holds the value on new rows "
+                text="Each metric with its 95 % interval: the range for new rows "
                 "of the same kind, for this fitted model.",
                 table=TableBlock(
                     columns=("metric", "value", "low", "high", "interval by", "mind"), rows=rows

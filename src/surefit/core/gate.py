@@ -9,9 +9,9 @@ import numpy as np
 from surefit.config import GateConfig
 from surefit.core import gatetest, metrics, stats
 from surefit.core.evaluation import constant
+from surefit.core.gatetest import GateTest
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
-from surefit.core.gatetest import GateTest
 from surefit.results import Check, Score, Verdict
 
 FEWEST = 10  # shared test rows below which nothing is decided
@@ -49,7 +49,9 @@ def _floor_check(score: Score, floor: float) -> Check:
         verdict = "PROMOTED"
     elif not kindest >= sign * floor:
         verdict = "REJECTED"
-    return Check(name=f"{word} {score.metric}", verdict=verdict, reason=f"{score}, {word} {floor:g}")
+    return Check(
+        name=f"{word} {score.metric}", verdict=verdict, reason=f"{score}, {word} {floor:g}"
+    )
 
 
 def baseline_check(

@@ -1,4 +1,4 @@
-"""The table of predictions that every run stores: row id, fold, target, prediction, probabilities."""
+"""The table of predictions that every run stores, and the arrays that are scored from it."""
 
 from __future__ import annotations
 
@@ -107,7 +107,9 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
         raise DataError(f"The predictions lack the columns {', '.join(lost)}.")
     doubled = frame["row_id"].duplicated()
     if doubled.any():
-        raise DataError(f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}.")
+        raise DataError(
+            f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}."
+        )
     pred = _numbers(frame, _predicted(task, classes))
     if task == "regression":
         y, pred = _numbers(frame, ["target"])[:, 0], pred[:, 0]
@@ -147,7 +149,8 @@ def _numbers(frame: pd.DataFrame, names: list[str]) -> np.ndarray:
     except (TypeError, ValueError):
         raise DataError(f"{', '.join(names)} must be numbers.") from None
     if not np.isfinite(values).all():
-        raise DataError(f"{int((~np.isfinite(values)).any(axis=1).sum()):,} rows of {', '.join(names)} are not finite.")
+        wrong = int((~np.isfinite(values)).any(axis=1).sum())
+        raise DataError(f"{wrong:,} rows of {', '.join(names)} are not finite.")
     return np.asarray(values)
 
 
@@ -155,7 +158,9 @@ def _class_codes(target: pd.Series, classes: Sequence[Any]) -> np.ndarray:
     code = {str(label): number for number, label in enumerate(classes)}
     codes = target.map(lambda label: code.get(str(label), -1)).to_numpy(dtype="int64")
     if (codes < 0).any():
-        raise DataError(f"The target {target[codes < 0].iloc[0]!r} is none of the classes {list(code)[:10]}.")
+        raise DataError(
+            f"The target {target[codes < 0].iloc[0]!r} is none of the classes {list(code)[:10]}."
+        )
     return np.asarray(codes)
 
 

@@ -1,4 +1,4 @@
-"""Columns by kind into a matrix, by scikit-learn and skrub; fitted on a fold's training rows only."""
+"""Columns by kind into a matrix, by scikit-learn and skrub; fitted on training rows only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def make(columns: Sequence[Column], encoding: Encoding) -> Any:
         steps.append(("number", _numbers(encoding), numbers))
     for column in columns:
         if column.kind in ("text", "date"):
-            steps.append((f"{column.kind}:{column.name}", _wide(column.kind, encoding), column.name))
+            steps.append(
+                (f"{column.kind}:{column.name}", _wide(column.kind, encoding), column.name)
+            )
     return ColumnTransformer(steps, sparse_threshold=0.3)
 
 

@@ -64,7 +64,7 @@ class Split:
 
     def fold_of_rows(self) -> np.ndarray:
         """(len(scored_rows),) the fold that scores each scored row."""
-        return self.block[self.scored_rows].astype("int64") - int(self.ordered)
+        return np.asarray(self.block[self.scored_rows].astype("int64") - int(self.ordered))
 
     def folds(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Each fold's (training, scored) row numbers."""
@@ -203,7 +203,7 @@ def _check(split: Split, data: Dataset, config: SplitConfig) -> None:
     for number, (train, valid) in enumerate(split.folds()):
         if len(train) < 2 or len(valid) < 1:
             raise DataError(
-                f"Fold {number} has {len(train)} rows to train on and {len(valid)} to score: too few.",
+                f"Fold {number} has too few rows: {len(train)} to train on, {len(valid)} to score.",
                 "fewer split.folds, a smaller split.test, or more rows",
             )
         if len(np.unique(data.y[train])) < 2:

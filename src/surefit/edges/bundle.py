@@ -15,12 +15,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import FunctionType
+from typing import Any, Protocol, cast
 
 import pandas as pd
 
 from surefit.edges import environment
-from surefit.edges.runs import Run, without_logs
+from surefit.edges.runs import Run
+from surefit.edges.store import without_logs
 from surefit.errors import IntegrityError
 from surefit.models import skops_files
 from surefit.models.family import Family
@@ -80,7 +82,9 @@ def log(
             parts = _write_parts(Path(scratch), model, columns, classes)
             code = Path(scratch) / "predict.py"
             code.write_text(source(model.family, portable), "utf-8")
-            _save(folder, code, parts, model, columns, classes, example, run.run_id, created.model_id)
+            _save(
+                folder, code, parts, model, columns, classes, example, run.run_id, created.model_id
+            )
             digest, n_bytes = _seal(folder)
             client.log_model_artifacts(created.model_id, str(folder))
     except BaseException:
@@ -112,10 +116,10 @@ def _write_parts(
 
 
 def source(family: Family, portable: Any) -> str:
-    """The text of `predict.py` for a family: our functions, as they are tested, and no import of us."""
-    shared = [skops_files.load_skops, skops_files.class_probabilities, family.load]
+    """The text of `predict.py` for a family: our functions as they are tested, importing none."""
+    shared = (skops_files.load_skops, skops_files.class_probabilities, family.load)
     body = inspect.getsource(portable).partition("from typing import Any\n")[2]
-    functions = "\n\n".join(inspect.getsource(function) for function in shared)
+    functions = "\n\n".join(inspect.getsource(cast(FunctionType, f)) for f in shared)
     return f'''"""How this model answers: plain MLflow, scikit-learn and the family's library.
 
 Written when the model was trained; it needs no other file than those beside it.
@@ -251,7 +255,9 @@ def verify(folder: Path, digest: str) -> None:
     for names, what in ((links, "is a link"), (added, "was added"), (lost, "is missing"),
                         (changed, "was changed")):  # fmt: skip
         if names:
-            raise IntegrityError(f"{names[0]} {what} since the model was trained: it is not loaded.")
+            raise IntegrityError(
+                f"{names[0]} {what} since the model was trained: it is not loaded."
+            )
 
 
 def _sha256(file: Path) -> str:

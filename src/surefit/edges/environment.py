@@ -1,4 +1,4 @@
-"""What a run should know of its surroundings: git, platform, versions, cores, and its own process."""
+"""What a run should know of its surroundings: git, platform, versions, and its own process."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from surefit.edges import runs
 from surefit.edges.journal import Journal, Pending
-from surefit.edges.runs import Run, Store
+from surefit.edges.runs import Run
+from surefit.edges.store import Store
 from surefit.errors import ServiceError
 from surefit.results import Metric, Param
 
@@ -19,7 +20,7 @@ PATIENCE = 45.0  # seconds that the end of a search waits for a store that is aw
 
 
 class Mirror:
-    """A thread that empties the outbox; the search never waits for it, and outlives its failures."""
+    """A thread that empties the outbox; the search never waits for it."""
 
     def __init__(self, store: Store, journal: Journal, parent: str) -> None:
         self._store, self._journal, self._parent = store, journal, parent

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surefit.edges.runs import RunRecord, Store
+from surefit.edges.runs import RunRecord
+from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
 
 STAGES = {"staging": "Staging", "production": "Production"}
@@ -48,7 +49,9 @@ def register(store: Store, record: RunRecord, *, description: str = "") -> Versi
     _ensure_model(store)
     source = store.client.get_logged_model(model_id).artifact_location
     if not store.uri.startswith("sqlite:"):
-        source = f"models:/{model_id}"  # a server knows its models; the embedded store asks a global
+        source = (
+            f"models:/{model_id}"  # a server knows its models; the embedded store asks a global
+        )
     created = store.client.create_model_version(
         store.experiment, source, run_id=record.run_id, model_id=model_id, description=description,
         tags={
@@ -121,7 +124,9 @@ def resolve(store: Store, uri: str) -> Version:
         raise InputError(f"{uri} names no version.", "models:/NAME/3 or models:/NAME@production")
     name, alias, place = match.groups()
     if name != store.experiment:
-        raise InputError(f"{uri} is no version of this project's model, models:/{store.experiment}.")
+        raise InputError(
+            f"{uri} is no version of this project's model, models:/{store.experiment}."
+        )
     if alias:
         found = by_alias(store, alias)
     elif place.isdigit():

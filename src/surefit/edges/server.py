@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from surefit.edges.runs import Store, public
+from surefit.edges.store import Store, public
 from surefit.errors import ServiceError
 
 

@@ -31,14 +31,18 @@ def load(path: str, root: Path) -> pd.DataFrame:
         return _bundled(path.removeprefix("sklearn:"))
     file = (root / Path(path).expanduser()).resolve()
     if not file.exists():
-        near = did_you_mean(file.name, _siblings(file)) if _siblings(file) else "the folder is empty"
+        near = (
+            did_you_mean(file.name, _siblings(file)) if _siblings(file) else "the folder is empty"
+        )
         raise DataError(f"There is no file {path}; {near}")
     if file.is_dir():
         raise DataError(f"{path} is a folder.", "name a file in it")
     ending = next((s[1:] for s in reversed(file.suffixes) if s not in (".gz", ".bz2", ".xz")), "")
     reader = _READERS.get(ending.lower())
     if reader is None:
-        raise DataError(f"{path}: tables ending in .{ending} are not read; {', '.join(_READERS)} are.")
+        raise DataError(
+            f"{path}: tables ending in .{ending} are not read; {', '.join(_READERS)} are."
+        )
     return _read(file, path, reader)
 
 

@@ -45,9 +45,7 @@ FAMILY = Family(
         "max_samples": "0.5..0.99",
         "min_samples_leaf": "int log 1..32",
     },
-    starts=lambda task: (
-        {"max_features": 0.5, "max_samples": 0.9, "min_samples_leaf": 2},
-    ),
+    starts=lambda task: ({"max_features": 0.5, "max_samples": 0.9, "min_samples_leaf": 2},),
     fit=fit,
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,

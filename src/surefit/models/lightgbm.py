@@ -32,7 +32,10 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     native = {**given, **FIXED, **_objective(setting), "num_threads": setting.threads}
     rounds = setting.rounds or int(params["num_iterations"])
     binned = _binned(native, train, "train", setting, reference=None)
-    sets, names, callbacks, losses = [], [], [], {}
+    sets: list[Any] = []
+    names: list[str] = []
+    callbacks: list[Any] = []
+    losses: dict[str, Any] = {}
     if stop is not None and setting.rounds is None:
         sets.append(_binned(native, stop, "stop", setting, reference=binned))
         names.append("valid")
@@ -62,9 +65,7 @@ def _objective(setting: Setting) -> dict[str, Any]:
     return {**names, "seed": setting.seed}
 
 
-def _binned(
-    params: dict[str, Any], rows: Rows, part: str, setting: Setting, reference: Any
-) -> Any:
+def _binned(params: dict[str, Any], rows: Rows, part: str, setting: Setting, reference: Any) -> Any:
     import lightgbm
 
     key = ("lightgbm", part, *(params.get(name) for name in BINNING))
@@ -86,7 +87,9 @@ def _curve(losses: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:
         return ()
     valid = next(iter(losses["valid"].values()))
     train = next(iter(losses["train"].values())) if "train" in losses else [np.nan] * len(valid)
-    return tuple((i + 1, float(t), float(v)) for i, (t, v) in enumerate(zip(train, valid, strict=True)))
+    return tuple(
+        (i + 1, float(t), float(v)) for i, (t, v) in enumerate(zip(train, valid, strict=True))
+    )
 
 
 def predict(estimator: Any, X: Any, n_classes: int) -> np.ndarray:
@@ -139,10 +142,16 @@ def _starts(task: Task) -> tuple[dict[str, Any], ...]:
         "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 1.0,
         "bagging_fraction": 1.0, "lambda_l1": 1e-4, "lambda_l2": 1e-4, "extra_trees": False,
     }  # fmt: skip
-    tuned = {"learning_rate": 0.05, "bagging_fraction": 0.7, "num_leaves": 100, "min_data_in_leaf": 3}
+    tuned = {
+        "learning_rate": 0.05,
+        "bagging_fraction": 0.7,
+        "num_leaves": 100,
+        "min_data_in_leaf": 3,
+    }
     if task != "regression":
         tuned = {
-            "learning_rate": 0.04, "bagging_fraction": 0.75, "num_leaves": 50, "min_data_in_leaf": 40,
+            "learning_rate": 0.04, "bagging_fraction": 0.75, "num_leaves": 50,
+            "min_data_in_leaf": 40,
         }  # fmt: skip
     extra = {"extra_trees": True, "learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.9}
     return usual, {**usual, **tuned}, {**usual, **extra, "min_data_in_leaf": 5}

@@ -1,4 +1,4 @@
-"""`surefit compare`: a leaderboard on the same rows, with paired differences, ties and a true best."""
+"""`surefit compare`: a leaderboard on the same rows, with paired differences and ties."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from surefit.core.page import Page, Section, TableBlock, render
 from surefit.core.predictions import Scored
 from surefit.core.ranking import Ranking
 from surefit.edges import runs
-from surefit.edges.runs import RunRecord, Store
+from surefit.edges.runs import RunRecord
+from surefit.edges.store import Store
 from surefit.errors import InputError, SurefitError
 from surefit.results import (
-    Comparison, Figure, Item, LeftOut, Metric, Param, Score, Standing, Table, Tag, Text,
+    Comparison,
+    Figure,
+    Item,
+    LeftOut,
+    Metric,
+    Param,
+    Score,
+    Standing,
+    Table,
+    Tag,
+    Text,
 )  # fmt: skip
 from surefit.verbs import workspace
 from surefit.verbs.evaluate import answer_of
@@ -87,7 +98,9 @@ def assemble(
         records = [runs.find(store, reference) for reference in dict.fromkeys(candidates)]
     else:
         kinds = ("train", "tune")
-        records = [r for r in runs.search(store, where) if r.kind in kinds or (where and not r.kind)]
+        records = [
+            r for r in runs.search(store, where) if r.kind in kinds or (where and not r.kind)
+        ]
     complete, left_out = _sorted_out(records)
     if not complete:
         why = "\n".join(f"  - {o.name}: {o.reason}" for o in left_out)
@@ -153,9 +166,7 @@ def _unusable(record: RunRecord) -> str:
 
 def _unique_names(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
     names = [r.name for r in records]
-    return {
-        r.name if names.count(r.name) == 1 else f"{r.name} {r.run_id[:6]}": r for r in records
-    }
+    return {r.name if names.count(r.name) == 1 else f"{r.name} {r.run_id[:6]}": r for r in records}
 
 
 def corrected_best(store: Store, board: Board) -> tuple[Score, int]:
@@ -267,7 +278,9 @@ def _page(result: Comparison, table: pd.DataFrame, picture: Figure) -> Page:
             text="“worse by” is the paired difference to the best on the same rows; its interval "
             "holds for all candidates together. Tied: it cannot be told from the best.",
             figures=[picture],
-            table=TableBlock(columns=list(table.columns), rows=table.to_numpy(dtype=object).tolist()),
+            table=TableBlock(
+                columns=list(table.columns), rows=table.to_numpy(dtype=object).tolist()
+            ),
         )
     ]
     if left_out:
@@ -275,9 +288,9 @@ def _page(result: Comparison, table: pd.DataFrame, picture: Figure) -> Page:
         sections.append(Section(title="Not ranked", table=block))
     return Page(
         title="Comparison", verdict=result.lines()[0],
-        subtitle=f"Corrected for having been picked among {result.n_candidates}: {result.corrected}",
+        subtitle=f"Corrected for having been picked among {result.n_candidates}: "
+        f"{result.corrected}",
         facts=[("Rows", f"{result.n_rows:,}"), ("Ranked", str(len(result.standings))),
                ("Tied with the best", str(len(result.tied)))],
         sections=sections, footer="Written by surefit.",
     )  # fmt: skip
-

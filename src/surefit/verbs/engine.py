@@ -59,7 +59,7 @@ class _Open:
 
     def judged(self) -> list[Fold]:
         """The finished folds before the first that is not."""
-        found = []
+        found: list[Fold] = []
         while len(found) in self.ended:
             found.append(self.ended[len(found)])
         return found
@@ -118,10 +118,10 @@ class Engine:
             self._proposer.replay(trial.number, trial.params)
             self._asked = trial.number + 1
             if trial.state == "ASKED":
-                mine = {f.fold: f for f in folds if f.trial == trial.number}
+                ended = {f.fold: f for f in folds if f.trial == trial.number}
                 self._open[trial.number] = _Open(
                     number=trial.number, params=trial.params, limits=trial.thresholds,
-                    started=trial.started, ended=mine,
+                    started=trial.started, ended=ended,
                 )  # fmt: skip
         for number in list(self._open):
             self._judge(number)
@@ -130,7 +130,7 @@ class Engine:
     # --- what to do next ---
 
     def _work(self) -> Iterator[tuple[int, int]]:
-        """Folds to start now, as many as workers are free: needed ones, new trials', then guesses."""
+        """Folds to start now, one a free worker: needed ones, new trials', then guesses."""
         free = self._pool.idle
         if time.monotonic() >= self._rules.until:
             return
@@ -191,7 +191,8 @@ class Engine:
     # --- what came back ---
 
     def _take(self, outcome: Outcome) -> None:
-        number, fold, token = outcome.key  # type: ignore[misc]
+        key: Any = outcome.key
+        number, fold, token = key
         trial = self._open.get(number)
         if trial is None or trial.running.get(fold) != token:
             return
@@ -265,7 +266,9 @@ class Engine:
         self._advance(len(self._ended), f"best {best:.4f}" if values else "")
 
 
-def _read(outcome: Outcome) -> tuple[Literal["COMPLETE", "FAILED"], float | None, str, bytes | None]:
+def _read(
+    outcome: Outcome,
+) -> tuple[Literal["COMPLETE", "FAILED"], float | None, str, bytes | None]:
     """A worker's outcome as a fold's: a score that is no finite number is a failure."""
     if outcome.state == "FAILED":
         return "FAILED", None, outcome.reason, None

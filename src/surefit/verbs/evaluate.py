@@ -16,7 +16,8 @@ from surefit.core.figures import evaluation_figures
 from surefit.core.page import render
 from surefit.core.predictions import Scored
 from surefit.edges import isolated, registry, runs, sources
-from surefit.edges.runs import RunRecord, Store
+from surefit.edges.runs import RunRecord
+from surefit.edges.store import Store
 from surefit.errors import DataError, InputError
 from surefit.results import Evaluation, Figure, Score, Tag, Text
 from surefit.verbs import looks, workspace
@@ -99,7 +100,9 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
             "name a run of kind train or tune; surefit compare lists them",
         )
     if not record.complete:
-        raise InputError(f'Run {record.run_id[:8]} "{record.name}" did not complete ({record.status}).')
+        raise InputError(
+            f'Run {record.run_id[:8]} "{record.name}" did not complete ({record.status}).'
+        )
     return _test_rows(store, record, load()) if test else _valid_rows(store, record)
 
 
@@ -192,8 +195,8 @@ def check_same_data(record: RunRecord, work: Workspace) -> None:
         if record.tags.get(tag) != now:
             raise InputError(
                 f'Run {record.run_id[:8]} "{record.name}" was made on another {what} than the '
-                f"configuration names now ({record.tags.get(tag, 'none')[:12]} against {now[:12]}).",
-                "surefit train on the data as they are, or name the old file with --set data.path=…",
+                f"configuration names now ({record.tags.get(tag, 'none')[:8]}, now {now[:8]}).",
+                "surefit train on the data as they are, or --set data.path=OLD_FILE",
             )
 
 
@@ -202,7 +205,10 @@ def _record(store: Store, found: Subject) -> Evaluation:
     first = metrics.find(found.metric, scored.task)
     chosen = [first, *(m for m in metrics.reported(scored.task) if m.name != first.name)]
     prefix = {"validation": "valid", "test": "test", "given": "given"}[found.rows]
-    tags = found.tags | {"surefit.rows": found.rows, "surefit.verified": str(found.verified).lower()}
+    tags = found.tags | {
+        "surefit.rows": found.rows,
+        "surefit.verified": str(found.verified).lower(),
+    }
     with runs.recording(store, f"evaluate {found.name}", "evaluate", tags=tags) as run:
         if found.row_key is not None and found.look is not None:
             looks.take(run, found.row_key, found.look)

@@ -1,4 +1,4 @@
-"""`surefit init`: a project the user owns, from what was inferred: one TOML file and four scripts."""
+"""`surefit init`: a project the user owns: one TOML file and four scripts."""
 
 from __future__ import annotations
 
@@ -80,20 +80,25 @@ def init(
 def _project(folder: Path, data: str | None, target: str | None, overrides: Overrides) -> Project:
     """The project, its data path relative to the new folder; nothing is asked of the folder yet."""
     if (folder / FILE).exists():
-        return workspace.project(data=data, target=target, config=folder / FILE, overrides=overrides)
+        return workspace.project(
+            data=data, target=target, config=folder / FILE, overrides=overrides
+        )
     found = workspace.project(data=data, target=target, config=None, overrides=overrides)
     path = found.config.data.path
     if not path.startswith("sklearn:"):
         path = os.path.relpath(found.root / Path(path).expanduser(), folder.resolve())
-        path = path if not path.startswith(os.pardir + os.sep + os.pardir) else str(
-            (found.root / Path(found.config.data.path).expanduser()).resolve())
+        path = (
+            path
+            if not path.startswith(os.pardir + os.sep + os.pardir)
+            else str((found.root / Path(found.config.data.path).expanduser()).resolve())
+        )
     section = found.config.data.model_copy(update={"path": path})
     config = found.config.model_copy(update={"data": section})
     return Project(config=config, root=folder.resolve(), origins=found.origins)
 
 
 def _toml(config: Config) -> str:
-    """The configuration as a file to edit: what is set, then the commonest other keys as comments."""
+    """A file to edit: what is set, then the commonest other keys as comments."""
     return config.to_toml(chosen=True) + _template("more.toml")
 
 

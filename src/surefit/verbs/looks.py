@@ -1,4 +1,4 @@
-"""The ledger of looks at test rows: each join with their targets is counted, by the rows themselves."""
+"""The ledger of looks at test rows: each join with their targets is counted, by the rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pandas as pd
 
 from surefit.core import looks
 from surefit.edges import runs
-from surefit.edges.runs import Run, Store
+from surefit.edges.runs import Run
+from surefit.edges.store import Store
 from surefit.results import Item, Table, Tag
 
 ROWS = "look/rows.parquet"

@@ -1,4 +1,4 @@
-"""`surefit promote`: the gate decides on the sealed test rows, then one alias moves, with the record."""
+"""`surefit promote`: the gate decides on the sealed test rows, then one alias moves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from surefit.core import gate, metrics, predictions
 from surefit.core.predictions import Scored
 from surefit.edges import bundle, environment, isolated, registry, runs
 from surefit.edges.registry import Version
-from surefit.edges.runs import Run, RunRecord, Store
+from surefit.edges.runs import Run, RunRecord
+from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
 from surefit.results import Check, Decision, Metric, Param, Tag, Text, plain
 from surefit.verbs import compare, looks, workspace
@@ -86,7 +87,7 @@ def promote(
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the gate judges: a challenger, the champion it meets, and the rows both are judged on."""
+    """What the gate judges: a challenger, its champion, and the rows both are judged on."""
 
     store: Store = field(repr=False)
     work: Workspace = field(repr=False)
@@ -138,7 +139,9 @@ def _open_case(
 
 
 def _plan(case: Case) -> str:
-    against = f"champion version {case.champion.version}" if case.champion else "floors and baseline"
+    against = (
+        f"champion version {case.champion.version}" if case.champion else "floors and baseline"
+    )
     return f"look {case.look} at {len(case.blind):,} test rows, against {against}"
 
 
@@ -199,7 +202,7 @@ def _decision(
     nexts = {
         "PROMOTED": f"mlflow models serve -m {version.uri(case.alias)} --env-manager local",
         "REJECTED": "surefit tune, or train another candidate",
-        "INCONCLUSIVE": "more test rows, or gate.against = \"not_worse\" with a margin",
+        "INCONCLUSIVE": 'more test rows, or gate.against = "not_worse" with a margin',
     }
     return Decision(
         verdict=verdict, run_id=run.run_id, subject=case.record.name, version=version.version,

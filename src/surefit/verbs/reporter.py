@@ -48,7 +48,13 @@ class Reporter:
 @contextlib.contextmanager
 def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("  {task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(),

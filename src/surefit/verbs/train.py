@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from surefit.core import fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs
-from surefit.edges.runs import Run, RunRecord, Store
+from surefit.edges import store as stores
+from surefit.edges.runs import Run, RunRecord
+from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, TrainResult
 from surefit.verbs import workspace
@@ -83,7 +85,7 @@ def train(
         folds = fit_folds(problem, params, reporter)
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
-    runs.analyze(store)
+    stores.analyze(store)
     version = _register(store, run, to) if register or to else None
     return _result(work, run, outcome, version, family.name)
 
@@ -150,7 +152,9 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
             if outcome is None:
                 continue
             if outcome.state == "FAILED":
-                raise UserCodeError(f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}")
+                raise UserCodeError(
+                    f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}"
+                )
             folds[outcome.value.fold] = outcome.value
             advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
     return [folds[number] for number in range(n)]
@@ -201,7 +205,11 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
     rows = split.scored_rows
     pred = in_row_order(split, folds)
     scores = stats.scores(
-        reported(work), data.y[rows], pred, folds=split.fold_of_rows(), clusters=clusters(work, rows)
+        reported(work),
+        data.y[rows],
+        pred,
+        folds=split.fold_of_rows(),
+        clusters=clusters(work, rows),
     )
     base = baseline(work)
     seconds = float(np.mean([f.seconds for f in folds]))
@@ -250,7 +258,9 @@ def baseline(work: Workspace) -> float:
     metric = metrics.find(work.metric, work.data.task)
     values = []
     for train_rows, scored in work.split.folds():
-        shares = np.bincount(y[train_rows], minlength=k) / len(train_rows) if k else y[train_rows].mean()
+        shares = (
+            np.bincount(y[train_rows], minlength=k) / len(train_rows) if k else y[train_rows].mean()
+        )
         pred = np.tile(shares, (len(scored), 1)) if k else np.full(len(scored), shares)
         values.append(metrics.value(metric, y[scored], pred))
     return float(np.nanmean(values))
@@ -287,7 +297,7 @@ def _fold_items(folds: Sequence[FoldResult], metric: str) -> Iterator[Item]:
 
 def _curve_items(prefix: str, curve: Sequence[Any]) -> Iterator[Item]:
     every = max(1, len(curve) // CURVE_POINTS)
-    for step, train_loss, valid_loss in [*curve[:: every], curve[-1]]:
+    for step, train_loss, valid_loss in [*curve[::every], curve[-1]]:
         yield Metric(key=f"{prefix}train_loss", value=train_loss, step=step)
         yield Metric(key=f"{prefix}valid_loss", value=valid_loss, step=step)
 

@@ -21,11 +21,13 @@ from surefit.core import fit, metrics, predictions, space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.predictions import Scored
-from surefit.edges import journal as journals
 from surefit.edges import environment, pool, runs, search
+from surefit.edges import journal as journals
+from surefit.edges import store as stores
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
-from surefit.edges.runs import Run, Store
+from surefit.edges.runs import Run
+from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow, TuneResult
 from surefit.verbs import workspace
@@ -33,7 +35,13 @@ from surefit.verbs.compare import TRIALS, corrected
 from surefit.verbs.engine import Engine, Rules, unpack
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.train import (
-    Outcome, final_model, fold_seconds, in_row_order, preload, problem_of, record_model,
+    Outcome,
+    final_model,
+    fold_seconds,
+    in_row_order,
+    preload,
+    problem_of,
+    record_model,
 )  # fmt: skip
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
@@ -94,7 +102,7 @@ def tune(
             if finished < plan.tune.trials:
                 _search(store, parent, plan, journal, reporter)
             result = _conclude(parent, work, plan, journal, finished, started)
-    runs.analyze(store)
+    stores.analyze(store)
     return result
 
 
@@ -146,7 +154,9 @@ def _plan(work: Workspace) -> Plan:
     if tune_config.method == "grid":
         count = len(space.grid(dimensions))
         tune_config = tune_config.model_copy(update={"trials": min(count, tune_config.trials)})
-    starts = () if tune_config.method == "grid" else _starts(family.starts(work.data.task), dimensions)
+    starts = (
+        () if tune_config.method == "grid" else _starts(family.starts(work.data.task), dimensions)
+    )
     metric = metrics.find(work.metric, work.data.task)
     return Plan(
         problem=problem, tune=tune_config, space=dimensions, fixed=fixed, starts=starts,
@@ -155,9 +165,7 @@ def _plan(work: Workspace) -> Plan:
     )  # fmt: skip
 
 
-def _starts(
-    known: Sequence[dict[str, Any]], dimensions: space.Space
-) -> tuple[dict[str, Any], ...]:
+def _starts(known: Sequence[dict[str, Any]], dimensions: space.Space) -> tuple[dict[str, Any], ...]:
     """The family's starting points, as far as they lie inside the space."""
     usable = []
     for start in known:
@@ -212,9 +220,7 @@ def _plan_items(plan: Plan) -> Iterator[Item]:
         yield Param(key=f"fixed.{key}", value=value)
 
 
-def _search(
-    store: Store, parent: Run, plan: Plan, journal: Journal, reporter: Reporter
-) -> None:
+def _search(store: Store, parent: Run, plan: Plan, journal: Journal, reporter: Reporter) -> None:
     proposer = search.proposer(
         plan.tune.method, plan.space, seed=plan.tune.seed,
         greater_is_better=plan.greater_is_better, starts=plan.starts, window=plan.tune.window,
@@ -296,20 +302,19 @@ def _conclude(
 
 
 def _trial_rows(journal: Journal) -> list[TrialRow]:
-    """The trials up to the first that has not ended: a time budget ends a sequence, never thins it."""
+    """The trials up to the first that has not ended: a budget ends a sequence, never thins it."""
     folds = journal.folds()
     rows = []
     for trial in journal.trials():
         if trial.state == "ASKED":
             break
         mine = [f for f in folds if f.trial == trial.number]
-        rows.append(
-            TrialRow(
-                number=trial.number, state=trial.state, value=trial.value, params=trial.params,
-                fold_scores=tuple(f.score for f in mine if f.score is not None),
-                seconds=sum(f.seconds for f in mine), reason=trial.reason,
-            )  # fmt: skip
-        )
+        row = TrialRow(
+            number=trial.number, state=trial.state, value=trial.value, params=trial.params,
+            fold_scores=tuple(f.score for f in mine if f.score is not None),
+            seconds=sum(f.seconds for f in mine), reason=trial.reason,
+        )  # fmt: skip
+        rows.append(row)
     return rows
 
 
@@ -370,9 +375,8 @@ def _result_items(
     yield Text(path="best.toml", text=_best_toml(work, plan, best))
     table = _trials_table(rows)
     yield Table(path="trials.parquet", frame=table)
-    states = pd.DataFrame({
-        "trial": table["number"], "value": table["value"].astype("float64"), "state": table["state"],
-    })  # fmt: skip
+    values = table["value"].astype("float64")
+    states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
     yield search_history(states, metric=metric, greater_is_better=plan.greater_is_better)
     complete = [r for r in rows if r.state == "COMPLETE"]
     logged = [k for k, d in plan.space.items() if d.axis.log]

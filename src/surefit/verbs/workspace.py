@@ -1,4 +1,4 @@
-"""What every verb starts from: the configuration, the data, its split and the store, opened once."""
+"""What every verb starts from: the configuration, the data, its split and the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from surefit.core import split as splits
 from surefit.core.data import Dataset
 from surefit.core.split import Split
 from surefit.edges import environment, runs, sources
-from surefit.edges.runs import Run, Store
+from surefit.edges import store as stores
+from surefit.edges.runs import Run
+from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError
 from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
@@ -98,8 +100,10 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
 
 
 def open_store(found: Project) -> Store:
-    """The project's MLflow store and experiment."""
-    return runs.connect(found.config.tracking.uri, found.root, found.config.name)
+    """The project's MLflow store and experiment; runs whose process died are closed."""
+    store = stores.connect(found.config.tracking.uri, found.root, found.config.name)
+    runs.close_the_dead(store)
+    return store
 
 
 def frame_of(data: Data) -> pd.DataFrame | None:
@@ -142,9 +146,8 @@ def log_dataset(run: Run, work: Workspace) -> None:
 
 def same_rows(work: Workspace) -> str:
     """MLflow's filter for the runs on the same rows, divided the same way."""
-    return (
-        f"tags.`surefit.data` = '{work.data.digest}' and tags.`surefit.split` = '{work.split.digest}'"
-    )
+    tags = {"surefit.data": work.data.digest, "surefit.split": work.split.digest}
+    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
 
 
 def check_alias(alias: str) -> None:
@@ -153,5 +156,7 @@ def check_alias(alias: str) -> None:
     Raises:
         ConfigError: with a name that works.
     """
-    if not alias.replace("-", "").replace("_", "").isalnum() or alias[0] == "v" and alias[1:].isdigit():
+    if not alias.replace("-", "").replace("_", "").isalnum() or (
+        alias[0] == "v" and alias[1:].isdigit()
+    ):
         raise ConfigError(f'"{alias}" is no alias that MLflow takes.', "--to production")

@@ -1,0 +1,214 @@
+"""Opening an MLflow store: the embedded one is made once, under a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from surefit.errors import InputError, ServiceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """An open MLflow store and the project's experiment in it."""
+
+    client: Any = field(repr=False)
+    uri: str
+    experiment: str
+    experiment_id: str
+
+
+def connect(uri: str, root: Path, experiment: str) -> Store:
+    """Open the store, making it and the experiment on first use.
+
+    An embedded SQLite store is created once under a file lock (MLflow creates its tables without
+    one), gets WAL, and keeps its artifacts in `mlruns` beside it.
+
+    Raises:
+        ServiceError: when the store does not answer.
+        InputError: when the uri is of a kind that MLflow no longer has, or the experiment is
+            deleted.
+    """
+    uri, artifacts = _resolve(uri, root)
+    _quiet_environment()
+    if artifacts is not None:
+        _create_once(uri, artifacts)
+    else:
+        _answers(uri)
+    from mlflow import MlflowClient
+
+    client = _Client(MlflowClient(uri, registry_uri=uri), uri)
+    experiment_id = _experiment(client, experiment, artifacts)
+    return Store(client=client, uri=uri, experiment=experiment, experiment_id=experiment_id)
+
+
+def _resolve(uri: str, root: Path) -> tuple[str, Path | None]:
+    """The absolute uri, and the artifacts' folder where the store is embedded."""
+    if uri.startswith("sqlite:///"):
+        file = (root / uri.removeprefix("sqlite:///")).resolve()
+        return f"sqlite:///{file}", file.parent / "mlruns"
+    if re.match(r"(https?|postgresql|mysql|mssql)(\+\w+)?://", uri):
+        return uri, None
+    raise InputError(
+        f'tracking.uri = "{uri}" is no store that MLflow 3 writes to.',
+        'tracking.uri = "sqlite:///mlflow.db", or the http:// address of a server',
+    )
+
+
+def _quiet_environment() -> None:
+    """Defaults for this process, where the user has set none: no bars, no endless retries."""
+    defaults = {
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "4",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
+    }
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)
+
+
+def _create_once(uri: str, artifacts: Path) -> None:
+    file = Path(uri.removeprefix("sqlite:///"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        import sqlite3
+
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        with _locked(file.with_name(f".{file.name}.lock")), without_logs("alembic", "mlflow"):
+            fresh = not file.exists() or file.stat().st_size == 0
+            if fresh:
+                SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
+                with contextlib.closing(sqlite3.connect(file)) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+    except OSError as error:
+        raise ServiceError(f"The store {file} cannot be made: {error.strerror}.") from None
+    except Exception as error:
+        raise ServiceError(
+            f"The store {file} cannot be opened: {first_line(error)}",
+            "move the file away to start a new store, or name another in tracking.uri",
+        ) from error
+
+
+def analyze(store: Store) -> None:
+    """Give an embedded store the statistics that make ordered searches fast; else nothing."""
+    if not store.uri.startswith("sqlite:///"):
+        return
+    import sqlite3
+
+    with contextlib.suppress(sqlite3.OperationalError):  # busy: the next command does it
+        with contextlib.closing(
+            sqlite3.connect(store.uri.removeprefix("sqlite:///"))
+        ) as connection:
+            connection.execute("PRAGMA analysis_limit=1000")
+            connection.execute("ANALYZE")
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    import fcntl
+
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def without_logs(*names: str) -> Iterator[None]:
+    """Also for loggers below these that have a level of their own."""
+    known = [n for n in logging.Logger.manager.loggerDict if n.startswith(tuple(names))]
+    loggers = [logging.getLogger(name) for name in {*names, *known}]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+
+
+def _answers(uri: str) -> None:
+    """One quick look whether a server is there: MLflow itself would try for minutes."""
+    if not uri.startswith("http"):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; MLflow's own message is better
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise ServiceError(
+            f"The MLflow server {public(uri)} does not answer: {reason}.",
+            "start it, or name another store in tracking.uri",
+        ) from None
+
+
+def public(uri: str) -> str:
+    """The uri without user name and password, fit for messages and reports."""
+    parts = urllib.parse.urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+class _Client:
+    """MLflow's client, its failures told as ours."""
+
+    def __init__(self, client: Any, uri: str) -> None:
+        self._client = client
+        self._uri = uri
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return method(*args, **kwargs)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
+                    raise
+                raise ServiceError(
+                    f"MLflow ({public(self._uri)}) failed at {name}: {first_line(error)}"
+                ) from error
+            except OSError as error:
+                raise ServiceError(f"MLflow failed at {name}: {first_line(error)}") from error
+
+        return call
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _experiment(client: Any, name: str, artifacts: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = (artifacts / name).as_uri() if artifacts is not None else None
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # made by another process meanwhile, or the reply was lost
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise InputError(
+            f'The experiment "{name}" is deleted in this store.',
+            f"mlflow experiments restore --experiment-id {found.experiment_id if found else '…'}, "
+            "or another name in surefit.toml",
+        )
+    return str(found.experiment_id)
