@@ -350,6 +350,7 @@ def remember(project: Project) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         lasting = {"model": ModelConfig(), "tune": TuneConfig()}
+        path.touch(mode=0o600)  # the store's address may hold a password
         path.write_text(project.config.model_copy(update=lasting).to_toml(), "utf-8")
         (path.parent / ".gitignore").write_text("*\n", "utf-8")
     except OSError as error:

@@ -403,7 +403,7 @@ class Comparison(Shown):
         if not needed:
             return []
         more = max(0, min(needed) - self.n_rows)
-        return [f"Tied: about {more:,} more validation rows would tell the nearest apart."]
+        return [f"Tied: about {_rounded(more)} more validation rows would tell the nearest apart."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,6 +445,12 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+
+def _rounded(count: int) -> str:
+    """Two significant digits: nothing finer is known."""
+    digits = max(0, len(str(count)) - 2)
+    return f"{round(count, -digits):,}"
 
 
 def _brief(value: Any) -> str:

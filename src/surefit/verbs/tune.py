@@ -46,6 +46,7 @@ from surefit.verbs.train import (
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
 SEARCHES = Path(".surefit") / "searches"
+SLOWER = 3.0  # a trial's fit than the default's: slow learning rates are in every space
 MOST_BYTES = 64 << 20  # of trials' predictions on the parent run; the best trials come first
 DECIDES = ("lightgbm", "numpy", "optuna", "scikit-learn", "scipy", "skrub", "surefit")
 
@@ -129,7 +130,7 @@ class Plan:
         """What the search is and about what it costs."""
         left = max(0, self.tune.trials - finished)
         n = self.problem.split.n_folds
-        cost = left * n * fold_seconds(self.problem) / self.workers
+        cost = SLOWER * left * n * fold_seconds(self.problem) / self.workers
         budget = f", at most {self.tune.budget}" if self.tune.budget else ""
         yield (
             f"Plan:  {left} trials of {self.problem.family} by {self.tune.method}, {n} folds each, "
