@@ -333,7 +333,7 @@ def read_text(store: Store, run_id: str, path: str) -> str | None:
 
 
 def _download(store: Store, run_id: str, path: str, folder: str) -> Path | None:
-    parent, _, name = path.rpartition("/")
+    parent = path.rpartition("/")[0]
     listed = store.client.list_artifacts(run_id, parent or None)
     if not any(f.path == path for f in listed):
         return None
