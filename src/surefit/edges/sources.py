@@ -64,13 +64,15 @@ def _read(file: Path, path: str, reader: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    # The dialect is looked for in the file's start, decompressed by pandas' own rules.
-    encoding = "utf-8-sig"
     try:
-        head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
+        return _read_text(file, "utf-8-sig")
     except UnicodeDecodeError:
-        encoding = "cp1252"
-        head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
+        return _read_text(file, "cp1252")
+
+
+def _read_text(file: Path, encoding: str) -> pd.DataFrame:
+    # The dialect is looked for in the file's start, decompressed by pandas' own rules.
+    head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
     lines = "\n".join(str(v) for v in head.iloc[:, 0])
     try:
         separator = csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
