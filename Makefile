@@ -1,7 +1,7 @@
 # make demo    set up, then the whole product on a bundled data set, in ./demo
 # make test    set up, then everything that must hold: lint, types, layers, tests
 # make prove   set up, then the long simulations; writes docs/proof.md
-# make docs    write the generated pages again: docs/cli.md, docs/session.txt, the picture
+# make docs    write the generated pages again: the list of files, docs/cli.md, the session
 #
 # Needs Python 3.11 or newer and a package registry; another Python: make demo PYTHON=python3.12
 PYTHON ?= python3
@@ -24,6 +24,7 @@ prove: $(READY)
 	$(BIN)/python bench/prove.py
 
 docs: $(READY)
+	$(BIN)/python scripts/file_list.py
 	$(BIN)/python scripts/cli_page.py
 	$(BIN)/python scripts/session.py
 
