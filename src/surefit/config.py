@@ -215,8 +215,10 @@ def resolve(
     return Project(config=validate(tables), root=root, origins=origins)
 
 
-def amend(project: Project, overrides: Iterable[str]) -> Project:
-    """The project with further overrides, as by flags of a command.
+def amend(
+    project: Project, overrides: Iterable[str], *, space: Mapping[str, Any] | None = None
+) -> Project:
+    """The project with further overrides, as by flags of a command, and another search space.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -224,6 +226,8 @@ def amend(project: Project, overrides: Iterable[str]) -> Project:
     tables = project.config.model_dump(mode="json", exclude_unset=True)
     layer = _parse_overrides(overrides)
     _merge(tables, layer)
+    if space is not None:
+        tables.setdefault("tune", {})["space"] = dict(space)
     origins = {**project.origins, **dict.fromkeys(_flatten(layer), "argument")}
     return Project(config=validate(tables), root=project.root, origins=origins)
 

@@ -294,19 +294,17 @@ class TuneResult(Shown):
             if self.count(s)
         )
         chosen = ", ".join(f"{k}={_brief(v)}" for k, v in self.best.params.items())
-        lines = [
-            f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
-            f"valid {self.score}",
-            f"  corrected for having been picked: {self.corrected}",
-            f"  {chosen}",
-        ]
+        first = f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
+        lines = [f"{first}{'valid ' if self.model_uri else ''}{self.score}", f"  {chosen}"]
+        if math.isfinite(self.corrected.low):
+            lines.insert(1, f"  corrected for having been picked: {self.corrected}")
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
         if self.resumed:
             lines.append(f"  {self.resumed} trials were there already and were not run again")
-        return [*lines, f"Run {self.run_id[:8]} ({self.name}), model {self.model_uri}",
-                f"Next: {self.next}"]  # fmt: skip
+        model = f", model {self.model_uri}" if self.model_uri else ""
+        return [*lines, f"Run {self.run_id[:8]} ({self.name}){model}", f"Next: {self.next}"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ class Search:
         logged: a trial's folds' payloads → further metrics of its run.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
+        value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
     """
 
     family: str
@@ -57,6 +58,7 @@ class Search:
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
+    value_key: str = ""
 
     @property
     def workers(self) -> int:
@@ -169,7 +171,8 @@ def _trial_payload(
 ) -> dict[str, Any]:
     """What a trial's nested run holds: the parameters it varies and its family, and its scores."""
     name = found.metric
-    metrics = [(f"valid_{name}", trial.value, 0)] if trial.value is not None else []
+    key = found.value_key or f"valid_{name}"
+    metrics = [(key, trial.value, 0)] if trial.value is not None else []
     metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
     if found.n_folds > 1:
         metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]

@@ -15,7 +15,8 @@ import numpy as np
 from surefit import config as configuration
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import fit, metrics, predictions, space
+from surefit.core import fit, metrics, predictions
+from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.predictions import Scored
 from surefit.edges import environment
@@ -26,6 +27,7 @@ from surefit.errors import InputError
 from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
 from surefit.verbs import searches, workspace
 from surefit.verbs.compare import TRIALS, corrected
+from surefit.verbs.objective import Direction, Objective, tune_objective
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.searches import Search
 from surefit.verbs.train import (
@@ -44,9 +46,11 @@ DECIDES = ("lightgbm", "numpy", "optuna", "scikit-learn", "scipy", "skrub", "sur
 
 
 def tune(
-    data: Data = None,
+    data: Data | Objective = None,
+    space: Mapping[str, Any] | None = None,
     *,
     target: str | None = None,
+    direction: Direction = "maximize",
     trials: int | None = None,
     budget: str | None = None,
     method: str | None = None,
@@ -61,8 +65,16 @@ def tune(
     kept in a journal under `.surefit`: the same call again goes on where it stopped, and more
     `trials` extend it. The same search gives the same trials, whatever the workers and restarts.
 
+    Instead of data, a function `objective(params, context) -> float` of your own can be searched,
+    with any library inside: each trial is a call in a worker process, and the search is journaled,
+    resumed and recorded in the same way. What raises, hangs, dies or returns no finite number is a
+    failed trial with its reason. `context.seed` seeds it and `context.log(loss=…, step=…)` logs.
+
     Args:
-        data, target, config, set: as in `train`.
+        data, target, config, set: as in `train`; or `data` is the objective.
+        space: what is varied, e.g. {"lr": "log 1e-4..0.1", "layers": "int 1..5"}; by default
+            `tune.space`, else the family's published space.
+        direction: of an objective: "maximize" or "minimize".
         trials: how many; by default `tune.trials`.
         budget: end the search after this time, e.g. "10m"; the same trials, only fewer.
         method: "tpe", "random", "grid" or "qmc".
@@ -74,12 +86,17 @@ def tune(
         UserCodeError: when every trial fails.
         ServiceError: when the MLflow store or the disk fails; the same call resumes.
     """
-    reporter = Reporter(quiet=quiet)
     flags = {"tune.trials": trials, "tune.budget": budget, "tune.method": method}
-    project = workspace.project(data=data, target=target, config=config, overrides=set)
     given = [f"{k}={json.dumps(v)}" for k, v in flags.items() if v is not None]
-    if given:
-        project = configuration.amend(project, given)
+    if callable(data):
+        overrides = [*workspace.as_texts(set), *given]
+        return tune_objective(
+            data, space or {}, direction=direction, name=name, overrides=overrides, quiet=quiet
+        )
+    reporter = Reporter(quiet=quiet)
+    project = workspace.project(data=data, target=target, config=config, overrides=set)
+    if given or space is not None:
+        project = configuration.amend(project, given, space=space)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     found = _search(work)
     store = workspace.open_store(project)
@@ -116,7 +133,7 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
     )
     if finished:
         yield f"       {finished} trials are there already"
-    yield "Space: " + ", ".join(f"{k} {v}" for k, v in space.describe(found.space).items())
+    yield "Space: " + ", ".join(f"{k} {v}" for k, v in spaces.describe(found.space).items())
 
 
 def _search(work: Workspace) -> Search:
@@ -124,12 +141,12 @@ def _search(work: Workspace) -> Search:
     family = models.named(problem.family)
     raw = tune_config.space or family.space(work.data.task)
     family.resolve(raw, work.data.task)  # refuses unknown names
-    dimensions = space.parse(raw)
+    dimensions = spaces.parse(raw)
     resolved = family.resolve(work.config.model.params, work.data.task)
     fixed = {k: v for k, v in resolved.items() if k not in dimensions}
     starts = _starts(family.starts(work.data.task), dimensions)
     if tune_config.method == "grid":
-        count = len(space.grid(dimensions))
+        count = len(spaces.grid(dimensions))
         tune_config = tune_config.model_copy(update={"trials": min(count, tune_config.trials)})
         starts = ()
     metric = metrics.find(work.metric, work.data.task)
@@ -153,7 +170,9 @@ def _read(result: FoldResult) -> tuple[float, bytes]:
     return result.score, buffer.getvalue()
 
 
-def _starts(known: Sequence[dict[str, Any]], dimensions: space.Space) -> tuple[dict[str, Any], ...]:
+def _starts(
+    known: Sequence[dict[str, Any]], dimensions: spaces.Space
+) -> tuple[dict[str, Any], ...]:
     """The family's starting points, as far as they lie inside the space."""
     usable = []
     for start in known:
@@ -169,13 +188,13 @@ def _starts(known: Sequence[dict[str, Any]], dimensions: space.Space) -> tuple[d
 
 
 def _fingerprint(
-    work: Workspace, config: TuneConfig, dimensions: space.Space, fixed: Mapping[str, Any]
+    work: Workspace, config: TuneConfig, dimensions: spaces.Space, fixed: Mapping[str, Any]
 ) -> str:
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     parts = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
         "family": work.config.model.family, "seeds": [work.config.model.seed, config.seed],
-        "space": space.digest(dimensions), "fixed": dict(fixed), "method": config.method,
+        "space": spaces.digest(dimensions), "fixed": dict(fixed), "method": config.method,
         "window": config.window, "race": config.race,
         "versions": environment.pinned(DECIDES),
     }  # fmt: skip
