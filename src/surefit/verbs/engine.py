@@ -21,7 +21,7 @@ from surefit.edges.pool import Job, Outcome, Pool
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 
-FAILURES_IN_A_ROW = 5  # of the first trials, for one reason: the search makes no sense
+FAILURES_IN_A_ROW = 5  # of the first trials, for one and the same reason: it makes no sense
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -85,6 +85,7 @@ class Engine:
         self._journal, self._proposer, self._pool, self._rules = journal, proposer, pool, rules
         self._message, self._advance = message, advance
         self._ended: dict[int, tuple[State, float | None, list[float]]] = {}
+        self._failures: dict[int, str] = {}
         self._told = 0
         self._complete: list[list[float]] = []  # fold scores of the complete trials told, in order
         self._open: dict[int, _Open] = {}
@@ -277,12 +278,14 @@ class Engine:
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
         self._show()
-        self._give_up_on_equal_failures(reason)
+        if state == "FAILED":
+            self._failures[trial.number] = reason
+            self._give_up_on_equal_failures()
 
-    def _give_up_on_equal_failures(self, reason: str) -> None:
-        first = [self._ended.get(k, ("", None, []))[0] for k in range(FAILURES_IN_A_ROW)]
-        if len(self._ended) == FAILURES_IN_A_ROW and set(first) == {"FAILED"}:
-            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {reason}")
+    def _give_up_on_equal_failures(self) -> None:
+        first = [self._failures.get(k) for k in range(FAILURES_IN_A_ROW)]
+        if None not in first and len(set(first)) == 1:
+            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {first[0]}")
 
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())

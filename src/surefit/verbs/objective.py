@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -118,11 +119,23 @@ def _fingerprint(
 ) -> str:
     """SHA-256 of all that decides the table of trials, the objective's source file included."""
     parts = {
-        "code": source_of(objective), "space": spaces.digest(dimensions), "direction": direction,
+        "code": source_of(objective), "which": _which(objective), "space": spaces.digest(dimensions), "direction": direction,
         "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
         "versions": environment.pinned(DECIDES),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _which(function: Callable[..., Any]) -> list[str]:
+    """Which function of its file it is, and with what it is closed over."""
+    wanted = inspect.unwrap(function)
+    name = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
+    code = getattr(wanted, "__code__", None)
+    cells = getattr(wanted, "__closure__", None) or ()
+    held = [repr(cell.cell_contents) for cell in cells]
+    held += [repr(getattr(wanted, "__defaults__", None))]
+    line = str(code.co_firstlineno) if code else ""
+    return [re.sub(r" at 0x[0-9a-f]+", "", text) for text in (name, line, *held)]
 
 
 def source_of(function: Callable[..., Any]) -> str:
