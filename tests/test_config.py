@@ -3,6 +3,7 @@
 import contextlib
 import tomllib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +108,19 @@ def test_values_of_set_are_toml_or_text(tmp_path):
     assert config.data.id == "row id"
     assert config.metric.optimize == "roc_auc"
     assert config.data.positive == "a=b"
+
+
+def test_overrides_from_python_are_values_not_texts(tmp_path):
+    """A dict, a tuple, a NumPy number and None mean what they mean in Python."""
+    given = {"model.params": {"C": np.float64(2), "n": np.int64(3)}, "data.drop": ("b",),
+             "tune.space": {"C": [1, 2]}, "split.valid": None, "name": "5"}  # fmt: skip
+    config = resolve(data="a.csv", target="y", root=tmp_path, overrides=given).config
+    assert config.model.params == {"C": 2.0, "n": 3}
+    assert type(config.model.params["n"]) is int
+    assert config.data.drop == ["b"]
+    assert config.tune.space == {"C": [1, 2]}
+    assert config.split.valid is None
+    assert config.name == "5"
 
 
 def test_set_without_an_equals_sign_shows_how_it_is_written(tmp_path):

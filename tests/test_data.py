@@ -174,7 +174,8 @@ def test_the_digest_sees_every_cell_name_and_type():
     """Any change of a value, a name, a type or the order is other data."""
     frame = table(k=range(60))
     changed = [frame.assign(x=frame["x"].where(frame.index != 59, 0.5)),
-               frame.rename(columns={"k": "kk"}), frame.astype({"k": "int32"}), frame[::-1]]  # fmt: skip
+               frame.rename(columns={"k": "kk"}), frame.astype({"k": "int32"}),
+               frame[::-1]]  # fmt: skip
     digests = {look(f).digest for f in [frame, *changed]}
     assert len(digests) == 5
     assert look(frame.copy()).digest == look(frame).digest
@@ -281,7 +282,7 @@ def test_a_file_that_is_no_table_is_one_sentence(tmp_path, name, content, said):
 def test_a_missing_file_names_the_nearest_one_there(tmp_path):
     """A typing mistake is answered with the file that was meant."""
     (tmp_path / "churn.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match='did you mean "churn.csv"'):
+    with pytest.raises(DataError, match=r'did you mean "churn\.csv"'):
         sources.load("chrun.csv", tmp_path)
     with pytest.raises(DataError, match="is a folder"):
         sources.load(".", tmp_path)

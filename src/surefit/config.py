@@ -18,6 +18,7 @@ from surefit.errors import ConfigError, InputError, did_you_mean
 FILE = "surefit.toml"
 REMEMBERED = Path(".surefit") / "project.toml"
 Kind = Literal["number", "category", "text", "date"]
+Overrides = Iterable[str] | Mapping[str, Any]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -187,7 +188,7 @@ def resolve(
     config: Path | None = None,
     data: str | None = None,
     target: str | None = None,
-    overrides: Iterable[str] = (),
+    overrides: Overrides = (),
     root: Path | None = None,
 ) -> Project:
     """The project for a command: the file, then the arguments, then `--set` overrides.
@@ -196,7 +197,8 @@ def resolve(
         config: a TOML file; by default `surefit.toml` in `root`, or, when that is missing, what
             the last `surefit train FILE --target COLUMN` in this folder used.
         data, target: the table and its target column; they replace what the file says.
-        overrides: texts `dotted.key=value`, the value in TOML (`0.05`, `[1, 2]`, `true`) or text.
+        overrides: texts `dotted.key=value`, the value in TOML (`0.05`, `[1, 2]`, `true`) or text;
+            or a mapping of dotted keys to values, of which None leaves the key as it is.
         root: the project's folder; by default the file's folder, else the current one.
 
     Raises:
@@ -216,7 +218,7 @@ def resolve(
 
 
 def amend(
-    project: Project, overrides: Iterable[str], *, space: Mapping[str, Any] | None = None
+    project: Project, overrides: Overrides, *, space: Mapping[str, Any] | None = None
 ) -> Project:
     """The project with further overrides, as by flags of a command, and another search space.
 
@@ -284,24 +286,50 @@ def _arguments(data: str | None, target: str | None) -> dict[str, Any]:
     return {"data": given} if given else {}
 
 
-def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+def _parse_overrides(overrides: Overrides) -> dict[str, Any]:
     tables: dict[str, Any] = {}
-    wrong = [text for text in overrides if not re.match(r"[^=\s]+=", text)]
+    for key, value in override_values(overrides).items():
+        if value is None:
+            continue
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        _merge(tables, value)
+    return tables
+
+
+def override_values(overrides: Overrides) -> dict[str, Any]:
+    """Overrides as dotted keys and values, however they were given.
+
+    Raises:
+        ConfigError: for texts that are not `key=value`.
+    """
+    if isinstance(overrides, Mapping):
+        return {key: _as_toml(value) for key, value in overrides.items()}
+    texts = [overrides] if isinstance(overrides, str) else list(overrides)
+    wrong = [text for text in texts if not re.match(r"[^=\s]+=", text)]
     if wrong:
         raise ConfigError(
             f"--set takes key=value; got {', '.join(map(repr, wrong))}.",
             "--set model.params.learning_rate=0.05",
         )
-    for text in overrides:
-        key, _, raw = text.partition("=")
+    values: dict[str, Any] = {}
+    for key, _, raw in (text.partition("=") for text in texts):
         try:
-            value = tomllib.loads(f"v = {raw}")["v"]
+            values[key] = tomllib.loads(f"v = {raw}")["v"]
         except tomllib.TOMLDecodeError:
-            value = raw
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        _merge(tables, value)
-    return tables
+            values[key] = raw
+    return values
+
+
+def _as_toml(value: Any) -> Any:
+    """A value of Python or NumPy as TOML would have given it."""
+    if isinstance(value, Mapping):
+        return {str(k): _as_toml(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_as_toml(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value.item() if hasattr(value, "item") else value
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:

@@ -152,12 +152,12 @@ def _checked(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     return table
 
 
-def _without_objects(
-    table: pd.DataFrame, config: DataConfig, notes: list[Note]
-) -> pd.DataFrame:
+def _without_objects(table: pd.DataFrame, config: DataConfig, notes: list[Note]) -> pd.DataFrame:
     """The table without the columns whose cells are no single values, such as lists or bytes."""
     named = {config.target, config.id, config.group, config.time, *config.types}
-    for name in table.columns[table.dtypes == object]:
+    for name in table.columns:
+        if not pd.api.types.is_object_dtype(table[name]):
+            continue
         kind = next((type(v).__name__ for v in table[name] if isinstance(v, _NO_CELL)), None)
         if kind and name in named:
             raise DataError(f"{name} holds a {kind} in a cell: text, numbers or dates are read.")

@@ -94,7 +94,7 @@ def _project(title: str, overrides: workspace.Overrides) -> Project:
         "data": {"path": NOWHERE, "target": NOWHERE},
     }
     project = Project(config=configuration.validate(tables), root=Path.cwd(), origins={})
-    return configuration.amend(project, workspace.as_texts(overrides))
+    return configuration.amend(project, overrides)
 
 
 def _search(
@@ -119,7 +119,8 @@ def _fingerprint(
 ) -> str:
     """SHA-256 of all that decides the table of trials, the objective's source file included."""
     parts = {
-        "code": source_of(objective), "which": _which(objective), "space": spaces.digest(dimensions), "direction": direction,
+        "code": source_of(objective), "which": _which(objective),
+        "space": spaces.digest(dimensions), "direction": direction,
         "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
         "versions": environment.pinned(DECIDES),
     }  # fmt: skip

@@ -87,9 +87,9 @@ def tune(
         ServiceError: when the MLflow store or the disk fails; the same call resumes.
     """
     flags = {"tune.trials": trials, "tune.budget": budget, "tune.method": method}
-    given = [f"{k}={json.dumps(v)}" for k, v in flags.items() if v is not None]
+    given = {key: value for key, value in flags.items() if value is not None}
     if callable(data):
-        overrides = [*workspace.as_texts(set), *given]
+        overrides = configuration.override_values(set) | given
         return tune_objective(
             data, space or {}, direction=direction, name=name, overrides=overrides, quiet=quiet
         )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -26,7 +25,7 @@ from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
 
 Data = str | Path | pd.DataFrame | None
-Overrides = Iterable[str] | Mapping[str, Any]
+Overrides = configuration.Overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +66,8 @@ def project(
         config=Path(config) if config else None,
         data=str(path) if path is not None else None,
         target=target,
-        overrides=as_texts(overrides),
+        overrides=overrides,
     )
-
-
-def as_texts(overrides: Overrides) -> list[str]:
-    """Overrides as texts `key=value`, however they were given."""
-    if isinstance(overrides, Mapping):
-        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    return list(overrides)
 
 
 def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> Workspace:
