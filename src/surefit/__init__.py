@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from surefit.comparison import Comparison as Comparison
     from surefit.config import Config as Config
     from surefit.errors import SurefitError as SurefitError
-    from surefit.results import Comparison as Comparison
     from surefit.results import Decision as Decision
     from surefit.results import Evaluation as Evaluation
     from surefit.results import Score as Score
@@ -26,7 +26,7 @@ _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
     "Config": "config", "SurefitError": "errors",
-    "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
+    "Comparison": "comparison", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",
 }  # fmt: skip
 __all__ = sorted(_HOMES)

@@ -156,15 +156,33 @@ def tune(data: str | None, trials: int | None, budget: str | None, method: str |
 @cli.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
 @click.option("--where", default="", metavar="FILTER",
-              help="MLflow's filter, e.g. \"params.`model.family` = 'lightgbm'\".")  # fmt: skip
+              help="MLflow's filter, e.g. \"params.`model.family` = 'lightgbm'\"; also or, in, not "
+              "and parentheses.")
 @click.option("--metric", help="Rank by another metric than the one that decides.")
+@click.option("--sort", default="", metavar="KEY",
+              help="Show the board by a metric, parameter or cost: fit_seconds, -model_bytes.")
+@click.option("--unpaired", is_flag=True,
+              help="Rank runs on other rows too, apart, by metric alone; kept in the record.")
+@click.option("--limit", default=50, show_default=True, type=int,
+              help="Read so many runs' predictions, the best by recorded metric.")
+@click.option("--csv", metavar="FILE", help="Write the board to a .csv or .parquet file.")
 @shared(table=False)
-def compare(runs: tuple[str, ...], where: str, metric: str | None, config: str | None,
-            set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
-    """Rank runs on the same validation rows, with paired differences, ties and the true best."""
+def compare(runs: tuple[str, ...], where: str, metric: str | None, sort: str, unpaired: bool,
+            limit: int, csv: str | None, config: str | None, set_: tuple[str, ...],
+            as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Rank runs on the same validation rows, with paired differences, ties and the true best.
+
+    RUN is an id (or its beginning) or a name; by default all training runs, searches, and runs
+    that other programs logged to the experiment with predictions/valid.parquet or .csv. Exactly
+    two RUNs are also set side by side: what differs, and where they disagree.
+    """
     from surefit.verbs.compare import compare as verb
 
-    answer(verb(runs, where=where, metric=metric, config=config, set=set_, quiet=quiet), as_json)
+    answer(
+        verb(runs, where=where, metric=metric, sort=sort, unpaired=unpaired, limit=limit, csv=csv,
+             config=config, set=set_, quiet=quiet),
+        as_json,
+    )  # fmt: skip
 
 
 @cli.command()

@@ -1,4 +1,7 @@
-"""The values that verbs return, and the things that a run can record: frozen, keyword-only."""
+"""The values that verbs return, and the things that a run can record: frozen, keyword-only.
+
+What `compare` returns is in `comparison.py`.
+"""
 
 from __future__ import annotations
 
@@ -308,103 +311,6 @@ class TuneResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """One candidate on the leaderboard.
-
-    Attributes:
-        worse_by: how much worse than the best, 0 for the best; in the metric's units.
-        low, high: that difference's interval, together with all the others' (simultaneous).
-        tied: True when it cannot be told from the best.
-        rows_to_decide: validation rows that would tell it from the best, at this difference.
-    """
-
-    rank: int
-    run_id: str
-    name: str
-    kind: str
-    family: str
-    score: Score
-    worse_by: float
-    low: float
-    high: float
-    tied: bool
-    rows_to_decide: int | None
-    fit_seconds: float | None
-    model_bytes: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeftOut:
-    """A run that is not ranked, and why."""
-
-    run_id: str
-    name: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison(Shown):
-    """Candidates compared on the same out-of-fold rows.
-
-    Attributes:
-        corrected: the best's score, corrected for having been picked among all candidates and
-            all complete trials of their searches.
-    """
-
-    run_id: str
-    metric: str
-    n_rows: int
-    standings: tuple[Standing, ...]
-    corrected: Score
-    n_candidates: int
-    left_out: tuple[LeftOut, ...]
-    next: str
-
-    @property
-    def best(self) -> Standing:
-        """The first on the board."""
-        return self.standings[0]
-
-    @property
-    def tied(self) -> tuple[Standing, ...]:
-        """Those that cannot be told from the best, itself left out."""
-        return tuple(s for s in self.standings[1:] if s.tied)
-
-    def lines(self) -> list[str]:
-        """The result in words, the verdict first."""
-        first = f"Best on {self.n_rows:,} validation rows: {self.best.name}, {self.best.score}"
-        if self.tied:
-            first += f"; {len(self.tied)} cannot be told from it"
-        width = max(len(s.name) for s in self.standings)
-        lines = [
-            first, "",
-            f"  {'':>3} {'run':<8}  {'name':<{width}}  {self.metric:>10}  {'95 % interval':^19}"
-            f"  {'behind':>9}  ",
-        ]  # fmt: skip
-        for s in self.standings:
-            behind = "" if s.rank == 1 else f"{s.worse_by:9.4g}"
-            state = "best" if s.rank == 1 else ("tied" if s.tied else "worse")
-            interval = f"[{s.score.low:.4g}, {s.score.high:.4g}]"
-            lines.append(
-                f"  {s.rank:>3} {s.run_id[:8]}  {s.name:<{width}}  {s.score.value:>10.5g}"
-                f"  {interval:^19}  {behind:>9}  {state}"
-            )
-        lines += [
-            "",
-            f"Corrected for having been picked among {self.n_candidates}: {self.corrected}",
-        ]
-        lines += self._undecided() + [f"  not ranked: {o.name} ({o.reason})" for o in self.left_out]
-        return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
-
-    def _undecided(self) -> list[str]:
-        needed = [s.rows_to_decide for s in self.tied if s.rows_to_decide]
-        if not needed:
-            return []
-        more = max(0, min(needed) - self.n_rows)
-        return [f"Tied: about {_rounded(more)} more validation rows would tell the nearest apart."]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Check:
     """One question of the gate and its answer."""
 
@@ -443,12 +349,6 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
-
-
-def _rounded(count: int) -> str:
-    """Two significant digits: nothing finer is known."""
-    digits = max(0, len(str(count)) - 2)
-    return f"{round(count, -digits):,}"
 
 
 def _brief(value: Any) -> str:

@@ -122,6 +122,43 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
     )  # fmt: skip
 
 
+def aligned(found: Scored, first: Scored) -> Scored:
+    """`found` in the order and with the folds of `first`, whose rows and targets it must have.
+
+    Raises:
+        DataError: naming what differs.
+    """
+    mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
+    if len(mine) != len(theirs) or not mine.isin(theirs).all():
+        shared = int(mine.isin(theirs).sum())
+        raise DataError(
+            f"predictions on other rows ({len(mine):,}, of which {shared:,} are among the "
+            f"{len(theirs):,} compared)"
+        )
+    order = mine.get_indexer(theirs)
+    y = found.y[order]
+    if not np.allclose(y, first.y, rtol=1e-6, atol=0):
+        wrong = int((~np.isclose(y, first.y, rtol=1e-6, atol=0)).sum())
+        raise DataError(f"another target on {wrong:,} of {len(y):,} rows")
+    return Scored(
+        task=first.task, classes=first.classes, row_id=first.row_id, y=first.y,
+        pred=found.pred[order], folds=first.folds,
+    )  # fmt: skip
+
+
+def guess(frame: pd.DataFrame) -> tuple[Task, list[Any]]:
+    """The task and the classes that a foreign table's columns and target speak of.
+
+    Of two classes the positive one is the greater label.
+    """
+    named = [c[12:] for c in map(str, frame) if c.startswith("probability_")]
+    if not named or "target" not in frame:
+        return "regression", []
+    known = {str(label): label for label in pd.unique(frame["target"])}
+    labels = sorted((known.get(name, name) for name in named), key=lambda v: (str(type(v)), v))
+    return ("binary" if len(labels) == 2 else "multiclass"), labels
+
+
 def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
     """Predictions with the targets of their rows: with test rows, this is the look.
 

@@ -8,7 +8,7 @@ the metric's direction.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,13 @@ class Paired:
         return float(self.values[a] - self.values[b]), self.draws[:, a] - self.draws[:, b], units
 
 
+def parts_of(
+    metric: Metric, y: NDArray[Any], preds: Sequence[NDArray[Any]], rows: Layout
+) -> list[Callable[[Floats], Floats]]:
+    """For each candidate, a function from weights (b, n) to values (b, 1); in `rows.order`."""
+    return [mean_of_folds([metric], y, pred, rows) for pred in preds]
+
+
 def paired(
     metric: Metric,
     y: NDArray[Any],
@@ -151,15 +158,30 @@ def paired(
 ) -> Paired:
     y = np.asarray(y)[rows.order]
     sorted_preds = [np.asarray(pred)[rows.order] for pred in preds]
-    parts = [mean_of_folds([metric], y, pred, rows) for pred in sorted_preds]
+    parts = parts_of(metric, y, sorted_preds, rows)
+    draws = [np.hstack([part(c) for part in parts]) for c in rows.draws(n_resamples, seed)]
+    return pair_up(metric, y, sorted_preds, rows=rows, parts=parts, draws=np.concatenate(draws))
+
+
+def pair_up(
+    metric: Metric,
+    y: NDArray[Any],
+    preds: Sequence[NDArray[Any]],
+    *,
+    rows: Layout,
+    parts: Sequence[Callable[[Floats], Floats]],
+    draws: Floats,
+) -> Paired:
+    """Candidates with their values under the same resamples (b, c); all in `rows.order`.
+
+    Raises:
+        DataError: the metric is undefined on these rows.
+    """
     values = np.hstack([part(np.ones((1, len(y)))) for part in parts])[0]
     if np.isnan(values).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows: nothing to compare.")
-    draws = np.concatenate(
-        [np.hstack([part(c) for part in parts]) for c in rows.draws(n_resamples, seed)]
-    )
     draws = draws[~np.isnan(draws).any(axis=1)]
-    found = [influence(metric, y, pred, rows) for pred in sorted_preds]
+    found = [influence(metric, y, pred, rows) for pred in preds]
     units = [metric.sign * u for u in found if u is not None]
     return Paired(
         rows=rows,
@@ -257,8 +279,14 @@ def rank(
     every = paired(
         metric, y, list(candidates.values()), rows=rows, n_resamples=n_resamples, seed=seed
     )
+    return ranked(metric, list(candidates), every, level=level)
+
+
+def ranked(metric: Metric, given: Sequence[str], every: Paired, *, level: float) -> Ranking:
+    """The ranking of the candidates `given`, from their values under the same resamples."""
+    rows = every.rows
     order = np.argsort(-every.values, kind="stable")
-    names = [list(candidates)[j] for j in order]
+    names = [given[j] for j in order]
     critical = _largest(every, level)
     differences = {
         names[k]: _to_best(metric, every, names, order, k=k, critical=critical, level=level)
@@ -271,7 +299,7 @@ def rank(
         values={name: float(metric.sign * every.values[j])
                 for name, j in zip(names, order, strict=True)},
         differences=differences, tied=(names[0], *tied), critical=critical, level=level,
-        n_rows=len(y), reliable=not doubt, note=doubt,
+        n_rows=len(rows.order), reliable=not doubt, note=doubt,
     )  # fmt: skip
 
 

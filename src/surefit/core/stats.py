@@ -100,7 +100,7 @@ def scores(
         few = mean_of_folds([metrics[j] for j in drawn], y, pred, rows)
         draws[:, drawn] = np.concatenate([few(c) for c in rows.draws(n_resamples, seed)])
     return tuple(
-        _scored(metric, y, pred, rows=rows, value=float(values[j]), draws=draws[:, j], level=level)
+        scored(metric, y, pred, rows=rows, value=float(values[j]), draws=draws[:, j], level=level)
         for j, metric in enumerate(metrics)
     )
 
@@ -109,7 +109,7 @@ def _wilson_fits(metric: Metric, rows: Layout) -> bool:
     return metric.counted is not None and rows.clusters is None
 
 
-def _scored(
+def scored(
     metric: Metric,
     y: NDArray[Any],
     pred: NDArray[Any],
@@ -119,6 +119,7 @@ def _scored(
     draws: Floats,
     level: float,
 ) -> Score:
+    """A value with its interval from its values (b,) in resamples; all in `rows.order`."""
     tail = (1 - level) / 2
     kept = draws[~np.isnan(draws)]
     notes, doubts = _left_out(metric, y, pred, rows), []

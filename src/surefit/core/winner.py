@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
 from surefit.core.ranking import doubt_about
-from surefit.core.resampling import layout, mean_of_folds
+from surefit.core.resampling import Layout, layout, mean_of_folds
 from surefit.errors import DataError
 from surefit.results import plain
 
@@ -88,8 +88,20 @@ def corrected_best(
     raw = np.hstack([part(np.ones((1, len(y)))) for part in parts])[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows: nothing to pick from.")
+    kept = np.concatenate(
+        [
+            left_over(metric, parts, np.hstack([part(c) for part in parts]), c)
+            for c in rows.draws(n_resamples, seed)
+        ]
+    )
+    return summed_up(metric, list(candidates), raw, kept, rows=rows, level=level)
+
+
+def summed_up(
+    metric: Metric, names: Sequence[str], raw: Floats, kept: Floats, *, rows: Layout, level: float
+) -> Corrected:
+    """The correction from the raw values (c,) and the values left over (b,) in resamples."""
     best = int(np.argmax(metric.sign * raw))
-    kept = np.concatenate([_left_over(metric, parts, c) for c in rows.draws(n_resamples, seed)])
     kept = kept[~np.isnan(kept)]
     found = len(kept) > 1
     value = float(kept.mean()) if found else float("nan")
@@ -97,16 +109,18 @@ def corrected_best(
     doubt = doubt_about(rows) if found else "too few rows or clusters to leave any out"
     return Corrected(
         metric=metric.name, greater_is_better=metric.greater_is_better,
-        name=list(candidates)[best], raw=float(raw[best]), value=value, low=float(low),
+        name=names[best], raw=float(raw[best]), value=value, low=float(low),
         high=float(high), bias=float(metric.sign * (raw[best] - value)), level=level,
-        n_rows=len(y), n_candidates=len(parts), reliable=not doubt, note=doubt,
+        n_rows=len(rows.order), n_candidates=len(raw), reliable=not doubt, note=doubt,
     )  # fmt: skip
 
 
-def _left_over(metric: Metric, parts: Sequence[Any], counts: Floats) -> Floats:
-    """The value (b,), on rows not drawn, of the candidate that is best on the rows drawn."""
-    drawn = metric.sign * np.hstack([part(counts) for part in parts])
-    winner = np.argmax(np.where(np.isnan(drawn), -np.inf, drawn), axis=1)
+def left_over(metric: Metric, parts: Sequence[Any], drawn: Floats, counts: Floats) -> Floats:
+    """The value (b,), on rows not drawn, of the candidate that is best on the rows drawn.
+
+    `drawn` (b, c) holds the candidates' values on the rows drawn, `counts` (b, n) the draws.
+    """
+    winner = np.argmax(np.where(np.isnan(drawn), -np.inf, metric.sign * drawn), axis=1)
     rest = (counts == 0).astype(np.float64)
     out = np.full(len(counts), np.nan)
     for j in np.unique(winner):

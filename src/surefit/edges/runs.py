@@ -10,7 +10,8 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ import pandas as pd
 
 from surefit.edges import environment
 from surefit.edges.store import Store, first_line
-from surefit.errors import InputError, ServiceError, did_you_mean
+from surefit.errors import InputError, ServiceError, SurefitError, did_you_mean
 from surefit.redaction import redact
 from surefit.results import Figure, Item, Metric, Param, Table, Tag, Text
 
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits a call
 PARAM_LENGTH = 6000  # MLflow cuts silently beyond it
 TAG_LENGTH = 8000
+PAGE = 1000  # runs read at a time
+READERS = 4  # artifacts read at a time
 COMPLETE = "complete"
+ENDED_WELL = f"attributes.status = 'FINISHED' and tags.`surefit.status` = '{COMPLETE}'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +44,7 @@ class RunRecord:
     params: Mapping[str, str]
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
+    deleted: bool = False
 
     @property
     def kind(self) -> str:
@@ -236,8 +241,24 @@ def log_dataset(
 # --- reading ---
 
 
-def search(store: Store, where: str = "", *, limit: int | None = None) -> Iterator[RunRecord]:
+def search(
+    store: Store,
+    where: str = "",
+    *,
+    limit: int | None = None,
+    order: str = "attributes.start_time DESC",
+    deleted: bool = False,
+) -> Iterator[RunRecord]:
     """The experiment's runs that match MLflow's filter, newest first, read page by page.
+
+    A whole run takes MLflow about a millisecond: filter on the server, and give a limit.
+
+    Args:
+        store: the store.
+        where: MLflow's filter.
+        limit: at most so many.
+        order: MLflow's order.
+        deleted: the deleted runs, and no others.
 
     Raises:
         InputError: when MLflow does not understand the filter.
@@ -246,8 +267,8 @@ def search(store: Store, where: str = "", *, limit: int | None = None) -> Iterat
     while True:
         try:
             page = store.client.search_runs(
-                [store.experiment_id], where, max_results=min(limit or 1000, 1000),
-                order_by=["attributes.start_time DESC"], page_token=token,
+                [store.experiment_id], where, max_results=min(limit or PAGE, PAGE),
+                order_by=[order], page_token=token, run_view_type=2 if deleted else 1,
             )  # fmt: skip
         except ServiceError as error:
             if where and "INVALID_PARAMETER_VALUE" in repr(error.__cause__) + _code(error):
@@ -272,6 +293,7 @@ def _record(run: Any) -> RunRecord:
         run_id=run.info.run_id, name=run.info.run_name or "", status=run.info.status,
         started=run.info.start_time or 0, params=dict(run.data.params),
         metrics=dict(run.data.metrics), tags=dict(run.data.tags),
+        deleted=run.info.lifecycle_stage != "active",
     )  # fmt: skip
 
 
@@ -290,27 +312,61 @@ def find(store: Store, reference: str) -> RunRecord:
             return _record(store.client.get_run(reference))
         except MlflowException:
             raise InputError(f"There is no run {reference} in {store.uri}.") from None
-    records = list(search(store))
     if reference == "last":
-        found = [r for r in records if r.complete and r.kind in ("train", "tune")][:1]
+        wanted = _last(store)
     else:
-        found = [r for r in records if r.name == reference]
-        if not found and re.fullmatch(r"[0-9a-f]{4,}", reference):
-            found = [r for r in records if r.run_id.startswith(reference)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        names = [r.name for r in records if r.kind in ("train", "tune")]
-        advice = did_you_mean(reference, set(names)) if names else "the project has no runs yet"
+        wanted = list(search(store, f"attributes.run_name = {_quoted(reference)}", limit=6))
+        if not wanted and re.fullmatch(r"[0-9a-f]{4,}", reference):
+            wanted = list(search(store, f"attributes.run_id LIKE '{reference}%'", limit=6))
+    if len(wanted) == 1:
+        return wanted[0]
+    if not wanted:
         raise InputError(
-            f'There is no run "{reference}"; {advice}', "surefit compare lists the runs"
+            f'There is no run "{reference}"; {_advice(store, reference)}',
+            "surefit compare lists the runs",
         )
-    ids = ", ".join(r.run_id[:8] for r in found[:5])
-    raise InputError(f'{len(found)} runs are called "{reference}": {ids}.', "give one of these ids")
+    ids = ", ".join(r.run_id[:8] for r in wanted[:5])
+    raise InputError(
+        f'Several runs are called "{reference}": {ids}{", …" if len(wanted) > 5 else "."}',
+        "give one of these ids",
+    )
+
+
+def _last(store: Store) -> list[RunRecord]:
+    """The newest complete training run or search; none where there is none."""
+    newest = [
+        record
+        for kind in ("train", "tune")
+        for record in search(store, f"tags.`surefit.kind` = '{kind}' and {ENDED_WELL}", limit=1)
+    ]
+    return sorted(newest, key=lambda r: -r.started)[:1]
+
+
+def _advice(store: Store, reference: str) -> str:
+    """The nearest name among the newest runs."""
+    names = {
+        record.name
+        for kind in ("train", "tune")
+        for record in search(store, f"tags.`surefit.kind` = '{kind}'", limit=100)
+    }
+    return did_you_mean(reference, names) if names else "the project has no runs yet"
+
+
+def _quoted(text: str) -> str:
+    """A text in MLflow's grammar, which has no escapes: with both kinds of quotes it has no form.
+
+    Raises:
+        InputError: then.
+    """
+    if "'" not in text:
+        return f"'{text}'"
+    if '"' not in text:
+        return f'"{text}"'
+    raise InputError(f"MLflow cannot search for the name {text!r}.", "give the run's id")
 
 
 def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
-    """A run's Parquet artifact, its checksums verified; None where the run has none.
+    """A run's Parquet (checksums verified) or CSV artifact; None where the run has none.
 
     Raises:
         ServiceError: when it is damaged.
@@ -320,9 +376,31 @@ def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
         if file is None:
             return None
         try:
+            if file.suffix == ".csv":
+                return pd.read_csv(file)
             return pd.read_parquet(file, page_checksum_verification=True)
         except (OSError, ValueError) as error:
             raise ServiceError(f"{path} of run {run_id} is damaged: {first_line(error)}") from error
+
+
+def read_first(
+    store: Store, run_ids: Sequence[str], paths: Sequence[str]
+) -> list[pd.DataFrame | SurefitError | None]:
+    """For each run the first of its artifacts `paths`, as `read_table`; several runs at a time.
+
+    A table that cannot be read stands as its error.
+    """
+
+    def read(run_id: str) -> pd.DataFrame | SurefitError | None:
+        try:
+            return next(
+                (t for path in paths if (t := read_table(store, run_id, path)) is not None), None
+            )
+        except SurefitError as error:
+            return error
+
+    with ThreadPoolExecutor(min(READERS, max(1, len(run_ids)))) as readers:
+        return list(readers.map(read, run_ids))
 
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from surefit.core import metrics, predictions, ranking, stats, winner
-from surefit.core.figures_search import leaderboard
-from surefit.core.page import Page, Section, TableBlock, render
-from surefit.core.predictions import Scored
-from surefit.core.ranking import Ranking
-from surefit.edges import runs
+from surefit.comparison import Comparison, Pair, Standing, Unpaired, as_row
+from surefit.core import choosing, pairing, predictions, stats
+from surefit.core.comparison_page import pictures, render_page
+from surefit.core.contest import Contest
+from surefit.edges import candidates, runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
-from surefit.errors import InputError, SurefitError
-from surefit.results import (
-    Comparison,
-    Figure,
-    Item,
-    LeftOut,
-    Metric,
-    Param,
-    Score,
-    Standing,
-    Table,
-    Tag,
-    Text,
-)  # fmt: skip
-from surefit.verbs import workspace
+from surefit.errors import ConfigError, InputError, SurefitError, did_you_mean
+from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text
+from surefit.verbs import board, workspace
+from surefit.verbs.board import TRIALS as TRIALS
+from surefit.verbs.board import Entries
+from surefit.verbs.board import assemble as assemble
+from surefit.verbs.board import corrected as corrected
 from surefit.verbs.evaluate import answer_of
 from surefit.verbs.reporter import Reporter
-from surefit.verbs.workspace import Data, Overrides
+from surefit.verbs.workspace import Overrides
 
-TRIALS = "predictions/trials.parquet"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """Candidates with their predictions on the same rows, best first."""
-
-    metric: str
-    records: Mapping[str, RunRecord]  # by the candidate's unique name
-    scored: Mapping[str, Scored] = field(repr=False)
-    ranking: Ranking
-    left_out: tuple[LeftOut, ...]
+CSV = (".csv", ".parquet")
 
 
 def compare(
@@ -56,8 +36,12 @@ def compare(
     *,
     where: str = "",
     metric: str | None = None,
+    sort: str = "",
+    unpaired: bool = False,
+    limit: int = board.LIMIT,
+    csv: str | Path | None = None,
     config: str | Path | None = None,
-    data: Data = None,
+    data: workspace.Data = None,
     target: str | None = None,
     set: Overrides = (),
     quiet: bool = False,
@@ -65,12 +49,19 @@ def compare(
     """Rank runs by their saved out-of-fold predictions, and say which cannot be told apart.
 
     Only runs on the same rows, divided the same way, are ranked; the others are listed with the
-    reason. The best's score is corrected for having been picked.
+    reason. The best's score is corrected for having been picked. Exactly two candidates are also
+    set side by side: what differs, and where they disagree.
 
     Args:
-        candidates: runs (ids or names); by default all training runs and searches.
-        where: MLflow's filter, e.g. "params.`model.family` = 'lightgbm'".
+        candidates: runs (ids or names); by default all training runs, searches and runs that
+            other programs logged to the experiment.
+        where: MLflow's filter, e.g. "params.`model.family` = 'lightgbm'", and beyond it `or`,
+            `in`, `not` and parentheses.
         metric: another metric than the one that decides.
+        sort: show the board by a metric, parameter or cost ("fit_seconds", "-model_bytes").
+        unpaired: rank what is not on the same rows too, apart, by its metric alone.
+        limit: read the predictions of so many runs, the best by their recorded metric.
+        csv: write the board to this file (.csv or .parquet).
         config, data, target, set: as in `train`.
         quiet: say nothing on standard error.
 
@@ -79,218 +70,241 @@ def compare(
         ServiceError: when the MLflow store fails.
     """
     reporter = Reporter(quiet=quiet)
+    names = [candidates] if isinstance(candidates, str) else list(candidates)
+    _check(names, where, limit, csv)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
     store = workspace.open_store(project)
-    board = assemble(store, list(candidates), where=where, metric=metric)
-    reporter.say(f"Plan:  compare {len(board.records)} runs by {board.metric}, 2,000 resamples")
-    corrected, n_candidates = corrected_best(store, board)
-    with runs.recording(store, "compare", "compare", tags=_tags(board)) as run:
-        result = _result(board, run.run_id, corrected, n_candidates)
-        run.log(_items(result))
+    entries = board.gather(store, names, where=where, metric=metric, limit=limit)
+    _check_sort(sort, entries)
+    n_rows = len(entries.rows.y)
+    reporter.say(f"Plan:  compare {len(entries.scored)} runs by {entries.metric.name} on "
+                 f"{n_rows:,} rows, 2,000 resamples")  # fmt: skip
+    whole, best_score, n_candidates = board.judge(store, entries)
+    places = _unpaired(store, entries, whole) if unpaired else ()
+    with runs.recording(store, "compare", "compare", tags=_tags(entries, unpaired)) as run:
+        result = _result(store, entries, whole, run.run_id, best_score, n_candidates, places, sort,
+                         pair=len(names) == 2)  # fmt: skip
+        run.log(_items(result, entries))
+    if csv is not None:
+        runs.write_table(_table(result.ordered()), Path(csv))
     return result
 
 
-def assemble(
-    store: Store, candidates: Sequence[str] = (), *, where: str = "", metric: str | None = None
-) -> Board:
-    """The candidates that can be ranked, ranked; and the others with the reason."""
-    if candidates:
-        records = [runs.find(store, reference) for reference in dict.fromkeys(candidates)]
-    else:
-        kinds = ("train", "tune")
-        records = [
-            r for r in runs.search(store, where) if r.kind in kinds or (where and not r.kind)
-        ]
-    complete, left_out = _sorted_out(records)
-    if not complete:
-        why = "\n".join(f"  - {o.name}: {o.reason}" for o in left_out)
-        raise InputError(
-            "There is no run to compare." + (f"\n{why}" if why else ""), "surefit train, then again"
-        )
-    named = _unique_names(complete)
-    chosen = metric or complete[0].tags["surefit.metric"]
-    task, classes = answer_of(complete[0])
-    found = metrics.find(chosen, task)
-    scored: dict[str, Scored] = {}
-    for name, record in named.items():
-        try:
-            frame = runs.read_table(store, record.run_id, predictions.VALID)
-            if frame is None:
-                raise InputError(f"has no {predictions.VALID}")
-            scored[name] = predictions.read(frame, task, classes)
-        except SurefitError as error:
-            left_out.append(LeftOut(run_id=record.run_id, name=record.name, reason=error.what))
-    if not scored:
-        raise InputError(f"No run has readable predictions: {left_out[-1].reason}")
-    first = next(iter(scored.values()))
-    ranked = ranking.rank(found, first.y, {n: s.pred for n, s in scored.items()}, folds=first.folds)
-    return Board(
-        metric=chosen, records={n: named[n] for n in ranked.values},
-        scored={n: scored[n] for n in ranked.values}, ranking=ranked, left_out=tuple(left_out),
-    )  # fmt: skip
+def _check(names: Sequence[str], where: str, limit: int, csv: str | Path | None) -> None:
+    if names and where:
+        raise ConfigError("Name the runs, or give --where; not both.")
+    if limit < 2:
+        raise ConfigError(f"--limit {limit}: two runs at least are compared.", "--limit 50")
+    if csv is not None and Path(csv).suffix not in CSV:
+        raise ConfigError(f"--csv {csv} is neither .csv nor .parquet.", "--csv board.csv")
+    if csv is not None and not Path(csv).absolute().parent.is_dir():
+        raise ConfigError(f"--csv {csv}: there is no folder {Path(csv).parent}.")
 
 
-def _sorted_out(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[LeftOut]]:
-    """Runs on the rows of the newest complete one, and why the others are not ranked."""
-    usable, left_out = [], []
-    for record in records:
-        reason = _unusable(record)
-        if reason:
-            left_out.append(LeftOut(run_id=record.run_id, name=record.name, reason=reason))
-        else:
-            usable.append(record)
-    same = []
-    for record in usable:
-        differs = [
-            what for what, tag in (("data", "surefit.data"), ("split", "surefit.split"),
-                                   ("task", "surefit.task"))
-            if record.tags.get(tag) != usable[0].tags.get(tag)
-        ]  # fmt: skip
-        if differs:
-            reason = f"another {' and '.join(differs)} than the newest run"
-            left_out.append(LeftOut(run_id=record.run_id, name=record.name, reason=reason))
-        else:
-            same.append(record)
-    return same, left_out
+# --- the board ---
 
 
-def _unusable(record: RunRecord) -> str:
-    if record.kind not in ("train", "tune"):
-        return f"of kind {record.kind}" if record.kind else "logged by another program"
-    if record.status == "RUNNING":
-        return "still running"
-    if not record.complete:
-        return f"{record.status}: {record.tags.get('surefit.reason', 'did not complete')}"
-    return ""
-
-
-def _unique_names(records: Sequence[RunRecord]) -> dict[str, RunRecord]:
-    names = [r.name for r in records]
-    return {r.name if names.count(r.name) == 1 else f"{r.name} {r.run_id[:6]}": r for r in records}
-
-
-def corrected_best(store: Store, board: Board) -> tuple[Score, int]:
-    """The best's score corrected for having been picked, and from among how many.
-
-    All complete trials of the searches on the board are candidates too.
-    """
-    best = board.ranking.best
-    first = board.scored[best]
-    pool = {name: scored.pred for name, scored in board.scored.items()}
-    for name, record in board.records.items():
-        if record.kind == "tune":
-            table = runs.read_table(store, record.run_id, TRIALS)
-            if table is not None:
-                pool |= {f"{name}/{k}": p for k, p in predictions.read_trials(table, first).items()}
-    metric = metrics.find(board.metric, first.task)
-    return corrected(metric, first, pool), len(pool)
-
-
-def corrected(metric: metrics.Metric, rows: Scored, pool: Mapping[str, np.ndarray]) -> Score:
-    """Bootstrap bias correction over all candidates (`winner.corrected_best`), as a Score."""
-    if len(pool) == 1:
-        (pred,) = pool.values()
-        return stats.score(metric, rows.y, pred, folds=rows.folds)
-    found = winner.corrected_best(metric, rows.y, pool, folds=rows.folds)
-    return Score(
-        metric=metric.name, value=found.value, low=found.low, high=found.high, n_rows=len(rows.y),
-        greater_is_better=metric.greater_is_better, method="bootstrap bias correction",
-        note="the interval is wider than it need be",
-    )  # fmt: skip
-
-
-def _tags(board: Board) -> dict[str, str]:
-    first = next(iter(board.records.values()))
+def _tags(entries: Entries, unpaired: bool) -> dict[str, str]:
     keys = ("surefit.data", "surefit.split", "surefit.task")
-    return {k: first.tags[k] for k in keys} | {"surefit.metric": board.metric}
+    known = {k: entries.first.tags[k] for k in keys if k in entries.first.tags}
+    chosen = {"surefit.unpaired": "true"} if unpaired else {}
+    return known | {"surefit.metric": entries.metric.name} | chosen
 
 
-def _result(board: Board, run_id: str, corrected: Score, n_candidates: int) -> Comparison:
+def _result(
+    store: Store,
+    entries: Entries,
+    whole: Contest,
+    run_id: str,
+    best_score: Score,
+    n_candidates: int,
+    places: tuple[Unpaired, ...],
+    sort: str,
+    *,
+    pair: bool,
+) -> Comparison:
     standings = [
-        _standing(board, place, name) for place, name in enumerate(board.ranking.values, start=1)
+        _standing(entries, whole, place, name, sort)
+        for place, name in enumerate(whole.ranking.values, start=1)
     ]
-    best = standings[0]
+    chosen, why = choosing.cheapest([s for s in standings if s.tied])
+    repeats = board.repeats(store, entries, whole.ranking.values)
     return Comparison(
-        run_id=run_id, metric=board.metric, n_rows=board.ranking.n_rows,
-        standings=tuple(standings), corrected=corrected, n_candidates=n_candidates,
-        left_out=board.left_out, next=f"surefit promote best   (that is {best.run_id[:8]})",
+        run_id=run_id, metric=entries.metric.name, n_rows=whole.ranking.n_rows,
+        standings=tuple(standings), corrected=best_score, n_candidates=n_candidates,
+        left_out=entries.left_out, next=_next(standings, chosen), proposed=chosen,
+        why_proposed=why, more=entries.more, unpaired=places, sort=sort,
+        noise=choosing.noise_floor(repeats), pair=_pair(store, entries) if pair else None,
+        report=f"runs:/{run_id}/report.html",
     )  # fmt: skip
 
 
-def _standing(board: Board, place: int, name: str) -> Standing:
-    record, scored = board.records[name], board.scored[name]
-    metric = metrics.find(board.metric, scored.task)
-    difference = board.ranking.differences.get(name)
+def _next(standings: Sequence[Standing], proposed: Standing) -> str:
+    best = next((s for s in standings if not s.outside), None)
+    if best is None:
+        return "surefit train   (runs of other programs cannot be promoted)"
+    line = f"surefit promote best   (that is {best.run_id[:8]})"
+    if proposed.run_id == best.run_id or proposed.outside:
+        return line
+    return f"surefit promote {proposed.run_id[:8]}   (the cheapest of the tied; or: {line})"
+
+
+def _standing(entries: Entries, whole: Contest, place: int, name: str, sort: str) -> Standing:
+    record = entries.records[name]
+    difference = whole.ranking.differences.get(name)
+    size = record.metrics.get("model_bytes")
     return Standing(
         rank=place, run_id=record.run_id, name=name, kind=record.kind,
-        family=record.params.get("model.family", ""),
-        score=stats.score(metric, scored.y, scored.pred, folds=scored.folds),
+        family=record.params.get("model.family", ""), score=whole.scores[name],
         worse_by=difference.value if difference else 0.0,
         low=difference.low if difference else 0.0, high=difference.high if difference else 0.0,
-        tied=name in board.ranking.tied,
+        tied=name in whole.ranking.tied,
         rows_to_decide=difference.rows_to_decide if difference else None,
-        fit_seconds=record.metrics.get("fit_seconds"), model_bytes=_whole(record),
+        fit_seconds=record.metrics.get("fit_seconds"),
+        model_bytes=int(size) if size is not None else None,
+        latency_ms=record.metrics.get("latency_ms"), outside=not record.kind,
+        shown=shown(record, sort, whole.scores[name]) if sort else None,
     )  # fmt: skip
 
 
-def _whole(record: RunRecord) -> int | None:
-    size = record.metrics.get("model_bytes")
-    return int(size) if size is not None else None
-
-
-def _items(result: Comparison) -> list[Item]:
-    table = pd.DataFrame([_row(s) for s in result.standings])
-    picture = leaderboard(
-        pd.DataFrame({
-            "name": table["name"], "value": table["value"], "low": table["low"],
-            "high": table["high"], "tied": table["tied"],
-        }),
-        metric=result.metric, greater_is_better=result.best.score.greater_is_better,
-    )  # fmt: skip
-    best = result.best
-    return [
-        Param(key="best", value=best.run_id), Param(key="candidates", value=result.n_candidates),
-        Metric(key=f"best_{result.metric}", value=best.score.value),
-        Metric(key=f"corrected_{result.metric}", value=result.corrected.value),
-        Metric(key="tied", value=len(result.tied)),
-        Tag(key="surefit.best", value=best.run_id),
-        Tag(key="mlflow.note.content", value=f"**{result.lines()[0]}**"),
-        Table(path="leaderboard.csv", frame=table), picture,
-        Text(path="report.html", text=render(_page(result, table, picture))),
-    ]  # fmt: skip
-
-
-def _row(s: Standing) -> dict[str, Any]:
-    return {
-        "rank": s.rank, "name": s.name, "run_id": s.run_id, "kind": s.kind, "family": s.family,
-        "value": s.score.value, "low": s.score.low, "high": s.score.high, "worse_by": s.worse_by,
-        "worse_low": s.low, "worse_high": s.high, "tied": s.tied,
-        "rows_to_decide": s.rows_to_decide, "fit_seconds": s.fit_seconds,
-        "model_bytes": s.model_bytes,
-    }  # fmt: skip
-
-
-def _page(result: Comparison, table: pd.DataFrame, picture: Figure) -> Page:
-    left_out = [(o.name, o.run_id[:8], o.reason) for o in result.left_out]
-    sections = [
-        Section(
-            title="Leaderboard",
-            text="“worse by” is the paired difference to the best on the same rows; its interval "
-            "holds for all candidates together. Tied: it cannot be told from the best.",
-            figures=[picture],
-            table=TableBlock(
-                columns=list(table.columns), rows=table.to_numpy(dtype=object).tolist()
-            ),
+def _check_sort(sort: str, entries: Entries) -> None:
+    """Refuse what no run has, before anything is computed."""
+    if not sort or sort.lstrip("-") in ("name", "started", "value"):
+        return
+    records = entries.records.values()
+    if all(shown(r, sort, None) is None for r in records):
+        known = {k for r in records for k in (*r.metrics, *r.params)}
+        raise InputError(
+            f'No run has "{sort.lstrip("-")}" to sort by; '
+            + did_you_mean(sort.lstrip("-"), known | {"name", "started"})
         )
-    ]
-    if left_out:
-        block = TableBlock(columns=("name", "run", "reason"), rows=left_out)
-        sections.append(Section(title="Not ranked", table=block))
-    return Page(
-        title="Comparison", verdict=result.lines()[0],
-        subtitle=f"Corrected for having been picked among {result.n_candidates}: "
-        f"{result.corrected}",
-        facts=[("Rows", f"{result.n_rows:,}"), ("Ranked", str(len(result.standings))),
-               ("Tied with the best", str(len(result.tied)))],
-        sections=sections, footer="Written by surefit.",
-    )  # fmt: skip
+
+
+def shown(record: RunRecord, sort: str, score: Score | None) -> float | str | None:
+    """The value of a run that the board is sorted by: a metric, a parameter, a tag, or its name."""
+    entity, _, rest = sort.lstrip("-").partition(".")
+    key = rest if entity in ("metrics", "params", "tags") else sort.lstrip("-")
+    if key == "value" and score is not None:
+        return score.value
+    if key in ("name", "started"):
+        return record.name if key == "name" else float(record.started)
+    for name in (key, f"valid_{key}"):
+        value = record.metrics.get(name) if entity not in ("params", "tags") else None
+        if value is not None and math.isfinite(value):
+            return value
+    known: Mapping[str, str] = record.tags if entity == "tags" else record.params
+    text = known.get(key, known.get(f"model.params.{key}"))
+    try:
+        return float(text) if text is not None else None
+    except ValueError:
+        return text
+
+
+# --- by metric alone ---
+
+
+def _unpaired(store: Store, entries: Entries, whole: Contest) -> tuple[Unpaired, ...]:
+    """All runs with the metric, on whatever rows; those of another task never."""
+    places = {
+        record.run_id: (name, s.value, s.low, s.high, "")
+        for name, record in entries.records.items()
+        for s in (whole.scores[name],)
+    }
+    for left in entries.left_out:
+        record = entries.unranked[left.run_id]
+        other = record.tags.get("surefit.task", entries.rows.task) != entries.rows.task
+        if left.value is None or other or candidates.unusable(record):
+            continue
+        value, low, high = board.recorded(record, entries.metric.name)
+        if math.isnan(low) and record.kind:
+            value, low, high = _from_predictions(store, entries, record, value)
+        places[record.run_id] = (record.name, value, low, high, left.reason)
+    return choosing.by_metric(places, greater_is_better=entries.metric.greater_is_better)
+
+
+def _from_predictions(
+    store: Store, entries: Entries, record: RunRecord, value: float
+) -> tuple[float, float, float]:
+    """The interval on the run's own rows, where its predictions are there."""
+    try:
+        table = runs.read_table(store, record.run_id, predictions.VALID)
+        if table is not None:
+            own = predictions.read(table, *answer_of(record))
+            found = stats.score(entries.metric, own.y, own.pred, folds=own.folds)
+            return found.value, found.low, found.high
+    except SurefitError:
+        pass
+    return value, math.nan, math.nan
+
+
+# --- two, side by side ---
+
+
+def _pair(store: Store, entries: Entries) -> Pair | None:
+    if len(entries.records) != 2:
+        return None
+    (a, first), (b, second) = entries.records.items()
+    differs = pairing.differing(_recorded(store, first), _recorded(store, second))
+    return pairing.pair_of((a, b), differs, entries.scored[a], entries.scored[b])
+
+
+def _recorded(store: Store, record: RunRecord) -> dict[str, Mapping[str, Any]]:
+    """What a run recorded of how it came about."""
+    text = runs.read_text(store, record.run_id, "config.toml")
+    packages = runs.read_text(store, record.run_id, "environment.txt")
+    tags = {k: v for k, v in record.tags.items()
+            if k in ("surefit.data", "surefit.split") or k.startswith("mlflow.source.git.")
+            or k == "surefit.git.dirty"}  # fmt: skip
+    return {
+        "rows": {k: v for k, v in tags.items() if k.startswith("surefit.") and "git" not in k},
+        "code": {k: v for k, v in tags.items() if "git" in k},
+        "config": pairing.flat(tomllib.loads(text)) if text else {},
+        "parameter": dict(record.params),
+        "package": pairing.packages(packages or ""),
+    }
+
+
+# --- the record ---
+
+
+def _items(result: Comparison, entries: Entries) -> Iterator[Item]:
+    best = result.best
+    yield Param(key="best", value=best.run_id)
+    yield Param(key="proposed", value=result.proposed.run_id)
+    yield Param(key="candidates", value=result.n_candidates)
+    yield Metric(key=f"best_{result.metric}", value=best.score.value)
+    yield Metric(key=f"corrected_{result.metric}", value=result.corrected.value)
+    yield Metric(key=f"corrected_{result.metric}_low", value=result.corrected.low)
+    yield Metric(key=f"corrected_{result.metric}_high", value=result.corrected.high)
+    yield Metric(key="tied", value=len(result.tied))
+    yield Tag(key="surefit.best", value=best.run_id)
+    yield Tag(key="surefit.proposed", value=result.proposed.run_id)
+    yield Tag(key="mlflow.note.content", value=_note(result))
+    yield Table(path="leaderboard.csv", frame=_table(result.standings))
+    for path, values in (("left_out.csv", result.left_out), ("unpaired.csv", result.unpaired),
+                         ("pair/differs.csv", result.pair.differs if result.pair else ()),
+                         ("pair/flips.csv", result.pair.flips if result.pair else ())):  # fmt: skip
+        if values:
+            yield Table(path=path, frame=pd.DataFrame([vars(v) for v in values]))
+    drawn: list[Figure] = [pictures(result)]
+    if result.pair:
+        a, b = result.pair.a, result.pair.b
+        drawn += pairing.pair_figures((a, b), entries.scored[a], entries.scored[b])
+    yield from drawn
+    yield Text(path="report.html", text=render_page(result, _table(result.standings), drawn))
+
+
+def _note(result: Comparison) -> str:
+    note = f"**{result.headline()}**"
+    if result.tied:
+        note += f"\n\nProposed: {result.proposed.name} ({result.why_proposed})."
+    if result.unpaired:
+        note += (
+            f"\n\nRanked by metric alone as well, as asked (--unpaired): {len(result.unpaired)} "
+            "runs, not all on the same rows (unpaired.csv)."
+        )
+    return note
+
+
+def _table(standings: Sequence[Standing]) -> pd.DataFrame:
+    return pd.DataFrame([as_row(s) for s in standings])

@@ -1,0 +1,99 @@
+"""The HTML page of a comparison: a pure function of its result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from surefit.comparison import Comparison, Differing, Flip, LeftOut, Pair, Unpaired
+from surefit.core.figures_search import leaderboard
+from surefit.core.page import Page, Section, TableBlock, render
+from surefit.results import Figure
+
+MOST_ROWS = 200  # of a table on the page; the run's CSV files have all
+
+
+def pictures(result: Comparison) -> Figure:
+    """The leaderboard as a forest plot: ties are drawn as ties."""
+    table = pd.DataFrame(
+        [(s.name, s.score.value, s.score.low, s.score.high, s.tied) for s in result.standings],
+        columns=["name", "value", "low", "high", "tied"],
+    )
+    return leaderboard(
+        table, metric=result.metric, greater_is_better=result.best.score.greater_is_better
+    )
+
+
+def render_page(result: Comparison, table: pd.DataFrame, figures: Sequence[Figure]) -> str:
+    """The page as HTML; the leaderboard's picture first among `figures`, then those of a pair."""
+    sections = [_leaderboard(result, table, figures[:1])]
+    if result.pair:
+        sections += _pair(result.pair, figures[1:])
+    if result.noise:
+        noise = result.noise
+        text = (
+            f"Another seed alone moves {result.metric} by {noise.sd:.2g} (standard deviation over "
+            f"{noise.n_runs} runs of {noise.n_configurations} configurations). Differences up to "
+            f"{noise.reach:.2g} between two runs can be the seed."
+        )
+        sections.append(Section(title="Noise floor", text=text))
+    if result.unpaired:
+        text = (
+            "This ranking was asked for with --unpaired. The rows are not the same: what is hard "
+            "in one set does not cancel, and a difference may be the data's."
+        )
+        sections.append(Section(title="By metric alone", text=text, table=_block(result.unpaired)))
+    if result.left_out:
+        sections.append(Section(title="Not ranked", table=_block(result.left_out)))
+    return render(Page(
+        title="Comparison", verdict=result.headline(), subtitle=_subtitle(result),
+        tone="unsure" if result.tied else "good",
+        facts=[("Rows", f"{result.n_rows:,}"), ("Ranked", str(len(result.standings))),
+               ("Tied with the best", str(len(result.tied))),
+               ("Picked from", f"{result.n_candidates:,}"), ("Proposed", result.proposed.name)],
+        sections=sections, footer="Written by surefit.",
+    ))  # fmt: skip
+
+
+def _subtitle(result: Comparison) -> str:
+    said = f"Corrected for having been picked among {result.n_candidates}: {result.corrected}"
+    if result.corrected.note:
+        said += f" ({result.corrected.note})"
+    if result.tied:
+        said += f". Among the tied, proposed: {result.proposed.name} ({result.why_proposed})"
+    return said + "."
+
+
+def _leaderboard(result: Comparison, table: pd.DataFrame, figures: Sequence[Figure]) -> Section:
+    text = (
+        "“worse by” is the paired difference to the best on the same rows; its interval holds for "
+        "all candidates together. Tied: it cannot be told from the best."
+    )
+    if result.more:
+        text += " Only the best by their recorded metric were read; there are more."
+    shown = table.head(MOST_ROWS)
+    block = TableBlock(columns=list(shown.columns), rows=shown.to_numpy(dtype=object).tolist())
+    return Section(title="Leaderboard", text=text, figures=figures, table=block)
+
+
+def _pair(pair: Pair, figures: Sequence[Figure]) -> list[Section]:
+    found = [Section(
+        title=f"What differs between {pair.a} and {pair.b}",
+        text="" if pair.differs else "Nothing that was recorded.",
+        table=_block(pair.differs) if pair.differs else None,
+    )]  # fmt: skip
+    counts = {"Rows": pair.n_rows, "Both right": pair.both_right, f"Only {pair.a}": pair.only_a,
+              f"Only {pair.b}": pair.only_b, "Neither": pair.both_wrong,
+              "Decisions that flip": pair.n_flips}  # fmt: skip
+    facts = [(name, f"{count:,}") for name, count in counts.items()]
+    found.append(Section(
+        title="Where they disagree", facts=facts, figures=figures,
+        table=_block(pair.flips) if pair.flips else None,
+    ))  # fmt: skip
+    return found
+
+
+def _block(values: Sequence[LeftOut | Unpaired | Flip | Differing]) -> TableBlock:
+    shown = [vars(v) for v in values[:MOST_ROWS]]
+    return TableBlock(columns=list(shown[0]), rows=[list(v.values()) for v in shown])
