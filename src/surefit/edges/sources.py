@@ -64,7 +64,13 @@ def _read(file: Path, path: str, reader: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    # The dialect is looked for in the file's start, decompressed by pandas' own rules.
+    separator, encoding = dialect(file)
+    return pd.read_csv(file, sep=separator, encoding=encoding, low_memory=False)
+
+
+def dialect(file: Path) -> tuple[str, str]:
+    """A CSV file's separator and encoding, by its first lines."""
+    # Looked for in the file's start, decompressed by pandas' own rules.
     encoding = "utf-8-sig"
     try:
         head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
@@ -76,7 +82,7 @@ def _read_csv(file: Path) -> pd.DataFrame:
         separator = csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
     except csv.Error:
         separator = ","
-    return pd.read_csv(file, sep=separator, encoding=encoding, low_memory=False)
+    return separator, encoding
 
 
 def _bundled(name: str) -> pd.DataFrame:
