@@ -74,10 +74,11 @@ def shared(*, table: bool = True) -> Callable[[Callable[..., Any]], Callable[...
 @click.option(
     "--set", "set_", multiple=True, metavar="KEY=VALUE", help="Set any key of surefit.toml."
 )
+@click.option("--ci", type=click.Choice(["github"]), help="Also a workflow: promote on merge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error.")
 def init(directory: str, data: str | None, target: str | None, set_: tuple[str, ...],
-         as_json: bool, quiet: bool) -> None:  # fmt: skip
+         ci: str | None, as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Write a project: surefit.toml, train.py, evaluate.py, tune.py, compare.py and a README.
 
     Without --data it freezes what the last `surefit train FILE --target COLUMN` here used.
@@ -85,7 +86,9 @@ def init(directory: str, data: str | None, target: str | None, set_: tuple[str, 
     """
     from surefit.verbs.init import init as verb
 
-    answer(verb(Path(directory), data=data, target=target, set=set_, quiet=quiet), as_json)
+    answer(
+        verb(Path(directory), data=data, target=target, ci=ci, set=set_, quiet=quiet), as_json
+    )
 
 
 @cli.command()

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -111,7 +111,7 @@ def _csv(
     types = {w.name: _READ_AS.get(w.type, "str") for w in wanted}
     size = max(table.path.stat().st_size, 1)
     with table.path.open("rb") as handle:
-        packed = "gzip" if table.path.suffix == ".gz" else None
+        packed: Literal["gzip"] | None = "gzip" if table.path.suffix == ".gz" else None
         with pd.read_csv(
             handle, sep=separator, encoding=encoding, usecols=list(names), chunksize=n_rows,
             dtype={n: types[n] for n in names if n in types}, compression=packed,

@@ -21,8 +21,8 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
-from surefit.verbs import compare, contest, looks, moves, trial, workspace
-from surefit.verbs.contest import Contest
+from surefit.verbs import compare, looks, moves, rivals, trial, workspace
+from surefit.verbs.rivals import Rivals
 from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -78,7 +78,7 @@ def promote(
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
-    found = contest.between(store, work, record, champion)
+    found = rivals.between(store, work, record, champion)
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
         case = _looked_at(store, work, record, champion, found, to, open_run, reporter)
@@ -95,7 +95,7 @@ class Case:
     work: Workspace = field(repr=False)
     record: RunRecord
     champion: Version | None
-    contest: Contest = field(repr=False)
+    rivals: Rivals = field(repr=False)
     alias: str
     look: int
 
@@ -137,7 +137,7 @@ def _already(record: RunRecord, champion: Version, to: str) -> Decision:
 
 
 def _looked_at(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Contest,
+    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
     alias: str, run: Run, reporter: Reporter,
 ) -> Case:  # fmt: skip
     """Count the look and write it down, saying first what it costs; two at once are two looks."""
@@ -151,12 +151,12 @@ def _looked_at(
         looks.take(run, keys, look)
     spends = 1 if config.reuse == "ignore" else look
     run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
-    return Case(store=store, work=work, record=record, champion=champion, contest=found,
+    return Case(store=store, work=work, record=record, champion=champion, rivals=found,
                 alias=alias, look=look)  # fmt: skip
 
 
 def _cost(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Contest,
+    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
     look: int,
 ) -> str:  # fmt: skip
     config = work.config.gate
@@ -192,9 +192,9 @@ def _standard_error(
 
 def _judge(case: Case, findings: Sequence[Finding], *, force: bool) -> Judged:
     config = case.work.config.gate
-    checks, tests = _on_test_rows(case) if len(case.contest.blind) else ([], [])
-    if case.contest.trouble:
-        checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.contest.trouble))
+    checks, tests = _on_test_rows(case) if len(case.rivals.blind) else ([], [])
+    if case.rivals.trouble:
+        checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.rivals.trouble))
     checks += gate.finding_checks(findings, config.waive)
     version = registry.register(case.store, case.record)
     found = trial.Trial(checks=())
@@ -212,7 +212,7 @@ def _judge(case: Case, findings: Sequence[Finding], *, force: bool) -> Judged:
 
 
 def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
-    work, blind = case.work, case.contest.blind
+    work, blind = case.work, case.rivals.blind
     rows, groups = _scored(blind, work), work.data.groups
     at = rows_of(blind, work)
     question = Question(
@@ -223,8 +223,8 @@ def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
     checks = gate.floor_checks(question) + gate.calibration_check(question)
     check, test = gate.baseline_check(question)
     checks, tests = [*checks, check], [test]
-    if case.contest.theirs is not None:
-        theirs = _scored(case.contest.theirs, work).pred
+    if case.rivals.theirs is not None:
+        theirs = _scored(case.rivals.theirs, work).pred
         check, against = gate.champion_check(question, theirs)
         parts = strata.slices(work.data.frame.iloc[at], work.data.columns, work.config.gate.slices)
         checks += [check, *gate.slice_check(question, theirs, parts)]
@@ -267,7 +267,7 @@ def _conclude(
         verdict=verdict, run_id=run.run_id, subject=case.record.name,
         version=judged.version.version, alias=case.alias, checks=checks, look=case.look,
         previous=case.champion.version if case.champion else None,
-        n_rows=len(case.contest.blind), moved=moved, uri=judged.version.uri(case.alias),
+        n_rows=len(case.rivals.blind), moved=moved, uri=judged.version.uri(case.alias),
         next=_next(verdict, judged.version.uri(case.alias), lost=bool(lost), moved=moved),
         forced=forced and moved, why=why, record=entry.sequence,
     )  # fmt: skip
@@ -311,8 +311,8 @@ def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, 
         "gate": work.config.gate.model_dump(mode="json"),
         "waived": judged.waived,
         "look": case.look,
-        "n_rows": len(case.contest.blind),
-        "rows": case.contest.how,
+        "n_rows": len(case.rivals.blind),
+        "rows": case.rivals.how,
         "latency_p95_ms": judged.p95_ms,
         "data": work.data.digest,
         "split": work.split.digest,
@@ -321,12 +321,12 @@ def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, 
             "run": record.run_id,
             "model": record.tags.get("surefit.model"),
             "manifest": record.tags.get("surefit.manifest"),
-            "predictions": _digest(case.contest.blind),
+            "predictions": _digest(case.rivals.blind),
         },
         "champion": champion and {
             "run": champion.run_id,
             "version": champion.version,
-            "predictions": _digest(case.contest.theirs),
+            "predictions": _digest(case.rivals.theirs),
         },
     }  # fmt: skip
 

@@ -28,7 +28,7 @@ SPLIT = "split.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contest:
+class Rivals:
     """What is judged.
 
     Attributes:
@@ -47,8 +47,8 @@ class Contest:
     touched: int = 0
 
 
-def between(store: Store, work: Workspace, record: RunRecord, champion: Version | None) -> Contest:
-    """The contest of a run's model with the champion.
+def between(store: Store, work: Workspace, record: RunRecord, champion: Version | None) -> Rivals:
+    """The match of a run's model with the champion.
 
     Raises:
         InputError: when the challenger has no test predictions.
@@ -57,16 +57,16 @@ def between(store: Store, work: Workspace, record: RunRecord, champion: Version 
     if blind is None:
         raise InputError("This project has no test rows to judge on.", "split.test = 0.2")
     if champion is None:
-        return Contest(blind=blind, how=f"{len(blind):,} test rows")
+        return Rivals(blind=blind, how=f"{len(blind):,} test rows")
     try:
         return _with(store, work, record, champion, blind)
     except SurefitError as error:
-        return Contest(blind=blind, how=f"{len(blind):,} test rows", trouble=error.what)
+        return Rivals(blind=blind, how=f"{len(blind):,} test rows", trouble=error.what)
 
 
 def _with(
     store: Store, work: Workspace, record: RunRecord, champion: Version, blind: pd.DataFrame
-) -> Contest:
+) -> Rivals:
     theirs = _run_of(store, champion)
     saved = runs.read_table(store, champion.run_id, predictions.TEST)
     split = runs.read_table(store, champion.run_id, SPLIT)
@@ -82,7 +82,7 @@ def _with(
         how += f" untouched by both ({touched:,} more are left out: the champion saw them)"
     if len(blind) == 0:
         trouble = "the champion was trained on every one of these test rows"
-        return Contest(blind=blind, how=how, touched=touched, trouble=trouble)
+        return Rivals(blind=blind, how=how, touched=touched, trouble=trouble)
     answers = _saved(theirs, split, saved, work, blind)
     missing = answers.isna().any(axis=1).to_numpy()
     if missing.any():
@@ -90,7 +90,7 @@ def _with(
         answers.loc[missing] = _run(store, theirs, champion, run_on)[answers.columns].to_numpy()
         how += f"; the champion answered {int(missing.sum()):,} of them in a fresh process"
     answers.insert(0, "row_id", blind["row_id"].to_numpy())
-    return Contest(blind=blind, theirs=answers, how=how, touched=touched)
+    return Rivals(blind=blind, theirs=answers, how=how, touched=touched)
 
 
 def _run_of(store: Store, champion: Version) -> RunRecord:
