@@ -82,6 +82,9 @@ class TuneConfig(Section):
     window: Annotated[int, Field(ge=1)] = 8
     race: bool = True
     deadline: Annotated[float, Field(gt=0)] | None = None
+    memory_mb: Annotated[int, Field(gt=0)] | None = None
+    target: float | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     space: dict[str, Any] = {}
 
@@ -220,8 +223,10 @@ def resolve(
     return Project(config=validate(tables), root=root, origins=origins)
 
 
-def amend(project: Project, overrides: Iterable[str]) -> Project:
-    """The project with further overrides, as by flags of a command.
+def amend(
+    project: Project, overrides: Iterable[str], *, space: Mapping[str, Any] | None = None
+) -> Project:
+    """The project with further overrides, as by flags of a command, and another search space.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -229,6 +234,8 @@ def amend(project: Project, overrides: Iterable[str]) -> Project:
     tables = project.config.model_dump(mode="json", exclude_unset=True)
     layer = _parse_overrides(overrides)
     _merge(tables, layer)
+    if space is not None:
+        tables.setdefault("tune", {})["space"] = dict(space)
     origins = {**project.origins, **dict.fromkeys(_flatten(layer), "argument")}
     return Project(config=validate(tables), root=project.root, origins=origins)
 
@@ -245,7 +252,7 @@ def validate(tables: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
-        mistakes = [_mistake(dict(e)) for e in error.errors(include_url=False)]
+        mistakes = _mistakes([dict(e) for e in error.errors(include_url=False)], tables)
         if not isinstance(data, Mapping) or not {"path", "target"} & set(data):
             raise ConfigError(
                 "No data set is named here, and there is no surefit.toml in this folder.",
@@ -323,18 +330,42 @@ def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _mistake(error: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"] if part not in ("literal['auto']",))
+def _mistakes(errors: list[dict[str, Any]], tables: Mapping[str, Any]) -> list[str]:
+    """One line a key; where a key takes several types, each says what it would have taken."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for error in errors:
+        place, said = _mistake(error, tables)
+        shown = "" if isinstance(error["input"], Mapping) else f" = {error['input']!r}"
+        if error["type"] in ("extra_forbidden", "missing"):
+            shown = ""
+        found.setdefault(place, (shown, []))[1].append(said)
+    return [f"{place}{shown}: {', or '.join(said)}" for place, (shown, said) in found.items()]
+
+
+def _mistake(error: dict[str, Any], tables: Mapping[str, Any]) -> tuple[str, str]:
+    """The dotted key of a mistake, and what is wrong with it."""
+    place = _place(error["loc"], tables)
     kind, message = error["type"], error["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         advice = did_you_mean(str(error["loc"][-1]), _known(error["loc"][:-1]))
-        return f"{place}: there is no such key; {advice}"
+        return place, f"there is no such key; {advice}"
     if kind == "missing":
-        return f"{place}: is required"
+        return place, "is required"
     if kind == "string_pattern_mismatch":
         message = "use letters, digits, '.', '_' and '-' only (at most 100)"
-    shown = "" if isinstance(error["input"], Mapping) else f" = {error['input']!r}"
-    return f"{place}{shown}: {message[:1].lower()}{message[1:]}"
+    return place, f"{message[:1].lower()}{message[1:]}"
+
+
+def _place(loc: tuple[Any, ...], tables: Any) -> str:
+    """The dotted key; what pydantic adds to it, to name a branch of a union, is left out."""
+    parts = []
+    for part in loc:
+        if not isinstance(tables, Mapping | list):
+            break
+        parts.append(str(part))
+        missing = isinstance(tables, Mapping) and part not in tables
+        tables = None if missing else tables[part]
+    return ".".join(parts)
 
 
 def _known(place: tuple[Any, ...]) -> list[str]:
@@ -358,6 +389,7 @@ def remember(project: Project) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         lasting = {"model": ModelConfig(), "tune": TuneConfig()}
+        path.touch(mode=0o600)  # the store's address may hold a password
         path.write_text(project.config.model_copy(update=lasting).to_toml(), "utf-8")
         (path.parent / ".gitignore").write_text("*\n", "utf-8")
     except OSError as error:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from surefit.redaction import redact
+
 
 class SurefitError(Exception):
     """A failure with a message for people.
@@ -27,9 +29,10 @@ class SurefitError(Exception):
     exit_code = 70
 
     def __init__(self, what: str, fix: str | None = None) -> None:
+        what = redact(what)
         super().__init__(what)
         self.what = what
-        self.fix = fix
+        self.fix = redact(fix) if fix else None
 
     def __str__(self) -> str:
         return f"{self.what}\n  Fix: {self.fix}" if self.fix else self.what

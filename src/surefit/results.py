@@ -302,19 +302,17 @@ class TuneResult(Shown):
             if self.count(s)
         )
         chosen = ", ".join(f"{k}={_brief(v)}" for k, v in self.best.params.items())
-        lines = [
-            f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
-            f"valid {self.score}",
-            f"  corrected for having been picked: {self.corrected}",
-            f"  {chosen}",
-        ]
+        first = f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
+        lines = [f"{first}{'valid ' if self.model_uri else ''}{self.score}", f"  {chosen}"]
+        if math.isfinite(self.corrected.low):
+            lines.insert(1, f"  corrected for having been picked: {self.corrected}")
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
         if self.resumed:
             lines.append(f"  {self.resumed} trials were there already and were not run again")
-        return [*lines, f"Run {self.run_id[:8]} ({self.name}), model {self.model_uri}",
-                f"Next: {self.next}"]  # fmt: skip
+        model = f", model {self.model_uri}" if self.model_uri else ""
+        return [*lines, f"Run {self.run_id[:8]} ({self.name}){model}", f"Next: {self.next}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -411,7 +409,7 @@ class Comparison(Shown):
         if not needed:
             return []
         more = max(0, min(needed) - self.n_rows)
-        return [f"Tied: about {more:,} more validation rows would tell the nearest apart."]
+        return [f"Tied: about {_rounded(more)} more validation rows would tell the nearest apart."]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -467,6 +465,12 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+
+def _rounded(count: int) -> str:
+    """Two significant digits: nothing finer is known."""
+    digits = max(0, len(str(count)) - 2)
+    return f"{round(count, -digits):,}"
 
 
 def _brief(value: Any) -> str:

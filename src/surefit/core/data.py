@@ -21,6 +21,7 @@ MAX_CLASSES = 200
 _ID_NAME = re.compile(
     r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
 )
+_NO_CELL = (bytes, bytearray, list, tuple, dict, set, frozenset, np.ndarray)
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Za-z]{3}[a-z]*[ -]\d{2,4}")
 
 
@@ -108,7 +109,7 @@ def prepare(table: pd.DataFrame, config: DataConfig) -> Dataset:
         DataError: when the table cannot be used, saying what to change.
     """
     notes: list[Note] = []
-    table = _checked(table, config)
+    table = _without_objects(_checked(table, config), config, notes)
     labelled = table[config.target].notna().to_numpy()
     if not labelled.any():
         raise DataError(f'The target "{config.target}" is missing in every row.')
@@ -151,10 +152,30 @@ def _checked(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     return table
 
 
+def _without_objects(
+    table: pd.DataFrame, config: DataConfig, notes: list[Note]
+) -> pd.DataFrame:
+    """The table without the columns whose cells are no single values, such as lists or bytes."""
+    named = {config.target, config.id, config.group, config.time, *config.types}
+    for name in table.columns[table.dtypes == object]:
+        kind = next((type(v).__name__ for v in table[name] if isinstance(v, _NO_CELL)), None)
+        if kind and name in named:
+            raise DataError(f"{name} holds a {kind} in a cell: text, numbers or dates are read.")
+        if kind:
+            notes.append(Note(text=f"{name} holds a {kind} in a cell: not a feature"))
+            table = table.drop(columns=name)
+    return table
+
+
 def _target(
     values: pd.Series, config: DataConfig, notes: list[Note]
 ) -> tuple[Task, np.ndarray, tuple[Any, ...]]:
     task = config.task
+    if pd.api.types.is_datetime64_any_dtype(values):
+        raise DataError(
+            f'The target "{config.target}" holds dates, which are neither classes nor numbers.',
+            "make it a number, such as days since a fixed date",
+        )
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     distinct = int(values.nunique())
     if task == "auto":

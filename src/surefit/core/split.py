@@ -108,6 +108,11 @@ def make(data: Dataset, config: SplitConfig) -> Split:
     else:
         block[share(data.unit, config.seed) < config.test] = TEST
     rows = np.flatnonzero(block >= 0)
+    if not len(rows):
+        raise DataError(
+            "All rows would be test rows: they share one time, group or content.",
+            "a smaller split.test, or another data.time or data.group",
+        )
     ordered = data.time is not None or config.valid is not None
     n_folds = 1 if config.valid is not None else config.folds
     if data.time is not None:
@@ -177,7 +182,7 @@ def _greedy(
     y = data.y[rows] if data.classes else np.zeros(len(rows), dtype="int64")
     counts = np.zeros((len(order), n_classes))
     np.add.at(counts, (inverse, y), 1)
-    total = counts.sum(axis=0)
+    total = np.maximum(counts.sum(axis=0), 1)  # a class may have test rows only
     load = np.zeros((folds, n_classes))
     of_unit = np.empty(len(order), dtype="int64")
     for unit in order[np.argsort(-counts[order].sum(axis=1), kind="stable")]:

@@ -22,8 +22,10 @@ PATIENCE = 45.0  # seconds that the end of a search waits for a store that is aw
 class Mirror:
     """A thread that empties the outbox; the search never waits for it."""
 
-    def __init__(self, store: Store, journal: Journal, parent: str) -> None:
+    def __init__(self, store: Store, journal: Journal, parent: str, *, search: str) -> None:
         self._store, self._journal, self._parent = store, journal, parent
+        self._search = search
+        self._known: dict[str, str] | None = None  # key → run, as the store has them
         self._last_round = threading.Event()  # write what is there, then stop
         self._stop = threading.Event()  # stop after the entry at hand
         self._failure: Exception | None = None
@@ -81,15 +83,21 @@ class Mirror:
         for entry in pending:
             if self._stop.is_set():
                 break
-            again = self._journal.mark_attempt(entry.key) > 1
-            run_id = self._existing(entry.key) if again else None
-            self._journal.mark_done(entry.key, self._write(entry, run_id))
+            if self._known is None:
+                self._known = self._in_store()
+            self._journal.mark_attempt(entry.key)
+            try:
+                run_id = self._write(entry, self._known.get(entry.key))
+            except BaseException:
+                self._known = None  # the reply may be lost and the run be there: look again
+                raise
+            self._journal.mark_done(entry.key, run_id)
         return len(pending)
 
-    def _existing(self, key: str) -> str | None:
-        """The run an earlier attempt made, where its reply was lost."""
-        where = f"tags.`surefit.key` = '{key}'"
-        return next((r.run_id for r in runs.search(self._store, where, limit=1)), None)
+    def _in_store(self) -> dict[str, str]:
+        """The trials' runs that are in MLflow already, whatever the journal knows of them."""
+        where = f"tags.`surefit.search` = '{self._search}' and tags.`surefit.kind` = 'trial'"
+        return {r.tags["surefit.key"]: r.run_id for r in runs.search(self._store, where)}
 
     def _write(self, entry: Pending, run_id: str | None) -> str:
         trial: dict[str, Any] = dict(entry.payload)
@@ -106,16 +114,16 @@ class Mirror:
             )  # fmt: skip
         run = Run(store=self._store, run_id=run_id, name=f"trial {trial['number']}")
         run.log([Param(key=k, value=v) for k, v in trial["params"].items()])
-        run.log([Metric(key=k, value=v) for k, v in trial["metrics"].items()])
+        run.log([Metric(key=k, value=v, step=step) for k, v, step in trial["metrics"]])
         status = "FAILED" if trial["state"] == "FAILED" else "FINISHED"
         runs.end(self._store, run_id, status, reason=trial["reason"], ended=trial["ended"])
         return run_id
 
 
 @contextlib.contextmanager
-def mirroring(store: Store, journal: Journal, parent: str) -> Any:
+def mirroring(store: Store, journal: Journal, parent: str, *, search: str) -> Any:
     """Write behind while the block runs; drained at its end, abandoned when it fails."""
-    mirror = Mirror(store, journal, parent)
+    mirror = Mirror(store, journal, parent, search=search)
     mirror.start()
     try:
         yield mirror

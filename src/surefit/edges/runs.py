@@ -18,8 +18,9 @@ from typing import Any
 import pandas as pd
 
 from surefit.edges import environment
-from surefit.edges.store import Store, first_line, public
+from surefit.edges.store import Store, first_line
 from surefit.errors import InputError, ServiceError, did_you_mean
+from surefit.redaction import redact
 from surefit.results import Figure, Item, Metric, Param, Table, Tag, Text
 
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits a call
@@ -129,6 +130,7 @@ def start(
     }
     if parent:
         owned["mlflow.parentRunId"] = parent
+    owned = {key: redact(value) for key, value in owned.items()}
     created = store.client.create_run(
         store.experiment_id, start_time=started, run_name=name, tags=owned
     )
@@ -179,13 +181,15 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         if abs(item.value) < float("inf"):  # MLflow would store inf as 1.8e308, and rank it first
             batches["metrics"].append(MlflowMetric(item.key, float(item.value), now, item.step))
     elif isinstance(item, Param):
-        batches["params"].append(MlflowParam(item.key, _short(_text(item.value), PARAM_LENGTH)))
+        batches["params"].append(
+            MlflowParam(item.key, _short(redact(_text(item.value)), PARAM_LENGTH))
+        )
     elif isinstance(item, Tag):
-        batches["tags"].append(RunTag(item.key, _short(item.value, TAG_LENGTH)))
+        batches["tags"].append(RunTag(item.key, _short(redact(item.value), TAG_LENGTH)))
     elif isinstance(item, Table):
         write_table(item.frame, _inside(folder, item.path))
     elif isinstance(item, Text):
-        _inside(folder, item.path).write_text(item.text, "utf-8")
+        _inside(folder, item.path).write_text(redact(item.text), "utf-8")
     else:
         figure: Figure = item
         _inside(folder, f"plots/{figure.name}.png").write_bytes(figure.png)
@@ -293,7 +297,7 @@ def find(store: Store, reference: str) -> RunRecord:
         try:
             return _record(store.client.get_run(reference))
         except MlflowException:
-            raise InputError(f"There is no run {reference} in {public(store.uri)}.") from None
+            raise InputError(f"There is no run {reference} in {store.uri}.") from None
     records = list(search(store))
     if reference == "last":
         found = [r for r in records if r.complete and r.kind in ("train", "tune")][:1]
@@ -337,7 +341,7 @@ def read_text(store: Store, run_id: str, path: str) -> str | None:
 
 
 def _download(store: Store, run_id: str, path: str, folder: str) -> Path | None:
-    parent, _, name = path.rpartition("/")
+    parent = path.rpartition("/")[0]
     listed = store.client.list_artifacts(run_id, parent or None)
     if not any(f.path == path for f in listed):
         return None

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from surefit.edges.store import Store, public
+from surefit.edges.store import Store
 from surefit.errors import ServiceError
+from surefit.redaction import redact
 
 
 def serve(store: Store, *, host: str, port: int) -> None:
@@ -28,4 +29,4 @@ def serve(store: Store, *, host: str, port: int) -> None:
 
 def page(store: Store) -> str:
     """The address of the project's experiment on a server."""
-    return f"{public(store.uri).rstrip('/')}/#/experiments/{store.experiment_id}"
+    return f"{redact(store.uri).rstrip('/')}/#/experiments/{store.experiment_id}"

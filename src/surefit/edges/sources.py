@@ -64,25 +64,33 @@ def _read(file: Path, path: str, reader: str) -> pd.DataFrame:
 
 
 def _read_csv(file: Path) -> pd.DataFrame:
-    separator, encoding = dialect(file)
+    try:
+        return _read_text(file, "utf-8-sig")
+    except UnicodeDecodeError:
+        return _read_text(file, "cp1252")
+
+
+def _read_text(file: Path, encoding: str) -> pd.DataFrame:
+    separator = _separator(file, encoding)
     return pd.read_csv(file, sep=separator, encoding=encoding, low_memory=False)
 
 
 def dialect(file: Path) -> tuple[str, str]:
     """A CSV file's separator and encoding, by its first lines."""
-    # Looked for in the file's start, decompressed by pandas' own rules.
-    encoding = "utf-8-sig"
     try:
-        head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
+        return _separator(file, "utf-8-sig"), "utf-8-sig"
     except UnicodeDecodeError:
-        encoding = "cp1252"
-        head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
+        return _separator(file, "cp1252"), "cp1252"
+
+
+def _separator(file: Path, encoding: str) -> str:
+    # Looked for in the file's start, decompressed by pandas' own rules.
+    head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
     lines = "\n".join(str(v) for v in head.iloc[:, 0])
     try:
-        separator = csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
+        return csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
     except csv.Error:
-        separator = ","
-    return separator, encoding
+        return ","
 
 
 def _bundled(name: str) -> pd.DataFrame:

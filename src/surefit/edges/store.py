@@ -150,17 +150,9 @@ def _answers(uri: str) -> None:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ServiceError(
-            f"The MLflow server {public(uri)} does not answer: {reason}.",
+            f"The MLflow server {uri} does not answer: {reason}.",
             "start it, or name another store in tracking.uri",
         ) from None
-
-
-def public(uri: str) -> str:
-    """The uri without user name and password, fit for messages and reports."""
-    parts = urllib.parse.urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return parts._replace(netloc=f"***@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
 class _Client:
@@ -182,7 +174,7 @@ class _Client:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS"):
                     raise
                 raise ServiceError(
-                    f"MLflow ({public(self._uri)}) failed at {name}: {first_line(error)}"
+                    f"MLflow ({self._uri}) failed at {name}: {first_line(error)}"
                 ) from error
             except OSError as error:
                 raise ServiceError(f"MLflow failed at {name}: {first_line(error)}") from error

@@ -7,7 +7,6 @@ same search gives the same table whatever the workers, the timing and the restar
 
 from __future__ import annotations
 
-import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -17,22 +16,24 @@ from typing import Any, Literal
 import numpy as np
 
 from surefit.core import race
-from surefit.core.fit import FoldResult
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.pool import Job, Outcome, Pool
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 
-FAILURES_IN_A_ROW = 5  # of the first trials, for one reason: the search makes no sense
+FAILURES_IN_A_ROW = 5  # of the first trials, for one and the same reason: it makes no sense
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """What shapes a search; all but `trials` and `until` are part of its fingerprint.
+    """What shapes a search; what ends it early is no part of its fingerprint.
 
     Attributes:
+        read: a job's value → (score, payload to keep); ValueError says why it is no score.
+        target: the search ends once a trial told is at least as good.
+        patience: the search ends after so many trials told without a better one.
         fixed: hyperparameters that every trial has.
         until: the `time.monotonic` value after which nothing new is started.
     """
@@ -42,8 +43,11 @@ class Rules:
     race: bool
     greater_is_better: bool
     fixed: dict[str, Any]
+    read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
     until: float = math.inf
+    target: float | None = None
+    patience: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -81,6 +85,7 @@ class Engine:
         self._journal, self._proposer, self._pool, self._rules = journal, proposer, pool, rules
         self._message, self._advance = message, advance
         self._ended: dict[int, tuple[State, float | None, list[float]]] = {}
+        self._failures: dict[int, str] = {}
         self._told = 0
         self._complete: list[list[float]] = []  # fold scores of the complete trials told, in order
         self._open: dict[int, _Open] = {}
@@ -157,7 +162,7 @@ class Engine:
         if self._exhausted or k >= rules.trials or any(j <= due for j in self._open):
             return False
         self._tell_until(due)
-        params = self._proposer.ask(k)
+        params = None if self._content() else self._proposer.ask(k)
         if params is None:
             self._exhausted = True
             return False
@@ -170,6 +175,19 @@ class Engine:
         self._open[k] = _Open(number=k, params=params, limits=limits, started=time.time())
         self._asked += 1
         return True
+
+    def _content(self) -> bool:
+        """Whether the trials told are good enough, or no longer get better."""
+        sign = 1 if self._rules.greater_is_better else -1
+        best, since = -math.inf, 0
+        for k in range(self._told):
+            value = self._ended[k][1]
+            better = value is not None and sign * value > best
+            best, since = (sign * float(value or 0), 0) if better else (best, since + 1)
+        target, patience = self._rules.target, self._rules.patience
+        return (target is not None and best >= sign * target) or (
+            patience is not None and since >= patience
+        )
 
     def _tell_until(self, due: int) -> None:
         """Tell the results of trials up to `due`, in order, and no others."""
@@ -196,7 +214,7 @@ class Engine:
         trial = self._open.get(number)
         if trial is None or trial.running.get(fold) != token:
             return
-        state, score, reason, payload = _read(outcome)
+        state, score, reason, payload = self._read(outcome)
         self._journal.commit_fold(
             number, fold, token=token, state=state, score=score, seconds=outcome.seconds,
             payload=payload, reason=reason,
@@ -207,6 +225,20 @@ class Engine:
             reason=reason, attempt=1,
         )  # fmt: skip
         self._judge(number)
+
+    def _read(
+        self, outcome: Outcome
+    ) -> tuple[Literal["COMPLETE", "FAILED"], float | None, str, bytes | None]:
+        """A worker's outcome as a fold's: a score that is no finite number is a failure."""
+        if outcome.state == "FAILED":
+            return "FAILED", None, outcome.reason, None
+        try:
+            score, payload = self._rules.read(outcome.value)
+        except ValueError as error:
+            return "FAILED", None, str(error), None
+        if not math.isfinite(score):
+            return "FAILED", None, f"the score is {score}", None
+        return "COMPLETE", score, "", payload
 
     def _judge(self, number: int) -> None:
         """Look at the finished folds in their order, and end the trial where they say so."""
@@ -246,12 +278,14 @@ class Engine:
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
         self._show()
-        self._give_up_on_equal_failures(reason)
+        if state == "FAILED":
+            self._failures[trial.number] = reason
+            self._give_up_on_equal_failures()
 
-    def _give_up_on_equal_failures(self, reason: str) -> None:
-        first = [self._ended.get(k, ("", None, []))[0] for k in range(FAILURES_IN_A_ROW)]
-        if len(self._ended) == FAILURES_IN_A_ROW and set(first) == {"FAILED"}:
-            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {reason}")
+    def _give_up_on_equal_failures(self) -> None:
+        first = [self._failures.get(k) for k in range(FAILURES_IN_A_ROW)]
+        if None not in first and len(set(first)) == 1:
+            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {first[0]}")
 
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())
@@ -264,30 +298,3 @@ class Engine:
         values = [v for _, v, _ in self._ended.values() if v is not None]
         best = (max if self._rules.greater_is_better else min)(values) if values else math.nan
         self._advance(len(self._ended), f"best {best:.4f}" if values else "")
-
-
-def _read(
-    outcome: Outcome,
-) -> tuple[Literal["COMPLETE", "FAILED"], float | None, str, bytes | None]:
-    """A worker's outcome as a fold's: a score that is no finite number is a failure."""
-    if outcome.state == "FAILED":
-        return "FAILED", None, outcome.reason, None
-    result: FoldResult = outcome.value
-    if not math.isfinite(result.score):
-        return "FAILED", None, f"the score is {result.score}", None
-    return "COMPLETE", result.score, "", pack(result)
-
-
-def pack(result: FoldResult) -> bytes:
-    """A fold's predictions and rounds as bytes; float32, which is plenty for scores of rows."""
-    buffer = io.BytesIO()
-    rounds = -1 if result.rounds is None else result.rounds
-    np.savez(buffer, pred=result.pred.astype("float32"), rounds=rounds)
-    return buffer.getvalue()
-
-
-def unpack(payload: bytes) -> tuple[np.ndarray, int | None]:
-    """The predictions and rounds that `pack` kept."""
-    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
-        rounds = int(kept["rounds"])
-        return kept["pred"].astype("float64"), None if rounds < 0 else rounds

@@ -241,5 +241,5 @@ def _result(
         run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
         scores=scores, baseline=base, look=found.look, verified=found.verified,
         figures=tuple(f.name for f in pictures), report=f"runs:/{run_id}/report.html",
-        next="surefit tune" if found.rows == "validation" else "surefit compare",
+        next="surefit tune   (or: surefit compare)",
     )  # fmt: skip

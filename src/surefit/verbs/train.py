@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,7 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
     stores.analyze(store)
-    version = _register(store, run, to) if register or to else None
+    version = _register(store, run, to, stages=work.config.gate.stages) if register or to else None
     return _result(work, run, outcome, version, family.name)
 
 
@@ -297,7 +296,7 @@ def _fold_items(folds: Sequence[FoldResult], metric: str) -> Iterator[Item]:
 
 def _curve_items(prefix: str, curve: Sequence[Any]) -> Iterator[Item]:
     every = max(1, len(curve) // CURVE_POINTS)
-    for step, train_loss, valid_loss in [*curve[::every], curve[-1]]:
+    for step, train_loss, valid_loss in [*curve[:-1:every], curve[-1]]:
         yield Metric(key=f"{prefix}train_loss", value=train_loss, step=step)
         yield Metric(key=f"{prefix}valid_loss", value=valid_loss, step=step)
 
@@ -324,13 +323,12 @@ def _note(work: Workspace, score: Score, base: float) -> str:
     )
 
 
-def _register(store: Store, run: Run, to: str | None) -> str:
+def _register(store: Store, run: Run, to: str | None, *, stages: bool) -> str:
     record: RunRecord = runs.find(store, run.run_id)
     version = registry.register(store, record, description="registered by surefit train, ungated")
     registry.tag(store, version, {"surefit.gate": "ungated"})
     if to:
-        with nullcontext():
-            registry.move(store, to, version, stages=True)
+        registry.move(store, to, version, stages=stages)
     return version.uri(to)
 
 

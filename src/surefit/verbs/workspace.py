@@ -62,15 +62,20 @@ def project(
     Raises:
         ConfigError: with every mistake at once.
     """
-    if isinstance(overrides, Mapping):
-        overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
     path = "<DataFrame>" if isinstance(data, pd.DataFrame) else data
     return configuration.resolve(
         config=Path(config) if config else None,
         data=str(path) if path is not None else None,
         target=target,
-        overrides=overrides,
+        overrides=as_texts(overrides),
     )
+
+
+def as_texts(overrides: Overrides) -> list[str]:
+    """Overrides as texts `key=value`, however they were given."""
+    if isinstance(overrides, Mapping):
+        return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+    return list(overrides)
 
 
 def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> Workspace:

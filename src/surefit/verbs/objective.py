@@ -1,0 +1,191 @@
+"""`surefit.tune(objective, space)`: the same search over a function of the user's own."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, Literal
+
+from surefit import config as configuration
+from surefit.config import Config, Project
+from surefit.core import space as spaces
+from surefit.core.context import Context
+from surefit.edges import environment
+from surefit.edges import store as stores
+from surefit.edges.runs import Run
+from surefit.errors import ConfigError
+from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
+from surefit.verbs import searches, workspace
+from surefit.verbs.reporter import Reporter
+from surefit.verbs.searches import Search
+
+Objective = Callable[[dict[str, Any], Context], float]
+Direction = Literal["maximize", "minimize"]
+
+NOWHERE = "<function>"  # stands for the data path and the target of a search that has neither
+DECIDES = ("numpy", "optuna", "scipy", "surefit")
+
+
+def tune_objective(
+    objective: Objective,
+    space: Mapping[str, Any],
+    *,
+    direction: Direction = "maximize",
+    name: str | None = None,
+    overrides: workspace.Overrides = (),
+    quiet: bool = False,
+) -> TuneResult:
+    """Search the space for the best value of a function; see `surefit.tune`.
+
+    Raises:
+        ConfigError: when the space, the direction or an override is wrong.
+        UserCodeError: when no trial completes, or the first ones all fail alike.
+    """
+    reporter = Reporter(quiet=quiet)
+    if direction not in ("maximize", "minimize"):
+        raise ConfigError(f'direction = "{direction}"; it is "maximize" or "minimize".')
+    title = name or getattr(objective, "__name__", "objective").strip("<>")
+    project = _project(title, overrides)
+    found = _search(objective, space, direction, project.config)
+    store = workspace.open_store(project)
+    with searches.open_journal(project.root, found) as journal:
+        finished = len(journal.trials()) - len(journal.unfinished())
+        left = max(0, found.tune.trials - finished)
+        reporter.say(f"Plan:  {left} trials of {title} on {found.workers} workers")
+
+        def items(run: Run) -> None:
+            run.log(_items(project.config, objective))
+
+        with searches.parent_run(
+            store, found, journal, name=f"tune {title}", tags={}, items=items
+        ) as parent:
+            started = time.monotonic()
+            if left:
+                searches.carry_out(store, parent, found, journal, reporter)
+            rows = searches.trial_rows(journal)
+            best = found.best(rows)
+            weights = searches.importances(found, rows)
+            parent.log(searches.outcome_items(found, rows, best, weights))
+            parent.log([
+                Metric(key="best_objective", value=float(best.value or 0)),
+                Text(path="best.json", text=json.dumps(dict(best.params), indent=1)),
+            ])  # fmt: skip
+    stores.analyze(store)
+    score = _score(float(best.value or 0), len(rows), found)
+    return TuneResult(
+        run_id=parent.run_id, name=parent.name, family="", method=found.tune.method,
+        metric=found.metric, trials=tuple(rows), best=best, score=score, corrected=score,
+        importances=weights, model_uri="", seconds=time.monotonic() - started, resumed=finished,
+        next="surefit ui",
+    )  # fmt: skip
+
+
+def _project(title: str, overrides: workspace.Overrides) -> Project:
+    tables = {
+        "name": configuration.name_of(title),
+        "data": {"path": NOWHERE, "target": NOWHERE},
+    }
+    project = Project(config=configuration.validate(tables), root=Path.cwd(), origins={})
+    return configuration.amend(project, workspace.as_texts(overrides))
+
+
+def _search(
+    objective: Objective, space: Mapping[str, Any], direction: Direction, config: Config
+) -> Search:
+    dimensions = spaces.parse(space)
+    tune = config.tune
+    if tune.method == "grid":
+        count = len(spaces.grid(dimensions))
+        tune = tune.model_copy(update={"trials": min(count, tune.trials)})
+    return Search(
+        family="", metric="objective", greater_is_better=direction == "maximize", n_folds=1,
+        tune=tune, space=dimensions, fixed={}, starts=(),
+        fingerprint=_fingerprint(objective, dimensions, direction, config),
+        shared=None, job=_Job(objective=objective, seed=tune.seed), read=_read, logged=_logged,
+        preload=("numpy",), prefix="", value_key="objective",
+    )  # fmt: skip
+
+
+def _fingerprint(
+    objective: Objective, dimensions: spaces.Space, direction: Direction, config: Config
+) -> str:
+    """SHA-256 of all that decides the table of trials, the objective's source file included."""
+    parts = {
+        "code": source_of(objective), "which": _which(objective), "space": spaces.digest(dimensions), "direction": direction,
+        "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
+        "versions": environment.pinned(DECIDES),
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _which(function: Callable[..., Any]) -> list[str]:
+    """Which function of its file it is, and with what it is closed over."""
+    wanted = inspect.unwrap(function)
+    name = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
+    code = getattr(wanted, "__code__", None)
+    cells = getattr(wanted, "__closure__", None) or ()
+    held = [repr(cell.cell_contents) for cell in cells]
+    held += [repr(getattr(wanted, "__defaults__", None))]
+    line = str(code.co_firstlineno) if code else ""
+    return [re.sub(r" at 0x[0-9a-f]+", "", text) for text in (name, line, *held)]
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """The text of the file that defines a function, or of the function itself in a notebook."""
+    wanted = inspect.unwrap(function)
+    try:
+        path = inspect.getsourcefile(wanted)
+        if path and Path(path).is_file():
+            return Path(path).read_text("utf-8")
+        return inspect.getsource(wanted)
+    except (OSError, TypeError):
+        return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One trial in a worker: the objective's value, and what it logged."""
+
+    objective: Objective
+    seed: int
+
+    def __call__(self, shared: None, params: dict[str, Any], fold: int) -> Any:
+        text = json.dumps([self.seed, params], sort_keys=True, default=str)
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
+        context = Context(seed=seed)
+        return self.objective(params, context), context.points
+
+
+def _read(outcome: Any) -> tuple[float, bytes]:
+    value, points = outcome
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"the objective returned {value!r}, which is no number")
+    return float(value), json.dumps(points).encode()
+
+
+def _logged(payloads: Sequence[bytes]) -> list[Metric]:
+    points = [point for payload in payloads for point in json.loads(payload)]
+    return [Metric(key=key, value=value, step=step) for key, value, step in points]
+
+
+def _items(config: Config, objective: Objective) -> Iterator[Item]:
+    yield Text(path="environment.txt", text=environment.installed())
+    yield Text(path="objective.py", text=source_of(objective))
+    for key, value in environment.git_tags(Path.cwd()).items():
+        yield Tag(key=key, value=value)
+
+
+def _score(value: float, n_trials: int, found: Search) -> Score:
+    return Score(
+        metric="objective", value=value, low=math.nan, high=math.nan, n_rows=0,
+        greater_is_better=found.greater_is_better,
+        note="a function gives one number: its interval is not known",
+    )  # fmt: skip

@@ -1,0 +1,249 @@
+"""What every search does around its engine: journal, parent run, workers and mirror."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from surefit import config as configuration
+from surefit.config import TuneConfig
+from surefit.core import space
+from surefit.core.figures_search import search_history, search_slices
+from surefit.edges import journal as journals
+from surefit.edges import pool, runs, search
+from surefit.edges.journal import Fold, Journal, Message, Trial
+from surefit.edges.mirror import mirroring
+from surefit.edges.runs import Run
+from surefit.edges.store import Store
+from surefit.errors import InputError, UserCodeError
+from surefit.results import Item, Metric, Param, Table, Tag, Text, TrialRow
+from surefit.verbs.engine import Engine, Rules
+from surefit.verbs.reporter import Reporter
+
+SEARCHES = Path(".surefit") / "searches"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search, resolved: what is varied, what is fixed, what a job computes, what identifies it.
+
+    Attributes:
+        job: (shared, params, fold) → a value, in a worker.
+        read: that value → (score, payload to keep); ValueError says why it is no score.
+        logged: a trial's folds' payloads → further metrics of its run.
+        fingerprint: SHA-256 of all that decides the table of trials.
+        prefix: before a parameter's name, in a trial's run.
+        value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
+    """
+
+    family: str
+    metric: str
+    greater_is_better: bool
+    n_folds: int
+    tune: TuneConfig
+    space: space.Space
+    fixed: dict[str, Any]
+    starts: tuple[dict[str, Any], ...]
+    fingerprint: str
+    shared: Any = field(repr=False)
+    job: Callable[..., Any] = field(repr=False)
+    read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
+    logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
+    preload: tuple[str, ...] = ()
+    prefix: str = "model.params."
+    value_key: str = ""
+
+    @property
+    def workers(self) -> int:
+        """Processes that compute, one thread each."""
+        cores = pool.usable_cores()
+        wanted = cores if self.tune.workers == "auto" else int(self.tune.workers)
+        return max(1, min(wanted, self.tune.trials * self.n_folds))
+
+    @property
+    def sign(self) -> int:
+        """1 where greater is better, else -1."""
+        return 1 if self.greater_is_better else -1
+
+    def best(self, rows: Sequence[TrialRow]) -> TrialRow:
+        """The best complete trial, the first of equals.
+
+        Raises:
+            InputError: when the time was up before any trial ended.
+            UserCodeError: when none completed, with the first one's reason.
+        """
+        complete = [r for r in rows if r.value is not None]
+        if complete:
+            return max(complete, key=lambda r: (self.sign * float(r.value or 0), -r.number))
+        if not rows:
+            raise InputError("The time was up before the first trial ended.", "a longer --budget")
+        raise UserCodeError(f"None of {len(rows)} trials completed; the first: {rows[0].reason}")
+
+
+def open_journal(root: Path, found: Search) -> Journal:
+    """The search's journal under the project's folder, ours alone until it is closed.
+
+    Raises:
+        InputError: when another process runs this very search.
+    """
+    path = root / SEARCHES / f"{found.fingerprint[:16]}.sqlite"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    return journals.open(path, found.fingerprint, {"space": space.describe(found.space)})
+
+
+def parent_run(
+    store: Store,
+    found: Search,
+    journal: Journal,
+    *,
+    name: str,
+    tags: Mapping[str, str],
+    items: Callable[[Run], None],
+) -> Any:
+    """The search's own run, open: the one it had, or a new one that `items` fills."""
+    known = journal.parent_run_id
+    if known and runs.reopen(store, known):
+        return runs.closing(Run(store=store, run_id=known, name=name))
+    owned = {**tags, "surefit.family": found.family, "surefit.search": found.fingerprint}
+    run_id = runs.start(store, name, "tune", tags=owned)
+    journal.set_parent(run_id)
+    run = Run(store=store, run_id=run_id, name=name)
+    run.log(_search_items(found))
+    items(run)
+    return runs.closing(run)
+
+
+def _search_items(found: Search) -> Iterator[Item]:
+    if found.family:
+        yield Param(key="model.family", value=found.family)
+    for key in ("method", "seed", "window", "race"):
+        yield Param(key=f"tune.{key}", value=getattr(found.tune, key))
+    for key, text in space.describe(found.space).items():
+        yield Param(key=f"tune.space.{key}", value=text)
+    for key, value in found.fixed.items():
+        yield Param(key=f"fixed.{key}", value=value)
+
+
+def carry_out(
+    store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
+) -> None:
+    """Run the search as far as its budget goes; MLflow has every trial when this returns."""
+    proposer = search.proposer(
+        found.tune.method, found.space, seed=found.tune.seed,
+        greater_is_better=found.greater_is_better, starts=found.starts, window=found.tune.window,
+    )  # fmt: skip
+    until = math.inf
+    if found.tune.budget:
+        until = time.monotonic() + configuration.seconds(found.tune.budget)
+    rules = Rules(
+        n_folds=found.n_folds, window=found.tune.window, race=found.tune.race,
+        greater_is_better=found.greater_is_better, fixed=found.fixed, read=found.read,
+        trials=found.tune.trials, until=until, target=found.tune.target,
+        patience=found.tune.patience,
+    )  # fmt: skip
+
+    def message(trial: Trial, folds: list[Fold]) -> Message:
+        key = f"{found.fingerprint}/{trial.number}"
+        return Message(key=key, kind="trial", payload=_trial_payload(found, journal, trial, folds))
+
+    with (
+        pool.Pool(
+            found.job, workers=found.workers, deadline=found.tune.deadline,
+            memory=found.tune.memory_mb * 2**20 if found.tune.memory_mb else None,
+            preload=found.preload, shared=found.shared,
+        ) as workers,
+        mirroring(store, journal, parent.run_id, search=found.fingerprint),
+        reporter.progress("trials", found.tune.trials) as advance,
+    ):  # fmt: skip
+        Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+
+
+def _trial_payload(
+    found: Search, journal: Journal, trial: Trial, folds: list[Fold]
+) -> dict[str, Any]:
+    """What a trial's nested run holds: the parameters it varies and its family, and its scores."""
+    name = found.metric
+    key = found.value_key or f"valid_{name}"
+    metrics = [(key, trial.value, 0)] if trial.value is not None else []
+    metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
+    if found.n_folds > 1:
+        metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]
+    payloads = [p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
+    metrics += [(m.key, m.value, m.step) for m in found.logged(payloads)]
+    params = {"model.family": found.family} if found.family else {}
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "reason": trial.reason,
+        "started": int(trial.started * 1000),
+        "ended": int((trial.ended or trial.started) * 1000),
+        "params": params | {f"{found.prefix}{k}": v for k, v in trial.params.items()},
+        "metrics": metrics,
+        "tags": {"surefit.search": found.fingerprint, "surefit.family": found.family},
+    }
+
+
+def trial_rows(journal: Journal) -> list[TrialRow]:
+    """The trials up to the first that has not ended: a budget ends a sequence, never thins it."""
+    folds = journal.folds()
+    rows = []
+    for trial in journal.trials():
+        if trial.state == "ASKED":
+            break
+        mine = [f for f in folds if f.trial == trial.number]
+        row = TrialRow(
+            number=trial.number, state=trial.state, value=trial.value, params=trial.params,
+            fold_scores=tuple(f.score for f in mine if f.score is not None),
+            seconds=sum(f.seconds for f in mine), reason=trial.reason,
+        )  # fmt: skip
+        rows.append(row)
+    return rows
+
+
+def importances(found: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
+    """The share of the score's variation that each hyperparameter explains; {} with few trials."""
+    scored = [(dict(r.params), float(r.value)) for r in rows if r.value is not None]
+    return search.importances(found.space, scored)
+
+
+def outcome_items(
+    found: Search, rows: Sequence[TrialRow], best: TrialRow, weights: Mapping[str, float]
+) -> Iterator[Item]:
+    """What the parent run says of the whole search: counts, the best, the table, the pictures."""
+    yield Metric(key="trials", value=len(rows))
+    for state in ("COMPLETE", "PRUNED", "FAILED"):
+        yield Metric(key=f"trials_{state.lower()}", value=sum(r.state == state for r in rows))
+    yield Tag(key="surefit.best_trial", value=str(best.number))
+    table = _trials_table(rows)
+    yield Table(path="trials.parquet", frame=table)
+    values = table["value"].astype("float64")
+    states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
+    yield search_history(states, metric=found.metric, greater_is_better=found.greater_is_better)
+    complete = [r for r in rows if r.state == "COMPLETE"]
+    yield search_slices(
+        pd.DataFrame([dict(r.params) for r in complete]), [r.value for r in complete],
+        metric=found.metric, log=[k for k, d in found.space.items() if d.axis.log],
+    )  # fmt: skip
+    if weights:
+        yield Text(path="importances.json", text=json.dumps(dict(weights), indent=1))
+
+
+def _trials_table(rows: Sequence[TrialRow]) -> pd.DataFrame:
+    """A row a trial; parameters and fold scores in columns of their own."""
+    records = []
+    for r in rows:
+        record: dict[str, Any] = {
+            "number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds,
+            "reason": r.reason,
+        }  # fmt: skip
+        record |= {f"fold_{i}": score for i, score in enumerate(r.fold_scores)}
+        records.append(record | {f"params.{k}": v for k, v in r.params.items()})
+    return pd.DataFrame(records)

@@ -1,0 +1,297 @@
+"""From a table to features: what is inferred is noted with the line that overrides it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surefit.config import DataConfig
+from surefit.core.data import prepare
+from surefit.core.portable import coerce
+from surefit.edges import sources
+from surefit.errors import DataError
+from tables import mixed
+
+
+def look(frame, target="y", **keys):
+    """The dataset of a frame."""
+    return prepare(frame, DataConfig(path="x.csv", target=target, **keys))
+
+
+def kinds(data):
+    """The kind of each feature."""
+    return {c.name: c.kind for c in data.columns}
+
+
+def notes(data):
+    """All notes with their overrides, as one text."""
+    return "\n".join(f"{n.text} [{n.override}]" for n in data.notes)
+
+
+def table(n=60, **columns):
+    """A table with one honest number, the given columns, and a target."""
+    rng = np.random.default_rng(3)
+    return pd.DataFrame({"x": rng.normal(size=n), **columns, "y": np.tile(["no", "yes"], n // 2)})
+
+
+def test_each_column_gets_the_kind_of_its_values():
+    """Numbers, categories, long texts, dates and booleans are told apart."""
+    assert kinds(look(mixed())) == {
+        "size": "number", "age": "number", "gap": "number", "city": "category",
+        "tier": "category", "note": "text", "since": "date", "member": "number",
+    }  # fmt: skip
+
+
+def test_numbers_stored_as_text_are_read_as_numbers_and_the_note_says_how_to_keep_them():
+    """Blanks count as missing, the note has the override, and the override holds."""
+    frame = table(code=[str(i % 7) if i % 10 else " " for i in range(60)])
+    data = look(frame)
+    assert kinds(data)["code"] == "number"
+    assert "code holds numbers stored as text (6 blank): read as number" in notes(data)
+    assert 'data.types = { "code" = "category" }' in notes(data)
+    assert kinds(look(frame, types={"code": "category"}))["code"] == "category"
+
+
+def test_dates_stored_as_text_are_read_as_dates():
+    """ISO and slashed dates are dates; one that is none makes the column a category or text."""
+    days = pd.date_range("2021-03-01", periods=60).strftime("%Y-%m-%d")
+    assert kinds(look(table(day=days)))["day"] == "date"
+    assert kinds(look(table(day=["2021-99-99", *days[:58], "2021-99-99"])))["day"] == "text"
+    assert kinds(look(table(day=pd.to_datetime(days).strftime("%m/%d/%Y"))))["day"] == "date"
+
+
+def test_columns_that_name_rows_are_no_features():
+    """Row counters, keys and codes with another value in each row are left out with a note."""
+    frame = table(number=range(1, 61), customer_id=np.arange(60) * 7 + 3,
+                  code=[f"k{i:03}" for i in range(60)])  # fmt: skip
+    data = look(frame)
+    assert set(kinds(data)) == {"x"}
+    assert "number counts the rows: not a feature" in notes(data)
+    assert "customer_id has another value in each row" in notes(data)
+    assert 'data.types = { "code" = "category" }' in notes(data)
+    assert list(data.row_id) == list(range(1, 61))
+    assert "customer_id" in kinds(look(frame, types={"customer_id": "number"}))
+
+
+def test_constant_and_empty_columns_are_left_out_and_said():
+    """A column with one value, or none, cannot inform."""
+    data = look(table(one=1, none=np.nan))
+    assert set(kinds(data)) == {"x"}
+    assert "one has one value" in notes(data)
+    assert "none is empty" in notes(data)
+
+
+def test_rows_without_a_target_are_left_out_and_counted():
+    """They are neither classes nor zeros."""
+    frame = table()
+    frame.loc[:9, "y"] = None
+    data = look(frame)
+    assert data.n_rows == 50
+    assert "10 rows have no target" in notes(data)
+
+
+@pytest.mark.parametrize(
+    ("values", "task"),
+    [(["a", "b"] * 30, "binary"), ([0, 1] * 30, "binary"), ([True, False] * 30, "binary"),
+     ([1.5, 2.5] * 30, "binary"), (["a", "b", "c"] * 20, "multiclass"),
+     ([0, 1, 2] * 60, "multiclass"), (list(range(60)), "regression"),
+     ([i / 7 for i in range(60)], "regression"), ([0, 1.5, 2] * 20, "regression")],
+)  # fmt: skip
+def test_the_task_follows_from_the_target(values, task):
+    """Texts and few whole numbers are classes; other numbers are values; the note says which."""
+    data = look(table(len(values)).assign(y=values))
+    assert data.task == task
+    if isinstance(values[0], int | float) and not isinstance(values[0], bool):
+        assert "data.task" in notes(data)
+
+
+def test_the_task_can_be_chosen():
+    """data.task overrides what was inferred, both ways."""
+    frame = table().assign(y=[0, 1, 2] * 20)
+    assert look(frame, task="regression").task == "regression"
+    assert look(table().assign(y=range(60)), task="classification").task == "multiclass"
+
+
+def test_labels_stay_as_the_user_wrote_them():
+    """Classes are the user's own strings, integers or booleans; the positive one stands last."""
+    assert look(table()).classes == ("no", "yes")
+    assert look(table(), positive="no").classes == ("yes", "no")
+    assert look(table().assign(y=[3, 7] * 30)).classes == (3, 7)
+    assert look(table().assign(y=[True, False] * 30)).classes == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("frame", "keys", "said"),
+    [
+        (pd.DataFrame({"x": [1.0], "y": ["a"]})[:0], {}, "no rows"),
+        (table().assign(y="a"), {}, "one value only"),
+        (table().assign(y=None), {}, "missing in every row"),
+        (table()[["y"]], {}, "one column"),
+        (table()[["y"]].assign(c=1), {}, "No column is left"),
+        (table().assign(y=[f"c{i % 30}" for i in range(60)] ), {"positive": "c1"}, "one of two"),
+        (table().assign(y=[1.0, np.inf] * 30), {"task": "regression"}, "finite number"),
+        (table().assign(y=["1", "x"] * 30), {"task": "regression"}, "finite number"),
+        (table(), {"id": "y"}, "must name each row once"),
+        (table(), {"time": "y"}, "must be a date or a number"),
+        (table(), {"id": "xx", "drop": ["zz"], "group": "X"}, "no such column"),
+        (pd.concat([table(), table()[["x"]]], axis=1), {}, "unique"),
+        (table(300).assign(y=[f"c{i}" for i in range(300)]), {}, "at most 200"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_used_says_why(frame, keys, said):
+    """Each is one DataError in words."""
+    with pytest.raises(DataError, match=said):
+        look(frame, **keys)
+
+
+def test_a_target_of_dates_is_refused_in_words():
+    """Dates are neither classes nor values: nothing is trained on them by accident."""
+    days = list(pd.date_range("2021-03-01", periods=2)) * 30
+    with pytest.raises(DataError, match="date"):
+        look(table().assign(y=days))
+
+
+def test_cells_that_hold_lists_or_bytes_are_left_out_and_said():
+    """What is no single value is no feature, and no target."""
+    data = look(table(many=[[1, 2]] * 60, raw=[b"\x80"] * 60))
+    assert set(kinds(data)) == {"x"}
+    assert "many holds a list in a cell" in notes(data)
+    with pytest.raises(DataError, match="y holds a dict in a cell"):
+        look(table().assign(y=[{"a": 1}] * 60))
+
+
+def test_all_misnamed_columns_are_told_at_once_with_the_nearest():
+    """The message has a line for each."""
+    with pytest.raises(DataError) as caught:
+        look(table(city="a"), target="Y", id="citi", drop=["x2"])
+    assert 'data.target = "Y": ' in str(caught.value)
+    assert 'data.id = "citi": did you mean "city"?' in str(caught.value)
+    assert 'data.drop = "x2"' in str(caught.value)
+
+
+def test_the_digest_sees_every_cell_name_and_type():
+    """Any change of a value, a name, a type or the order is other data."""
+    frame = table(k=range(60))
+    changed = [frame.assign(x=frame["x"].where(frame.index != 59, 0.5)),
+               frame.rename(columns={"k": "kk"}), frame.astype({"k": "int32"}), frame[::-1]]  # fmt: skip
+    digests = {look(f).digest for f in [frame, *changed]}
+    assert len(digests) == 5
+    assert look(frame.copy()).digest == look(frame).digest
+
+
+messy = st.lists(
+    st.one_of(st.none(), st.floats(), st.integers(-(2**70), 2**70), st.booleans(), st.text(),
+              st.just("2021-01-01"), st.just("3.5"), st.dates(), st.binary(max_size=3)),
+    min_size=24, max_size=24,
+)  # fmt: skip
+
+
+@given(messy)
+@settings(max_examples=80, deadline=None)
+def test_any_column_of_values_becomes_a_feature_or_a_sentence(values):
+    """Whatever stands in a column, it is understood or refused as a DataError, never a crash."""
+    frame = table(24, odd=pd.Series(values, dtype=object))
+    try:
+        data = look(frame)
+    except DataError:
+        return
+    assert data.n_rows == 24
+    seen = coerce(frame, [c.to_dict() for c in data.columns])
+    pd.testing.assert_frame_equal(seen, data.frame)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(0, 3), st.text(max_size=3), st.booleans(),
+                          st.floats(width=16)), min_size=24, max_size=24))  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_any_target_becomes_a_task_or_a_sentence(values):
+    """Whatever stands in the target, codes and classes agree, or a DataError says why."""
+    frame = table(24).assign(y=pd.Series(values, dtype=object))
+    try:
+        data = look(frame)
+    except DataError:
+        return
+    if data.classes:
+        assert set(data.y) == set(range(len(data.classes)))
+        assert len(set(data.class_names)) == len(data.classes)
+    else:
+        assert np.isfinite(data.y).all()
+
+
+# --- reading files ---
+
+
+def read(folder, name, content):
+    """The table of a file with this content."""
+    file = folder / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return sources.load(name, folder)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_of_a_csv_is_found(tmp_path, separator):
+    """Comma, semicolon, tab and bar, with and without a byte order mark."""
+    text = "\n".join(separator.join(row) for row in [("a", "b"), ("1", "x y"), ("2", "z")])
+    assert list(read(tmp_path, "a.csv", text).columns) == ["a", "b"]
+    assert list(read(tmp_path, "b.csv", b"\xef\xbb\xbf" + text.encode()).columns) == ["a", "b"]
+
+
+def test_a_csv_in_latin_1_is_read_wherever_the_first_accent_stands(tmp_path):
+    """An accent in the first line or in the last of many makes no difference."""
+    rows = ["n,city", *(f"{i},Bern" for i in range(40_000)), "7,Zürich"]
+    frame = read(tmp_path, "late.csv", "\n".join(rows).encode("latin-1"))
+    assert frame["city"].iloc[-1] == "Zürich"
+    early = [rows[0], rows[-1], *rows[1:-1]]
+    frame = read(tmp_path, "early.csv", "\n".join(early).encode("latin-1"))
+    assert frame["city"].iloc[0] == "Zürich"
+
+
+def test_every_format_gives_the_same_table(tmp_path):
+    """CSV, TSV, gzipped CSV, Parquet, Feather and JSON lines."""
+    frame = pd.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_csv(tmp_path / "t.csv.gz", index=False)
+    frame.to_csv(tmp_path / "t.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_feather(tmp_path / "t.feather")
+    frame.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
+    for name in ("t.csv", "t.csv.gz", "t.tsv", "t.parquet", "t.feather", "t.jsonl"):
+        found = sources.load(name, tmp_path)
+        assert found.astype({"b": object}).to_dict() == frame.to_dict(), name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [("a.csv", "", "is empty"), ("a.csv", "\n\n", "cannot be read"),
+     ("a.csv", 'a,b\n1,2\n1,2,3\n', "cannot be read"),
+     ("a.parquet", "not parquet at all", "cannot be read"),
+     ("a.parquet", b"PAR1", "cannot be read"), ("a.feather", "nor feather", "cannot be read"),
+     ("a.jsonl", "{bad", "cannot be read"), ("a.csv.gz", "not gzip", "cannot be read"),
+     ("a.xlsx", "x", "are not read"), ("a", "x", "are not read"),
+     ("a.csv", b"\x81\x8d\x00\x01" * 9, "cannot be read")],
+)  # fmt: skip
+def test_a_file_that_is_no_table_is_one_sentence(tmp_path, name, content, said):
+    """Empty, ragged, torn or of another format: the file's name and the reason in one line."""
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path, name, content)
+    assert str(caught.value).count("\n") == 0
+    assert name in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest_one_there(tmp_path):
+    """A typing mistake is answered with the file that was meant."""
+    (tmp_path / "churn.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match='did you mean "churn.csv"'):
+        sources.load("chrun.csv", tmp_path)
+    with pytest.raises(DataError, match="is a folder"):
+        sources.load(".", tmp_path)
+    with pytest.raises(DataError, match='did you mean "iris"'):
+        sources.load("sklearn:irs", tmp_path)
+
+
+def test_the_bundled_sets_are_complete():
+    """Each set named by sklearn:NAME has a target and features."""
+    for name in sources.BUNDLED:
+        frame = sources.load(f"sklearn:{name}", sources.Path())
+        assert "target" in frame
+        assert len(frame) > 100

@@ -1,0 +1,164 @@
+"""Searching a function of the user's own: hostile ones fail alone, and nothing is run twice."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import surefit
+from surefit.core.context import Context
+from surefit.errors import ConfigError, UserCodeError
+
+SPACE = {"x": "0..1", "kind": ["a", "b"]}
+
+
+def parabola(params: dict[str, Any], context: Context) -> float:
+    for step in range(3):
+        context.log(step=step, loss=params["x"] / (step + 1))
+    return float(-((params["x"] - 0.3) ** 2))
+
+
+def hostile(params: dict[str, Any], context: Context) -> Any:
+    """Behaves as `kind` says; "fine" gives a number."""
+    kind = params["kind"]
+    if kind == "raise":
+        raise ValueError("no luck")
+    if kind == "exit":
+        sys.exit(0)
+    if kind == "die":
+        os._exit(3)
+    if kind == "segfault":
+        ctypes.string_at(0)
+    if kind == "memory":
+        raise MemoryError
+    if kind == "hang":
+        time.sleep(60)
+    if kind == "flood":
+        print("x" * 5_000_000)
+    given = {"none": None, "text": "0.5", "nan": float("nan"), "inf": float("inf"), "bool": True}
+    return given.get(kind, 0.5)
+
+
+KINDS = ["raise", "exit", "die", "segfault", "memory", "hang", "none", "text", "nan", "inf",
+         "bool", "flood", "fine"]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trial_runs(folder: Path, experiment: str) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    return list(
+        client.search_runs([found.experiment_id], "tags.`surefit.kind` = 'trial'", max_results=1000)
+    )
+
+
+def test_each_trial_is_a_nested_run_with_what_it_logged(folder: Path) -> None:
+    """A searched function leaves one nested run a trial, with its value and its step curve."""
+    result = surefit.tune(parabola, SPACE, trials=12, quiet=True)
+    runs = trial_runs(folder, "parabola")
+    assert len(runs) == 12
+    assert {r.data.tags["mlflow.parentRunId"] for r in runs} == {result.run_id}
+    best = next(r for r in runs if r.data.tags["surefit.trial"] == str(result.best.number))
+    assert best.data.metrics["objective"] == result.best.value == result.score.value
+    assert best.data.params["x"] == json.dumps(result.best.params["x"])
+    assert best.data.metrics["loss"] == pytest.approx(result.best.params["x"] / 3)
+    assert abs(result.best.params["x"] - 0.3) < 0.2
+
+
+def test_the_same_call_again_runs_nothing_and_more_trials_extend(folder: Path) -> None:
+    """A finished search is given again from its journal, and a longer one begins with it."""
+    first = surefit.tune(parabola, SPACE, trials=6, quiet=True)
+    again = surefit.tune(parabola, SPACE, trials=6, quiet=True)
+    longer = surefit.tune(parabola, SPACE, trials=9, quiet=True, set={"tune.workers": 1})
+    assert again.trials == first.trials
+    assert longer.trials[:6] == first.trials
+    assert again.run_id == first.run_id == longer.run_id
+    assert len(trial_runs(folder, "parabola")) == 9
+
+
+def test_hostile_objectives_fail_alone_with_a_reason(folder: Path) -> None:
+    """What raises, exits, dies, hangs or returns no number is FAILED; the others go on."""
+    result = surefit.tune(
+        hostile, {"kind": KINDS}, method="grid", trials=50, set={"tune.deadline": 3.0}, quiet=True
+    )
+    state = {t.params["kind"]: t.state for t in result.trials}
+    reason = {t.params["kind"]: t.reason for t in result.trials}
+    assert {k for k, s in state.items() if s == "COMPLETE"} == {"fine", "flood"}
+    assert set(state) == set(KINDS)
+    assert "no luck" in reason["raise"]
+    assert "SIGSEGV" in reason["segfault"]
+    assert "3" in reason["die"]
+    assert "3.0 s" in reason["hang"]
+    assert "None" in reason["none"]
+    runs = trial_runs(folder, "hostile")
+    assert len(runs) == len(KINDS)
+    assert {r.info.status for r in runs} == {"FINISHED", "FAILED"}
+
+
+def test_minimize_goes_down(folder: Path) -> None:
+    """With direction "minimize" the smallest value is the best."""
+    result = surefit.tune(
+        lambda params, context: params["x"], {"x": "0..1"}, direction="minimize", trials=8,
+        name="down", quiet=True,
+    )  # fmt: skip
+    assert result.best.value == min(t.value for t in result.trials if t.value is not None)
+
+
+def test_equal_failures_end_the_search_with_the_users_own_error(folder: Path) -> None:
+    """When the first trials all fail, the search stops and shows the reason."""
+
+    def broken(params: dict[str, Any], context: Context) -> float:
+        raise KeyError("colour")
+
+    with pytest.raises(UserCodeError, match="colour"):
+        surefit.tune(broken, SPACE, trials=50, quiet=True)
+    assert len(trial_runs(folder, "broken")) < 20
+
+
+def test_patience_and_target_end_it_early(folder: Path) -> None:
+    """A search ends when it is good enough, or gets no better for so many trials."""
+    good = surefit.tune(
+        parabola, SPACE, trials=60, set={"tune.target": -0.5, "tune.window": 1}, quiet=True
+    )
+    assert len(good.trials) <= 3
+    flat = surefit.tune(
+        lambda params, context: 1.0, SPACE, trials=60, name="flat",
+        set={"tune.patience": 5, "tune.window": 1}, quiet=True,
+    )  # fmt: skip
+    assert len(flat.trials) == 6
+
+
+def test_a_wrong_direction_or_space_is_refused() -> None:
+    """Mistakes are told before anything runs."""
+    with pytest.raises(ConfigError, match="maximize"):
+        surefit.tune(parabola, SPACE, direction="up", quiet=True)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError):
+        surefit.tune(parabola, {"x": "1..0"}, quiet=True)
+
+
+def test_a_script_without_a_main_guard_works(folder: Path) -> None:
+    """Workers never run the user's script again, so it needs no `if __name__ == "__main__"`."""
+    script = folder / "search.py"
+    script.write_text(
+        "import surefit\n"
+        "print('started')\n"
+        "r = surefit.tune(lambda p, c: -p['x'], {'x': '0..1'}, trials=4, name='s', quiet=True)\n"
+        "print(len(r.trials))\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert done.stdout.split() == ["started", "4"], done.stderr

@@ -1,0 +1,220 @@
+"""Laws of the split: disjoint, covering, whole units, the past before the future, nothing moves."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surefit.config import DataConfig, SplitConfig
+from surefit.core.data import prepare
+from surefit.core.split import TEST, UNUSED, make
+from surefit.errors import DataError
+
+laws = settings(max_examples=40, deadline=None)
+
+
+def rows(n, *, seed=0, classes=2, groups=None, doubled=0):
+    """A table of n rows, of which `doubled` are repeated; a group of about n / groups rows each."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "k": rng.choice(["a", "b", "c"], n)})
+    frame["y"] = rng.normal(size=n) if classes == 0 else rng.choice(list("pqrs")[:classes], n)
+    frame["day"] = pd.Timestamp("2021-01-01") + pd.to_timedelta(rng.integers(0, n // 2, n), "D")
+    if groups:
+        frame["who"] = rng.integers(0, groups, n)
+    return pd.concat([frame, frame.head(doubled)], ignore_index=True)
+
+
+def divide(frame, *, test=0.2, seed=0, **keys):
+    """The data and its split; keys of [data] and [split] as they are called there."""
+    shape = {k: keys.pop(k) for k in ("folds", "valid") if k in keys} or {"folds": 3}
+    data = prepare(frame, DataConfig(path="x", target="y", **keys))
+    try:
+        return data, make(data, SplitConfig(test=test, seed=seed, **shape))
+    except DataError:
+        return data, None
+
+
+some = {"n": st.integers(60, 200), "seed": st.integers(0, 10_000), "folds": st.integers(2, 6)}
+
+
+@given(**some, classes=st.sampled_from([0, 2, 3, 4]), groups=st.sampled_from([None, 12, 40]))
+@laws
+def test_folds_are_disjoint_and_cover_all_rows_but_the_test_rows(n, seed, folds, classes, groups):
+    """Each row that is not sealed is scored once, by a model that never saw it or a test row."""
+    keys = {"group": "who"} if groups else {}
+    frame = rows(n, seed=seed, classes=classes, groups=groups)
+    _, split = divide(frame, seed=seed, folds=folds, **keys)
+    if split is None:
+        return
+    scored = np.concatenate([valid for _, valid in split.folds()])
+    assert sorted(scored) == list(split.train_rows) == list(split.scored_rows)
+    for train, valid in split.folds():
+        assert not set(train) & set(valid)
+        assert not (set(train) | set(valid)) & set(split.test_rows)
+        assert len(train) + len(valid) == len(split.train_rows)
+    assert list(split.fold_of_rows()) == [
+        next(i for i, (_, v) in enumerate(split.folds()) if row in v) for row in split.scored_rows
+    ]
+
+
+@given(**some, groups=st.integers(8, 40), by=st.sampled_from(["group", "id", "row"]))
+@laws
+def test_no_unit_crosses_a_boundary(n, seed, folds, groups, by):
+    """Rows of one group, and equal rows, are all test rows or all in one fold and one stop part."""
+    frame = rows(n, seed=seed, groups=groups, doubled=20)
+    if by == "id":
+        frame = frame.drop(columns="who").assign(number=np.arange(len(frame)) * 3 + 1)
+    keys = {"group": {"group": "who"}, "id": {"id": "number"}, "row": {}}[by]
+    data, split = divide(frame, seed=seed, folds=folds, **keys)
+    if split is None:
+        return
+    for blocks in pd.Series(split.block).groupby(data.unit).unique():
+        assert len(blocks) == 1
+    if by == "row":
+        assert (split.block[-20:] == split.block[:20]).all()
+    if by == "group":
+        assert (pd.Series(split.block).groupby(frame["who"]).nunique() == 1).all()
+    for train, _ in split.folds():
+        stop = split.stop_rows(train)
+        assert not set(data.unit[train[stop]]) & set(data.unit[train[~stop]])
+
+
+@given(**some, keys=st.sampled_from([{}, {"group": "who"}, {"time": "day"}]))
+@laws
+def test_the_same_seed_gives_the_same_split_and_another_seed_another(n, seed, folds, keys):
+    """The split is a pure function of data and configuration."""
+    frame = rows(n, seed=seed, groups=30)
+    _, first = divide(frame, seed=seed, folds=folds, **keys)
+    _, again = divide(frame, seed=seed, folds=folds, **keys)
+    _, other = divide(frame, seed=seed + 1, folds=folds, **keys)
+    if first is None or other is None:
+        return
+    assert first.digest == again.digest
+    assert (first.block == again.block).all()
+    if "time" not in keys:
+        assert first.digest != other.digest
+
+
+@given(**some, by=st.sampled_from(["row", "group", "id"]))
+@laws
+def test_appended_rows_move_no_test_row(n, seed, folds, by):
+    """What was sealed stays sealed, and what was not is never sealed, when the table grows."""
+    frame = rows(n + 80, seed=seed, groups=30).assign(number=np.arange(n + 80) * 7)
+    keys = {"row": {"drop": ["number"]}, "group": {"group": "who", "drop": ["number"]},
+            "id": {"id": "number"}}[by]  # fmt: skip
+    _, before = divide(frame.head(n), seed=seed, folds=folds, **keys)
+    _, after = divide(frame, seed=seed, folds=folds, **keys)
+    if before is None or after is None:
+        return
+    assert ((before.block == TEST) == (after.block == TEST)[:n]).all()
+
+
+@given(**some)
+@laws
+def test_a_time_split_trains_on_the_past_only(n, seed, folds):
+    """Every training row is earlier than every row that its model scores; test rows come last."""
+    frame = rows(n, seed=seed)
+    _, split = divide(frame, folds=folds, time="day")
+    if split is None:
+        return
+    day = frame["day"].to_numpy()
+    for train, valid in split.folds():
+        assert day[train].max() < day[valid].min()
+    assert day[split.train_rows].max() < day[split.test_rows].min()
+
+
+@given(**some, groups=st.integers(20, 60))
+@laws
+def test_with_group_and_time_no_group_of_the_future_is_in_the_past(n, seed, folds, groups):
+    """Past rows of test groups are purged and counted; so are those of a scored block's groups."""
+    frame = rows(n, seed=seed, groups=groups)
+    _, split = divide(frame, folds=folds, time="day", group="who")
+    if split is None:
+        return
+    who, day = frame["who"].to_numpy(), frame["day"].to_numpy()
+    assert not set(who[split.test_rows]) & set(who[split.train_rows])
+    for train, valid in split.folds():
+        assert not set(who[train]) & set(who[valid])
+        assert day[train].max() < day[valid].min()
+    purged = int((split.block == UNUSED).sum())
+    if purged:
+        assert f"{purged:,} past rows of test groups left out" in split.describe()
+
+
+@given(**some, classes=st.integers(2, 4))
+@laws
+def test_folds_are_stratified_within_one_row_a_class(n, seed, folds, classes):
+    """Where each row is its own unit, no fold has two rows of a class more than another."""
+    data, split = divide(rows(n, seed=seed, classes=classes), seed=seed, folds=folds)
+    if split is None:
+        return
+    counts = np.array([np.bincount(data.y[v], minlength=classes) for _, v in split.folds()])
+    assert (counts.max(axis=0) - counts.min(axis=0) <= 1).all()
+    assert np.ptp(counts.sum(axis=1)) <= classes
+
+
+@given(**some, valid=st.floats(0.1, 0.5))
+@laws
+def test_one_validation_set_is_one_fold(n, seed, folds, valid):
+    """split.valid gives one model, scored on rows apart from training and test rows."""
+    _, split = divide(rows(n, seed=seed), seed=seed, valid=valid)
+    if split is None:
+        return
+    ((train, scored),) = list(split.folds())
+    assert sorted([*train, *scored]) == list(split.train_rows)
+    assert list(scored) == list(split.scored_rows)
+
+
+def test_the_shares_are_about_what_was_asked():
+    """A fifth is sealed, and each fold has about its share."""
+    _, split = divide(rows(5000), folds=5)
+    assert abs(len(split.test_rows) / 5000 - 0.2) < 0.02
+    sizes = [len(valid) for _, valid in split.folds()]
+    assert max(sizes) - min(sizes) <= 2
+    _, alone = divide(rows(5000), valid=0.2)
+    assert abs(len(alone.scored_rows) / 5000 - 0.2) < 0.02
+
+
+def test_without_test_rows_all_rows_are_used():
+    """split.test = 0 seals nothing, by row and by time."""
+    for keys in ({}, {"time": "day"}):
+        _, split = divide(rows(90), test=0.0, **keys)
+        assert len(split.test_rows) == 0
+        assert "no test rows" in split.describe()
+
+
+def test_a_class_that_only_test_rows_have_does_not_disturb_the_folds():
+    """Large groups are dealt out evenly although one class has no row to deal."""
+    frame = rows(400, groups=12)
+    _, split = divide(frame, group="who")
+    frame.loc[split.test_rows, "y"] = "rare"
+    _, again = divide(frame, group="who")
+    sizes = [len(valid) for _, valid in again.folds()]
+    assert max(sizes) < 3 * min(sizes)
+
+
+@pytest.mark.parametrize(
+    ("frame", "keys", "said"),
+    [
+        (rows(200, groups=2), {"group": "who", "folds": 5}, "groups cannot make 5 folds"),
+        (rows(8), {"folds": 7}, r"cannot make 7 folds|too few rows"),
+        (rows(60).assign(day=pd.Timestamp("2021-01-01")), {"time": "day"}, "All rows would be test rows"),
+        (rows(60).assign(y=["rare", *["p"] * 59]), {}, "one target value only"),
+    ],
+)
+def test_rows_that_cannot_be_divided_so_are_told_with_a_way_out(frame, keys, said):
+    """Too few groups, rows, times or rows of a class: what there is, and what to change."""
+    shape = {k: keys.pop(k) for k in ("folds",) if k in keys}
+    keys = dict(keys)
+    data = prepare(frame, DataConfig(path="x", target="y", **keys))
+    for seed in range(20):  # some seed seals the only row of the class
+        try:
+            make(data, SplitConfig(seed=seed, **shape))
+        except DataError as error:
+            assert error.fix
+            if re.search(said, str(error)):
+                return
+    pytest.fail("no seed was refused so")

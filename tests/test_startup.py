@@ -1,0 +1,49 @@
+"""Starting is quick: importing surefit, or asking for help, imports nothing heavy."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from surefit.cli import cli
+
+HEAVY = {
+    "lightgbm", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pydantic", "rich",
+    "scipy", "skops", "skrub", "sklearn", "sqlalchemy",
+}  # fmt: skip
+HELP = """
+import sys
+from surefit.cli import main
+sys.argv = ["surefit", *{arguments!r}]
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+"""
+
+
+def imported(code):
+    """The top-level modules that a fresh interpreter has after running the code."""
+    tail = "\nimport json, sys\nprint()\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def test_import_is_light():
+    """`import surefit` brings in none of the heavy libraries."""
+    assert imported("import surefit; dir(surefit)") & HEAVY == set()
+
+
+@pytest.mark.parametrize("verb", ["", *cli.commands])
+def test_help_is_light(verb):
+    """`surefit --help` and each `surefit VERB --help` answer without the heavy libraries."""
+    arguments = [*verb.split(), "--help"]
+    assert imported(HELP.format(arguments=arguments)) & HEAVY == set()
+
+
+def test_version_is_light():
+    """`surefit --version` answers without the heavy libraries."""
+    assert imported(HELP.format(arguments=["--version"])) & HEAVY == set()
