@@ -15,6 +15,7 @@ from scipy.stats import binom, binomtest
 
 from surefit.core import metrics, ranking, stats
 from surefit.core.gatetest import gate
+from surefit.core.power import power_at
 from surefit.core.winner import corrected_best
 
 SEPARATION = 1.2  # distance of the two classes' means, in standard deviations
@@ -166,3 +167,49 @@ def verdicts(
         )  # fmt: skip
         counts[found.verdict] += 1
     return {verdict: Rate(hits=hits, trials=n_datasets) for verdict, hits in counts.items()}
+
+
+def looks_at_equals(
+    n, n_projects, n_looks, seed, *, name="accuracy", n_resamples=1000
+) -> tuple[Rate, Rate]:
+    """How often any of so many equal challengers is promoted: by the gate, and by the point."""
+    rng, metric = np.random.default_rng(seed), metrics.find(name, "binary")
+    by_gate = by_point = 0
+    for _ in range(n_projects):
+        y, models = equals(n, n_looks + 1, rng)
+        champion = models.pop("c0")
+        found = [
+            gate(metric, y, champion, m, look=k, n_resamples=n_resamples).verdict
+            for k, m in enumerate(models.values(), start=1)
+        ]
+        by_gate += "PROMOTED" in found
+        at = metric.sign * metrics.value(metric, y, champion)
+        by_point += any(metric.sign * metrics.value(metric, y, m) > at for m in models.values())
+    return Rate(hits=by_gate, trials=n_projects), Rate(hits=by_point, trials=n_projects)
+
+
+def power_of_gains(gain, n, n_datasets, seed, *, look=1, differ=0.06, n_resamples=1000):
+    """The rates at which a true gain in accuracy is promoted: by the gate, by theory, by the point.
+
+    The two models differ at random in a share `differ` of the rows, and in a further share `gain`
+    the challenger is right.
+    """
+    rng, metric = np.random.default_rng(seed), metrics.find("accuracy", "binary")
+    error = math.sqrt((differ + gain - gain**2) / n)
+    hits = by_point = 0
+    for _ in range(n_datasets):
+        y = (rng.random(n) < 0.5).astype(int)
+        turn, theirs = rng.random(n), rng.random(n) < 0.8
+        ours = theirs.copy()
+        theirs[turn < differ / 2], ours[turn < differ / 2] = True, False
+        turned = (turn >= differ / 2) & (turn < differ + gain)
+        theirs[turned], ours[turned] = False, True
+        champion, challenger = (
+            np.where((np.where(right, y, 1 - y)[:, None] == [0, 1]), 0.8, 0.2)
+            for right in (theirs, ours)
+        )
+        found = gate(metric, y, champion, challenger, look=look, n_resamples=n_resamples)
+        hits += found.verdict == "PROMOTED"
+        by_point += found.difference > 0
+    theory = power_at(gain, error, alpha=0.05, look=look)
+    return Rate(hits=hits, trials=n_datasets), theory, Rate(hits=by_point, trials=n_datasets)

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from surefit.results import TuneResult as TuneResult
     from surefit.verbs.compare import compare as compare
     from surefit.verbs.evaluate import evaluate as evaluate
+    from surefit.verbs.history import history as history
     from surefit.verbs.init import init as init
+    from surefit.verbs.predict import predict as predict
     from surefit.verbs.promote import promote as promote
+    from surefit.verbs.rollback import rollback as rollback
     from surefit.verbs.train import train as train
     from surefit.verbs.tune import tune as tune
 
 # Where each public name lives: importing surefit itself imports nothing heavy.
 _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
-    "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
+    "history": "verbs.history", "predict": "verbs.predict", "promote": "verbs.promote",
+    "rollback": "verbs.rollback", "train": "verbs.train", "tune": "verbs.tune",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "comparison", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",

@@ -38,6 +38,7 @@ def cli() -> None:
     surefit tune --trials 50                   a search; the same command again resumes
     surefit compare                            a leaderboard, with ties and the true best
     surefit promote best                       the gate, then models:/NAME@production
+    surefit rollback | history                 the version before; who, when, why
 
     \b
     Exit codes: 0 done; 1 the answer is no; 2 wrong input; 3 a service failed;
@@ -73,10 +74,11 @@ def shared(*, table: bool = True) -> Callable[[Callable[..., Any]], Callable[...
 @click.option(
     "--set", "set_", multiple=True, metavar="KEY=VALUE", help="Set any key of surefit.toml."
 )
+@click.option("--ci", type=click.Choice(["github"]), help="Also a workflow: promote on merge.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing on standard error.")
 def init(directory: str, data: str | None, target: str | None, set_: tuple[str, ...],
-         as_json: bool, quiet: bool) -> None:  # fmt: skip
+         ci: str | None, as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Write a project: surefit.toml, train.py, evaluate.py, tune.py, compare.py and a README.
 
     Without --data it freezes what the last `surefit train FILE --target COLUMN` here used.
@@ -84,7 +86,9 @@ def init(directory: str, data: str | None, target: str | None, set_: tuple[str, 
     """
     from surefit.verbs.init import init as verb
 
-    answer(verb(Path(directory), data=data, target=target, set=set_, quiet=quiet), as_json)
+    answer(
+        verb(Path(directory), data=data, target=target, ci=ci, set=set_, quiet=quiet), as_json
+    )
 
 
 @cli.command()
@@ -191,21 +195,89 @@ def compare(runs: tuple[str, ...], where: str, metric: str | None, sort: str, un
     "--to", default="production", show_default=True, metavar="ALIAS", help="The alias to move."
 )
 @click.option("--dry-run", is_flag=True, help="Decide and move nothing; it is a look all the same.")
+@click.option("--force", is_flag=True, help="Move the alias whatever the gate says; recorded.")
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record; --force needs it.")
 @shared()
-def promote(run: str, to: str, dry_run: bool, target: str | None, config: str | None,
-            set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+def promote(run: str, to: str, dry_run: bool, force: bool, reason: str, target: str | None,
+            config: str | None, set_: tuple[str, ...], as_json: bool,
+            quiet: bool) -> None:  # fmt: skip
     """Put a run's model through the gate on the sealed test rows; move the alias if it passes.
 
-    Exit code 0: PROMOTED. 1: REJECTED or INCONCLUSIVE.
+    The gate ([gate] in surefit.toml): floors, the baseline, the champion on rows that neither
+    model was trained on, slices, calibration, latency, size. Before the alias moves, a fresh
+    process without surefit loads the version and must repeat its stored predictions.
+
+    Exit code 0: PROMOTED, or moved by force. 1: REJECTED or INCONCLUSIVE.
     """
     from surefit.verbs.promote import promote as verb
 
     decision = verb(
-        run, to=to, dry_run=dry_run, target=target, config=config, set=set_, quiet=quiet
-    )
+        run, to=to, dry_run=dry_run, force=force, reason=reason, target=target, config=config,
+        set=set_, quiet=quiet,
+    )  # fmt: skip
     answer(decision, as_json)
-    if decision.verdict != "PROMOTED":
+    if decision.verdict != "PROMOTED" and not decision.moved:
         sys.exit(1)
+
+
+@cli.command()
+@click.option("--version", metavar="N", help="Another version than the one before.")
+@click.option(
+    "--to", default="production", show_default=True, metavar="ALIAS", help="The alias to move."
+)
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@shared(table=False)
+def rollback(version: str | None, to: str, reason: str, config: str | None,
+             set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Point the alias back at the version it named before, and write a record of it.
+
+    The version's files must be whole, and it must answer its own example rows.
+    Exit code 0: moved. 1: refused, since the version does not work.
+    """
+    from surefit.verbs.rollback import rollback as verb
+
+    result = verb(version=version, to=to, reason=reason, config=config, set=set_, quiet=quiet)
+    answer(result, as_json)
+    if not result.moved:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--to", default="production", show_default=True, metavar="ALIAS", help="The alias.")
+@shared(table=False)
+def history(to: str, config: str | None, set_: tuple[str, ...], as_json: bool,
+            quiet: bool) -> None:  # fmt: skip
+    """Show who moved the alias, when, why and on what evidence; find tampering.
+
+    A promotion that was cut short is finished or undone first; a move made in MLflow's UI is
+    written down as made outside. Exit code 1 when a record was changed, removed or inserted.
+    """
+    from surefit.verbs.history import history as verb
+
+    result = verb(to=to, config=config, set=set_, quiet=quiet)
+    answer(result, as_json)
+    if result.faults:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("input", metavar="INPUT")
+@click.option("--out", required=True, metavar="FILE", help="A .parquet or .csv file to write.")
+@click.option("--model", default="production", show_default=True, metavar="REF",
+              help="An alias, a version's number, a models:/ URI, or a run.")  # fmt: skip
+@click.option("--id", metavar="COLUMN", help="The column that names a row; by default data.id.")
+@shared(table=False)
+def predict(input: str, out: str, model: str, id: str | None, config: str | None,
+            set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Score a CSV or Parquet file, larger than memory if need be, with the promoted model.
+
+    The model's files are verified first. FILE holds row_id, prediction and probability_CLASS, and
+    says which version answered (Parquet metadata, or FILE.meta.json). It appears whole or not at
+    all; the same command goes on from where a try was cut short.
+    """
+    from surefit.verbs.predict import predict as verb
+
+    answer(verb(input, out=out, model=model, id=id, config=config, set=set_, quiet=quiet), as_json)
 
 
 @cli.command()

@@ -101,9 +101,17 @@ class GateConfig(Section):
     """What a model must show before it is promoted."""
 
     floors: dict[str, float] = {}
+    floors_by: Literal["interval", "point"] = "interval"
     against: Literal["better", "not_worse"] = "better"
     margin: Annotated[float, Field(ge=0.0)] = 0.0
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
+    reuse: Literal["spend", "ignore"] = "spend"
+    slices: list[str] = []
+    slice_margin: Annotated[float, Field(ge=0.0)] = 0.0
+    calibration: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    latency_ms: Annotated[float, Field(gt=0.0)] | None = None
+    size_mb: Annotated[float, Field(gt=0.0)] | None = None
+    waive: list[str] = []
     stages: bool = False
 
 

@@ -125,6 +125,14 @@ class Figure:
     numbers: pd.DataFrame = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputColumn:
+    """A column that a model's signature asks for, its type in MLflow's words."""
+
+    name: str
+    type: str
+
+
 Item = Param | Metric | Tag | Table | Text | Figure
 
 
@@ -321,7 +329,16 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(Shown):
-    """What the gate decided, why, and what was done."""
+    """What the gate decided, why, and what was done.
+
+    Attributes:
+        checks: the gate's questions, each with its answer and reason.
+        look: which look at the test rows this was, from 1; 0 where none was needed.
+        n_rows: test rows that decided.
+        moved: whether the alias was moved.
+        forced, why: moved though the gate did not promote, and the reason given.
+        record: the decision's number in the alias's history; 0 where nothing was decided.
+    """
 
     verdict: Verdict
     run_id: str
@@ -335,6 +352,9 @@ class Decision(Shown):
     moved: bool
     uri: str
     next: str
+    forced: bool = False
+    why: str = ""
+    record: int = 0
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
@@ -346,6 +366,8 @@ class Decision(Shown):
                 if self.previous == self.version
                 else (f"would become {self.uri} (dry run)")
             )
+        if self.forced:
+            what = f"is now {self.uri}, by force: {self.why}"
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]

@@ -26,6 +26,7 @@ from surefit.edges.store import without_logs
 from surefit.errors import IntegrityError
 from surefit.models import skops_files
 from surefit.models.family import Family
+from surefit.results import InputColumn
 
 MANIFEST = "manifest.json"
 _TYPES = {"long": "long", "double": "double", "boolean": "boolean", "datetime": "datetime"}
@@ -258,6 +259,43 @@ def verify(folder: Path, digest: str) -> None:
             raise IntegrityError(
                 f"{names[0]} {what} since the model was trained: it is not loaded."
             )
+
+
+def inputs(folder: Path) -> list[InputColumn]:
+    """The columns that a model's signature asks for, by the text of its MLmodel file alone.
+
+    Raises:
+        IntegrityError: when it has no signature of named columns.
+    """
+    import yaml
+
+    described = yaml.safe_load((folder / "MLmodel").read_text("utf-8"))
+    told = json.loads((described.get("signature") or {}).get("inputs") or "[]")
+    if not told or any("name" not in column or "type" not in column for column in told):
+        raise IntegrityError("The model has no signature of named columns.")
+    return [InputColumn(name=str(c["name"]), type=str(c["type"])) for c in told]
+
+
+def example(folder: Path) -> pd.DataFrame | None:
+    """The model's example rows, or None where it has none that are a table."""
+    file = folder / "input_example.json"
+    if not file.is_file():
+        return None
+    told = json.loads(file.read_text("utf-8"))
+    if not isinstance(told, dict) or "data" not in told:
+        return None
+    return pd.DataFrame(told["data"], columns=told.get("columns"))
+
+
+def requirements(folder: Path) -> list[str]:
+    """The model's pinned requirements that this environment does not meet, in words."""
+    file, unmet = folder / "requirements.txt", []
+    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
+        name, _, version = line.strip().partition("==")
+        here = environment.version_of(name)
+        if here is None or (version and here != version):
+            unmet.append(f"{name} {version}, here {here or 'not installed'}")
+    return unmet
 
 
 def _sha256(file: Path) -> str:

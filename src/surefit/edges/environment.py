@@ -45,6 +45,14 @@ def pinned(names: Iterable[str]) -> list[str]:
     return [f"{name}=={importlib.metadata.version(name)}" for name in names]
 
 
+def version_of(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+
+
 def owner() -> str:
     """This process, told apart from any other of this machine, before or after a restart."""
     return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -13,14 +16,38 @@ import pandas as pd
 from surefit.errors import IntegrityError
 
 _SCRIPT = """
-import sys
+import json, pathlib, sys, time
 sys.modules["surefit"] = None  # any import of it now fails
 import pandas as pd
 import mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
 rows = pd.read_parquet(sys.argv[2])
-model.predict(rows).to_parquet(sys.argv[3])
+answer = model.predict(rows)
+if not isinstance(answer, pd.DataFrame):
+    answer = pd.DataFrame({"prediction": getattr(answer, "tolist", lambda: answer)()})
+answer.to_parquet(sys.argv[3])
+times = []
+for k in range(min(int(sys.argv[5]), len(rows))):
+    start = time.perf_counter()
+    model.predict(rows.iloc[k : k + 1])
+    times.append(1000 * (time.perf_counter() - start))
+pathlib.Path(sys.argv[4]).write_text(json.dumps(times))
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a model answered, and how long single rows took it, in milliseconds."""
+
+    frame: pd.DataFrame = field(repr=False)
+    milliseconds: tuple[float, ...]
+
+    @property
+    def p95_ms(self) -> float | None:
+        """The time of one row that 95 % do not exceed; None where none was timed."""
+        if not self.milliseconds:
+            return None
+        return sorted(self.milliseconds)[math.ceil(0.95 * len(self.milliseconds)) - 1]
 
 
 def predict(model_folder: Path, rows: pd.DataFrame, *, timeout: float = 300) -> pd.DataFrame:
@@ -29,12 +56,25 @@ def predict(model_folder: Path, rows: pd.DataFrame, *, timeout: float = 300) -> 
     Raises:
         IntegrityError: when it does not load or does not answer, with the last line it said.
     """
+    return try_out(model_folder, rows, n_timed=0, timeout=timeout).frame
+
+
+def try_out(
+    model_folder: Path, rows: pd.DataFrame, *, n_timed: int, timeout: float = 300
+) -> Answer:
+    """The same, and the time of each of the first `n_timed` rows asked alone.
+
+    Raises:
+        IntegrityError: when it does not load or does not answer, with the last line it said.
+    """
     with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
         given, answered = Path(scratch) / "rows.parquet", Path(scratch) / "answer.parquet"
+        times = Path(scratch) / "times.json"
         rows.to_parquet(given)
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", _SCRIPT, model_folder, given, answered],
+                [sys.executable, "-W", "ignore", "-c", _SCRIPT, model_folder, given, answered,
+                 times, str(n_timed)],
                 capture_output=True, text=True, timeout=timeout, cwd=scratch,
                 env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
             )  # fmt: skip
@@ -43,4 +83,5 @@ def predict(model_folder: Path, rows: pd.DataFrame, *, timeout: float = 300) -> 
         if done.returncode != 0 or not answered.exists():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise IntegrityError(f"The model does not load in a fresh process: {last}")
-        return pd.read_parquet(answered)
+        timed = json.loads(times.read_text()) if times.exists() else []
+        return Answer(frame=pd.read_parquet(answered), milliseconds=tuple(timed))

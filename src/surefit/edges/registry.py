@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from surefit.edges import lock
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
@@ -43,10 +44,15 @@ def register(store: Store, record: RunRecord, *, description: str = "") -> Versi
             f'Run {record.run_id[:8]} "{record.name}" has no model to register.',
             "name a run of kind train or tune; surefit compare lists them",
         )
-    for found in versions(store):
-        if found.run_id == record.run_id:
-            return found
-    _ensure_model(store)
+    with lock.held(store, "register"):
+        for found in reversed(versions(store)):  # the first, should a lost reply have made two
+            if found.run_id == record.run_id:
+                return found
+        _ensure_model(store)
+        return _create(store, record, model_id, description)
+
+
+def _create(store: Store, record: RunRecord, model_id: str, description: str) -> Version:
     source = store.client.get_logged_model(model_id).artifact_location
     if not store.uri.startswith("sqlite:"):
         source = (
@@ -107,6 +113,27 @@ def move(store: Store, alias: str, version: Version, *, stages: bool) -> None:
             )
 
 
+def remove(store: Store, alias: str) -> None:
+    """Take an alias away."""
+    store.client.delete_registered_model_alias(store.experiment, alias)
+
+
+def aliases(store: Store) -> dict[str, str]:
+    """The model's aliases and the versions they name; {} when it has none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = store.client.get_registered_model(store.experiment).aliases
+    except MlflowException:
+        return {}
+    return {str(alias): str(version) for alias, version in dict(found or {}).items()}
+
+
+def numbered(store: Store, version: str) -> Version | None:
+    """The version of that number, or None."""
+    return next((v for v in versions(store) if v.version == version), None)
+
+
 def tag(store: Store, version: Version, tags: Mapping[str, str]) -> None:
     """Write tags on a version."""
     for key, value in tags.items():
@@ -145,12 +172,22 @@ def _in_stage(store: Store, stage: str) -> Version | None:
 
 def download(store: Store, version: Version, folder: Path) -> Path:
     """The version's files, copied into a private folder."""
-    from mlflow.artifacts import download_artifacts
-
     source = store.client.get_model_version_download_uri(version.name, version.version)
     logged = re.fullmatch(r"models:/(m-[0-9a-f]+)", source)
     if logged:  # MLflow would look for it in the global store
         source = store.client.get_logged_model(logged[1]).artifact_location
+    return _fetched(store, source, folder, version.uri())
+
+
+def download_logged(store: Store, model_id: str, folder: Path) -> Path:
+    """The files of a model that a run logged, registered or not, in a private folder."""
+    source = store.client.get_logged_model(model_id).artifact_location
+    return _fetched(store, source, folder, f"models:/{model_id}")
+
+
+def _fetched(store: Store, source: str, folder: Path, what: str) -> Path:
+    from mlflow.artifacts import download_artifacts
+
     target = folder / "model"
     target.mkdir()
     try:
@@ -158,7 +195,7 @@ def download(store: Store, version: Version, folder: Path) -> Path:
             download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=store.uri)
         )
     except Exception as error:
-        raise IntegrityError(f"The files of {version.uri()} cannot be had: {error}") from error
+        raise IntegrityError(f"The files of {what} cannot be had: {error}") from error
 
 
 def _version(found: Any) -> Version:

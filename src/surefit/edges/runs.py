@@ -169,6 +169,14 @@ def end(
     store.client.set_terminated(run_id, status, end_time=ended)
 
 
+def complete(store: Store, run_id: str) -> None:
+    """Close a run whose process died after its work was done, as what it was: complete."""
+    found = store.client.get_run(run_id)
+    if "surefit.reason" in found.data.tags:
+        store.client.delete_tag(run_id, "surefit.reason")
+    end(store, run_id, "FINISHED")
+
+
 def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) -> None:
     from mlflow.entities import Metric as MlflowMetric
     from mlflow.entities import Param as MlflowParam

@@ -71,14 +71,26 @@ def _read_csv(file: Path) -> pd.DataFrame:
 
 
 def _read_text(file: Path, encoding: str) -> pd.DataFrame:
-    # The dialect is looked for in the file's start, decompressed by pandas' own rules.
+    separator = _separator(file, encoding)
+    return pd.read_csv(file, sep=separator, encoding=encoding, low_memory=False)
+
+
+def dialect(file: Path) -> tuple[str, str]:
+    """A CSV file's separator and encoding, by its first lines."""
+    try:
+        return _separator(file, "utf-8-sig"), "utf-8-sig"
+    except UnicodeDecodeError:
+        return _separator(file, "cp1252"), "cp1252"
+
+
+def _separator(file: Path, encoding: str) -> str:
+    # Looked for in the file's start, decompressed by pandas' own rules.
     head = pd.read_csv(file, sep="\0", header=None, nrows=20, encoding=encoding, dtype=str)
     lines = "\n".join(str(v) for v in head.iloc[:, 0])
     try:
-        separator = csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
+        return csv.Sniffer().sniff(lines, delimiters=",;\t|").delimiter
     except csv.Error:
-        separator = ","
-    return pd.read_csv(file, sep=separator, encoding=encoding, low_memory=False)
+        return ","
 
 
 def _bundled(name: str) -> pd.DataFrame:

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surefit.config import FILE, Config, Project
-from surefit.errors import InputError
+from surefit.errors import InputError, did_you_mean
 from surefit.results import Shown
 from surefit.verbs import workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
 
+CI = {"github": ".github/workflows/surefit.yml"}
 SCRIPTS = ("train.py", "evaluate.py", "tune.py", "compare.py", "README.md", ".gitignore")
 
 
@@ -39,6 +40,7 @@ def init(
     *,
     data: str | None = None,
     target: str | None = None,
+    ci: str | None = None,
     set: Overrides = (),
     quiet: bool = False,
 ) -> Written:
@@ -49,6 +51,8 @@ def init(
     Args:
         directory: made if it is not there.
         data, target: the table and its target; by default what the last command here used.
+        ci: "github": also a workflow that trains and compares on a pull request and promotes on
+            merge.
         set: further keys.
         quiet: say nothing on standard error.
 
@@ -59,6 +63,10 @@ def init(
     project = _project(folder, data, target, set)
     workspace.load(project, frame=None, reporter=Reporter(quiet=quiet))
     files = {FILE: _toml(project.config)} | {name: _template(name) for name in SCRIPTS}
+    if ci is not None:
+        if ci not in CI:
+            raise InputError(f'--ci "{ci}": {did_you_mean(ci, CI)}')
+        files[CI[ci]] = _template(f"ci-{ci}.yml")
     written, kept = [], []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +74,7 @@ def init(
             if (folder / name).exists():
                 kept.append(name)
             else:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_text(text, "utf-8")
                 written.append(name)
     except OSError as error:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import tempfile
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.core import gate, metrics, predictions
+from surefit.core import gate, metrics, power, predictions, strata
+from surefit.core.gate import Finding, Question
+from surefit.core.gatetest import GateTest
 from surefit.core.predictions import Scored
-from surefit.edges import bundle, environment, isolated, registry, runs
+from surefit.edges import lock, registry, runs
 from surefit.edges.registry import Version
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
-from surefit.errors import InputError, IntegrityError
-from surefit.results import Check, Decision, Metric, Param, Tag, Text, plain
-from surefit.verbs import compare, looks, workspace
-from surefit.verbs.evaluate import check_same_data, inherited, rows_of
+from surefit.errors import ConfigError, InputError, SurefitError
+from surefit.results import Check, Decision, Metric, Param, Tag, plain
+from surefit.verbs import compare, looks, moves, rivals, trial, workspace
+from surefit.verbs.rivals import Rivals
+from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
-
-TRIED_ROWS = 200  # test rows on which the registered model must repeat its stored predictions
-TOLERANCE = 1e-9  # largest difference of a probability, or relative difference of a value
 
 
 def promote(
@@ -34,6 +33,9 @@ def promote(
     *,
     to: str = "production",
     dry_run: bool = False,
+    force: bool = False,
+    reason: str = "",
+    findings: Sequence[Finding] = (),
     data: Data = None,
     target: str | None = None,
     config: str | Path | None = None,
@@ -43,14 +45,18 @@ def promote(
     """Register a run's model, put it through the gate, and move the alias if it passes.
 
     The gate looks at the sealed test rows, and the look is counted: floors, the baseline, and the
-    champion (the version the alias names now) on the same rows, at the alpha spent so far. Before
-    the alias moves, the registered model must repeat its stored predictions in a fresh process
-    that cannot import surefit.
+    champion (the version the alias names now) on the rows that neither was trained on, at the
+    alpha spent so far. Before the alias moves, the registered model must repeat its stored
+    predictions in a fresh process that cannot import surefit.
 
     Args:
         run: a run (id, start of an id, or name), or "best": the first of `compare`.
         to: the alias.
         dry_run: decide, and move nothing. It is a look all the same.
+        force: move the alias whatever the gate says; `reason` is then required, and recorded. A
+            model whose files were changed, or that does not repeat its predictions, stays out.
+        reason: why, for the record.
+        findings: what `surefit check` found; a serious one rejects unless gate.waive names it.
         data, target, config, set: as in `train`.
         quiet: say nothing on standard error.
 
@@ -58,31 +64,27 @@ def promote(
         InputError: when there is no such run, or its test rows are not at hand.
         ServiceError: when the MLflow store fails.
     """
+    if force and not reason.strip():
+        raise ConfigError("--force is written into the record with a reason.", '--reason "why"')
     reporter = Reporter(quiet=quiet)
     workspace.check_alias(to)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
     store = workspace.open_store(project)
     record = _chosen(store, run)
-    champion = registry.by_alias(store, to)
+    stages = project.config.gate.stages
+    with moves.opened(store, to, stages=stages, reporter=reporter) as log:
+        champion = log.named
     if champion is not None and champion.run_id == record.run_id:
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
-    blind = runs.read_table(store, record.run_id, predictions.TEST)
-    if blind is None:
-        raise InputError("This project has no test rows to judge on.", "split.test = 0.2")
+    found = rivals.between(store, work, record, champion)
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
-        case = _open_case(store, work, record, champion, blind, to)
-        reporter.say(f"Plan:  {_plan(case)}")
-        looks.take(open_run, work.data.row_key[rows_of(case.blind, work)], case.look)
-        checks = _checks(case)
-        version = registry.register(store, record)
-        if gate.decide(checks) == "PROMOTED":
-            checks.append(_tried(store, case, version))
-        decision = _decision(case, version, checks, open_run, dry_run=dry_run)
-        _carry_out(case, decision, version, open_run)
-    return decision
+        case = _looked_at(store, work, record, champion, found, to, open_run, reporter)
+        judged = _judge(case, findings, force=force)
+        with moves.opened(store, to, stages=stages, reporter=reporter) as log:
+            return _conclude(case, judged, log, open_run, dry_run=dry_run, force=force, why=reason)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +95,21 @@ class Case:
     work: Workspace = field(repr=False)
     record: RunRecord
     champion: Version | None
-    blind: pd.DataFrame = field(repr=False)
-    champion_blind: pd.DataFrame | None = field(repr=False)
+    rivals: Rivals = field(repr=False)
     alias: str
     look: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The gate's answers, the tests behind them, and the registered version."""
+
+    checks: tuple[Check, ...]
+    tests: tuple[GateTest, ...]
+    version: Version
+    sound: bool  # the registered version repeats its predictions; nothing overrules that
+    p95_ms: float | None
+    waived: dict[str, Any]
 
 
 def _chosen(store: Store, run: str) -> RunRecord:
@@ -120,49 +133,103 @@ def _already(record: RunRecord, champion: Version, to: str) -> Decision:
     )  # fmt: skip
 
 
-def _open_case(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None,
-    blind: pd.DataFrame, alias: str,
+# --- the look ---
+
+
+def _looked_at(
+    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
+    alias: str, run: Run, reporter: Reporter,
 ) -> Case:  # fmt: skip
-    """Both models' test predictions, on the rows that neither was trained on."""
-    theirs = None
-    if champion is not None:
-        theirs = runs.read_table(store, champion.run_id, predictions.TEST)
-        if theirs is not None:
-            blind = blind[blind["row_id"].isin(theirs["row_id"])]
-            theirs = theirs.set_index("row_id").loc[blind["row_id"]].reset_index()
-    look = looks.next_look(store, work.data.row_key[rows_of(blind, work)])
-    return Case(
-        store=store, work=work, record=record, champion=champion, blind=blind,
-        champion_blind=theirs, alias=alias, look=look,
+    """Count the look and write it down, saying first what it costs; two at once are two looks."""
+    config = work.config.gate
+    keys = work.data.row_key[rows_of(found.blind, work)]
+    with lock.held(store, "looks"):
+        look = looks.next_look(store, keys)
+        against = f"champion version {champion.version}" if champion else "floors and baseline"
+        reporter.say(f"Plan:  look {look} at {found.how}, against {against}")
+        reporter.say(f"       {_cost(store, work, record, champion, found, look)}")
+        looks.take(run, keys, look)
+    spends = 1 if config.reuse == "ignore" else look
+    run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
+    return Case(store=store, work=work, record=record, champion=champion, rivals=found,
+                alias=alias, look=look)  # fmt: skip
+
+
+def _cost(
+    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
+    look: int,
+) -> str:  # fmt: skip
+    config = work.config.gate
+    if config.reuse == "ignore":
+        return f"gate.reuse = ignore: alpha {config.alpha:g} whole, as if these rows were fresh"
+    error = None
+    if champion is not None and found.theirs is not None and len(found.blind):
+        error = _standard_error(store, work, record, champion, len(found.blind))
+    return power.cost_in_words(alpha=config.alpha, look=look, error=error, metric=work.metric)
+
+
+def _standard_error(
+    store: Store, work: Workspace, record: RunRecord, champion: Version, n_rows: int
+) -> float | None:
+    """Of the difference on so many test rows, told from both models' validation rows."""
+    tables = [
+        runs.read_table(store, i, predictions.VALID) for i in (record.run_id, champion.run_id)
+    ]
+    if any(t is None for t in tables):
+        return None
+    try:
+        ours, theirs = (predictions.read(t, *answer_of(record)) for t in tables if t is not None)
+    except SurefitError:
+        return None
+    if not np.array_equal(ours.row_id, theirs.row_id):
+        return None
+    metric = metrics.find(work.metric, work.data.task)
+    return power.standard_error(metric, ours.y, theirs.pred, ours.pred, n_rows)
+
+
+# --- the judgement ---
+
+
+def _judge(case: Case, findings: Sequence[Finding], *, force: bool) -> Judged:
+    config = case.work.config.gate
+    checks, tests = _on_test_rows(case) if len(case.rivals.blind) else ([], [])
+    if case.rivals.trouble:
+        checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.rivals.trouble))
+    checks += gate.finding_checks(findings, config.waive)
+    version = registry.register(case.store, case.record)
+    found = trial.Trial(checks=())
+    if force or gate.decide(checks) == "PROMOTED":
+        found = _tried(case, version)
+    checks += found.checks
+    checks += gate.limit_checks(
+        config, p95_ms=found.p95_ms, n_bytes=case.record.metrics.get("model_bytes")
+    )
+    return Judged(
+        checks=tuple(checks), tests=tuple(tests), version=version, p95_ms=found.p95_ms,
+        sound=bool(found.checks) and gate.decide(found.checks) == "PROMOTED",
+        waived=dict(gate.waivers(config, findings)),
     )  # fmt: skip
 
 
-def _plan(case: Case) -> str:
-    against = (
-        f"champion version {case.champion.version}" if case.champion else "floors and baseline"
-    )
-    return f"look {case.look} at {len(case.blind):,} test rows, against {against}"
-
-
-def _checks(case: Case) -> list[Check]:
-    work, config = case.work, case.work.config.gate
-    rows = _scored(case.blind, work)
-    metric = metrics.find(work.metric, work.data.task)
-    groups = work.data.groups
-    clusters = groups[rows_of(case.blind, work)] if groups is not None else None
-    checks = gate.floor_checks(config.floors, rows, case.look, config.alpha)
-    checks.append(
-        gate.baseline_check(metric, rows, alpha=config.alpha, look=case.look, clusters=clusters)
-    )
-    if case.champion is None:
-        return checks
-    if case.champion_blind is None:
-        reason = f"version {case.champion.version} has no predictions on these test rows"
-        return [*checks, Check(name="champion", verdict="INCONCLUSIVE", reason=reason)]
-    theirs = _scored(case.champion_blind, work).pred
-    check, _ = gate.champion_check(metric, rows, theirs, config, look=case.look, clusters=clusters)
-    return [*checks, check]
+def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
+    work, blind = case.work, case.rivals.blind
+    rows, groups = _scored(blind, work), work.data.groups
+    at = rows_of(blind, work)
+    question = Question(
+        metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
+        look=1 if work.config.gate.reuse == "ignore" else case.look,
+        clusters=groups[at] if groups is not None else None,
+    )  # fmt: skip
+    checks = gate.floor_checks(question) + gate.calibration_check(question)
+    check, test = gate.baseline_check(question)
+    checks, tests = [*checks, check], [test]
+    if case.rivals.theirs is not None:
+        theirs = _scored(case.rivals.theirs, work).pred
+        check, against = gate.champion_check(question, theirs)
+        parts = strata.slices(work.data.frame.iloc[at], work.data.columns, work.config.gate.slices)
+        checks += [check, *gate.slice_check(question, theirs, parts)]
+        tests += [against] if against is not None else []
+    return checks, tests
 
 
 def _scored(blind: pd.DataFrame, work: Workspace) -> Scored:
@@ -170,76 +237,105 @@ def _scored(blind: pd.DataFrame, work: Workspace) -> Scored:
     return predictions.read(joined, work.data.task, work.data.classes)
 
 
-def _tried(store: Store, case: Case, version: Version) -> Check:
-    """Load the registered version as its user will, and compare with the stored predictions."""
-    name = "loads without surefit and repeats its predictions"
-    stored = case.blind.head(TRIED_ROWS)
+def _tried(case: Case, version: Version) -> trial.Trial:
+    stored = runs.read_table(case.store, case.record.run_id, predictions.TEST)
+    assert stored is not None
+    stored = stored.head(trial.TRIED_ROWS)
     rows = case.work.data.raw.iloc[rows_of(stored, case.work)].reset_index(drop=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
-            local = registry.download(store, version, Path(folder))
-            bundle.verify(local, case.record.tags.get("surefit.manifest", ""))
-            answered = isolated.predict(local, rows)
-    except IntegrityError as error:
-        return Check(name=name, verdict="REJECTED", reason=error.what)
-    largest = _largest_difference(answered, stored)
-    verdict: Any = "PROMOTED" if largest <= TOLERANCE else "REJECTED"
-    reason = f"{len(rows)} rows in a fresh process, largest difference {largest:.2g}"
-    return Check(name=name, verdict=verdict, reason=reason)
+    manifest = case.record.tags.get("surefit.manifest", "")
+    return trial.repeats(case.store, version, manifest=manifest, rows=rows, stored=stored)
 
 
-def _largest_difference(answered: pd.DataFrame, stored: pd.DataFrame) -> float:
-    columns = [c for c in stored.columns if c.startswith("probability_")] or ["prediction"]
-    a, b = (f[columns].to_numpy(dtype="float64") for f in (answered, stored))
-    scale = np.maximum(1.0, np.abs(b)) if columns == ["prediction"] else 1.0
-    return float(np.abs((a - b) / scale).max())
+# --- the decision and its effect ---
 
 
-def _decision(
-    case: Case, version: Version, checks: list[Check], run: Run, *, dry_run: bool
+def _conclude(
+    case: Case, judged: Judged, log: moves.Log, run: Run, *, dry_run: bool, force: bool, why: str
 ) -> Decision:
-    verdict = gate.decide(checks)
-    nexts = {
-        "PROMOTED": f"mlflow models serve -m {version.uri(case.alias)} --env-manager local",
-        "REJECTED": "surefit tune, or train another candidate",
-        "INCONCLUSIVE": 'more test rows, or gate.against = "not_worse" with a margin',
-    }
-    return Decision(
-        verdict=verdict, run_id=run.run_id, subject=case.record.name, version=version.version,
-        alias=case.alias, previous=case.champion.version if case.champion else None,
-        checks=tuple(checks), look=case.look, n_rows=len(case.blind),
-        moved=verdict == "PROMOTED" and not dry_run, uri=version.uri(case.alias),
-        next=nexts[verdict],
-    )  # fmt: skip
-
-
-def _carry_out(case: Case, decision: Decision, version: Version, run: Run) -> None:
     """The record first, then the move: an alias that moved always has its evidence."""
+    lost = _overtaken(case, log)
+    checks = (*judged.checks, *lost)
+    verdict = gate.decide(checks)
+    forced = force and verdict != "PROMOTED" and judged.sound and not lost
+    moved = (verdict == "PROMOTED" or forced) and not dry_run
+    facts = moves.facts(case.work.project.root, verdict=verdict, why=why, forced=forced)
+    entry = moves.write(
+        log, run, action="promote", version=judged.version.version, moves=moved, facts=facts,
+        evidence=_evidence(case, judged, checks),
+    )  # fmt: skip
+    decision = Decision(
+        verdict=verdict, run_id=run.run_id, subject=case.record.name,
+        version=judged.version.version, alias=case.alias, checks=checks, look=case.look,
+        previous=case.champion.version if case.champion else None,
+        n_rows=len(case.rivals.blind), moved=moved, uri=judged.version.uri(case.alias),
+        next=_next(verdict, judged.version.uri(case.alias), lost=bool(lost), moved=moved),
+        forced=forced and moved, why=why, record=entry.sequence,
+    )  # fmt: skip
     run.log([
-        Text(path="decision.json", text=json.dumps(_evidence(case, decision), indent=1)),
         Param(key="version", value=decision.version), Param(key="alias", value=decision.alias),
-        Metric(key="look", value=decision.look), Tag(key="surefit.verdict", value=decision.verdict),
+        *([Metric(key="latency_p95_ms", value=judged.p95_ms)] if judged.p95_ms else []),
         Tag(key="mlflow.note.content", value="\n\n".join(decision.lines()[:-2])),
     ])  # fmt: skip
-    if decision.moved:
-        registry.move(case.store, case.alias, version, stages=case.work.config.gate.stages)
-        registry.tag(
-            case.store, version, {"surefit.gate": "promoted", "surefit.decision": run.run_id}
-        )
+    if moved:
+        moves.carry_out(log, entry, judged.version)
+    return decision
 
 
-def _evidence(case: Case, decision: Decision) -> dict[str, Any]:
-    """The decision with what it rests on: digests, gate, who, when."""
-    config = case.work.config
-    return dict(plain(decision)) | {
-        "metric": case.work.metric,
-        "gate": config.gate.model_dump(),
-        "data": case.work.data.digest,
-        "split": case.work.split.digest,
-        "challenger": {"run": case.record.run_id, "model": case.record.tags.get("surefit.model"),
-                       "manifest": case.record.tags.get("surefit.manifest")},
-        "champion": {"run": case.champion.run_id, "version": case.champion.version}
-        if case.champion else None,
-        "who": environment.user(),
-        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+def _overtaken(case: Case, log: moves.Log) -> list[Check]:
+    """Whether the alias moved while this promotion was judged: then it was judged in vain."""
+    before = case.champion.version if case.champion else None
+    after = log.named.version if log.named else None
+    if before == after:
+        return []
+    reason = f"{case.alias} moved from version {before} to {after} while this was judged"
+    return [Check(name="no other promotion meanwhile", verdict="INCONCLUSIVE", reason=reason)]
+
+
+def _next(verdict: str, uri: str, *, lost: bool, moved: bool) -> str:
+    if lost:
+        return "the same command again: it is judged against the new champion"
+    if moved or verdict == "PROMOTED":
+        return f"mlflow models serve -m {uri} --env-manager local   (back: surefit rollback)"
+    if verdict == "REJECTED":
+        return "surefit tune, or train another candidate"
+    return 'more test rows, or gate.against = "not_worse" with a margin'
+
+
+def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, Any]:
+    """What the decision rests on: checks, tests, digests and the gate itself."""
+    work, record, champion = case.work, case.record, case.champion
+    return {
+        "checks": plain(checks),
+        "tests": plain(judged.tests),
+        "metric": work.metric,
+        "gate": work.config.gate.model_dump(mode="json"),
+        "waived": judged.waived,
+        "look": case.look,
+        "n_rows": len(case.rivals.blind),
+        "rows": case.rivals.how,
+        "latency_p95_ms": judged.p95_ms,
+        "data": work.data.digest,
+        "split": work.split.digest,
+        "config": work.config.digest(),
+        "challenger": {
+            "run": record.run_id,
+            "model": record.tags.get("surefit.model"),
+            "manifest": record.tags.get("surefit.manifest"),
+            "predictions": _digest(case.rivals.blind),
+        },
+        "champion": champion and {
+            "run": champion.run_id,
+            "version": champion.version,
+            "predictions": _digest(case.rivals.theirs),
+        },
     }  # fmt: skip
+
+
+def _digest(table: pd.DataFrame | None) -> str | None:
+    """SHA-256 of the predictions that were judged: row ids and numbers, as they stand."""
+    if table is None:
+        return None
+    numbers = table.select_dtypes("number").drop(columns="row_id", errors="ignore")
+    digest = hashlib.sha256("\0".join(table["row_id"].astype(str)).encode())
+    digest.update(np.ascontiguousarray(numbers.to_numpy(dtype="float64")).tobytes())
+    return digest.hexdigest()

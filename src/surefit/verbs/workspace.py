@@ -128,7 +128,10 @@ def setup_items(work: Workspace) -> Iterator[Item]:
 def _split_table(work: Workspace) -> pd.DataFrame:
     row_id = work.data.row_id
     ids = row_id if row_id.dtype == "int64" else row_id.astype(str)
-    return pd.DataFrame({"row_id": ids, "block": work.split.block})
+    return pd.DataFrame({
+        "row_id": ids, "block": work.split.block, "row_key": work.data.row_key,
+        "unit": work.data.unit,
+    })  # fmt: skip
 
 
 def log_dataset(run: Run, work: Workspace) -> None:

@@ -1,0 +1,222 @@
+"""Tables larger than memory: read in batches, written in parts that a later try can go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from surefit.edges import sources
+from surefit.errors import DataError, InputError, ServiceError
+from surefit.results import InputColumn
+
+CELLS_A_BATCH = 1_000_000
+_CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
+_PARQUET = (".parquet", ".pq")
+_READ_AS = {"double": "float64", "float": "float64", "long": "Int64", "integer": "Int64"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A file of rows: its column names, and what identifies this very content."""
+
+    path: Path
+    names: tuple[str, ...]
+    n_rows: int | None  # None where only reading it through would tell
+
+    @property
+    def is_csv(self) -> bool:
+        """Whether it is text rather than Parquet."""
+        return self.path.name.lower().endswith(_CSV)
+
+    def identity(self) -> dict[str, Any]:
+        """Path, size and time of change: another content has another identity."""
+        found = self.path.stat()
+        return {"path": str(self.path), "bytes": found.st_size, "changed": found.st_mtime_ns}
+
+
+def look(path: str) -> Table:
+    """A CSV or Parquet file, its head read only.
+
+    Raises:
+        DataError: when it is neither, or cannot be read.
+    """
+    file = Path(path).expanduser().resolve()
+    if not file.is_file():
+        raise DataError(f"There is no file {path}.")
+    ending = file.name.lower()
+    try:
+        if ending.endswith(_PARQUET):
+            import pyarrow.parquet as pq
+
+            with pq.ParquetFile(file) as opened:
+                names = tuple(opened.schema_arrow.names)
+                return Table(path=file, names=names, n_rows=opened.metadata.num_rows)
+        if ending.endswith(_CSV):
+            separator, encoding = sources.dialect(file)
+            head = pd.read_csv(file, sep=separator, encoding=encoding, nrows=0)
+            return Table(path=file, names=tuple(map(str, head.columns)), n_rows=None)
+    except (ValueError, OSError, EOFError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read: {said}") from None
+    raise DataError(f"{path} is read in batches only as CSV or Parquet.", "a .csv or .parquet file")
+
+
+def rows_a_batch(n_columns: int) -> int:
+    """Rows of about a million cells, between 1,000 and 100,000."""
+    return max(1_000, min(100_000, CELLS_A_BATCH // max(n_columns, 1)))
+
+
+def read(
+    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
+) -> Iterator[tuple[pd.DataFrame, float]]:
+    """Batches of the named columns, each with the share of the file that is then read.
+
+    A CSV's columns are read as the signature has them, so that a batch's types do not depend on
+    what happens to stand in it.
+
+    Raises:
+        DataError: when a batch cannot be read.
+    """
+    try:
+        yield from (_csv if table.is_csv else _parquet)(table, names, wanted, n_rows)
+    except (ValueError, OSError, EOFError) as error:
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{table.path.name} cannot be read: {said}") from None
+
+
+def _parquet(
+    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
+) -> Iterator[tuple[pd.DataFrame, float]]:
+    import pyarrow.parquet as pq
+
+    done = 0
+    with pq.ParquetFile(table.path) as opened:
+        for batch in opened.iter_batches(batch_size=n_rows, columns=list(names)):
+            done += batch.num_rows
+            yield batch.to_pandas(), done / max(opened.metadata.num_rows, 1)
+
+
+def _csv(
+    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
+) -> Iterator[tuple[pd.DataFrame, float]]:
+    separator, encoding = sources.dialect(table.path)
+    types = {w.name: _READ_AS.get(w.type, "str") for w in wanted}
+    size = max(table.path.stat().st_size, 1)
+    with table.path.open("rb") as handle:
+        packed: Literal["gzip"] | None = "gzip" if table.path.suffix == ".gz" else None
+        with pd.read_csv(
+            handle, sep=separator, encoding=encoding, usecols=list(names), chunksize=n_rows,
+            dtype={n: types[n] for n in names if n in types}, compression=packed,
+        ) as chunks:  # fmt: skip
+            for chunk in chunks:
+                yield chunk[list(names)], min(1.0, handle.tell() / size)
+
+
+# --- parts ---
+
+
+class Parts:
+    """Finished parts beside the output, kept until the whole is there.
+
+    A part is renamed into place when it is complete, so that what is there is whole.
+    """
+
+    def __init__(self, out: Path, key: Mapping[str, Any]) -> None:
+        self._out = out
+        self._folder = out.with_name(f".{out.name}.parts")
+        self._key = dict(key)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """How many parts of the very same work are there already; others are thrown away.
+
+        Raises:
+            InputError: when another process writes the same output, or it cannot be written.
+        """
+        import fcntl
+
+        try:
+            self._folder.mkdir(exist_ok=True)
+            with (self._folder / "lock").open("a") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise InputError(f"Another process is writing {self._out.name}.") from None
+                yield self._kept()
+        except PermissionError as error:
+            raise InputError(f"{self._out} cannot be written: {error.strerror}.") from None
+
+    def _kept(self) -> int:
+        state = self._folder / "state.json"
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(state.read_text("utf-8")) == self._key:
+                count = 0
+                while self._file(count).exists():
+                    count += 1
+                return count
+        for file in self._folder.glob("part-*"):
+            file.unlink()
+        state.write_text(json.dumps(self._key), "utf-8")
+        return 0
+
+    def _file(self, number: int) -> Path:
+        return self._folder / f"part-{number:06d}.parquet"
+
+    def add(self, number: int, frame: pd.DataFrame) -> None:
+        """Keep one part."""
+        unfinished = self._file(number).with_suffix(".unfinished")
+        frame.to_parquet(unfinished, index=False)
+        unfinished.replace(self._file(number))
+
+    def rows(self, count: int) -> int:
+        """Rows in the first `count` parts."""
+        import pyarrow.parquet as pq
+
+        return sum(pq.read_metadata(self._file(n)).num_rows for n in range(count))
+
+    def finish(self, count: int, about: Mapping[str, str]) -> None:
+        """Write all parts as one file, with what it is about; the file appears whole or not."""
+        unfinished = self._folder / f"whole{self._out.suffix}"
+        try:
+            if self._out.suffix == ".parquet":
+                self._write_parquet(unfinished, count, about)
+            else:
+                self._write_csv(unfinished, count)
+                note = self._folder / "whole.meta.json"
+                note.write_text(json.dumps(dict(about), indent=1, ensure_ascii=False), "utf-8")
+                note.replace(sidecar(self._out))
+            with unfinished.open("rb") as handle:
+                os.fsync(handle.fileno())
+            unfinished.replace(self._out)
+        except OSError as error:
+            raise ServiceError(f"{self._out} cannot be written: {error.strerror}.") from None
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_parquet(self, file: Path, count: int, about: Mapping[str, str]) -> None:
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(self._file(0))
+        told = {k.encode(): v.encode() for k, v in about.items()}
+        schema = schema.with_metadata({**(schema.metadata or {}), **told})
+        with pq.ParquetWriter(file, schema, write_page_checksum=True) as writer:
+            for number in range(count):
+                table = pq.read_table(self._file(number)).cast(schema)
+                writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+    def _write_csv(self, file: Path, count: int) -> None:
+        with file.open("w", encoding="utf-8", newline="") as handle:
+            for number in range(count):
+                pd.read_parquet(self._file(number)).to_csv(handle, index=False, header=number == 0)
+
+
+def sidecar(out: Path) -> Path:
+    """Where a CSV's metadata stand: beside it, as NAME.meta.json."""
+    return out.with_name(f"{out.name}.meta.json")

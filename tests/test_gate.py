@@ -1,0 +1,139 @@
+"""The gate's questions one by one, and its error and power by simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from simulate import Rate, looks_at_equals, power_of_gains, two_classes
+
+from surefit.config import GateConfig
+from surefit.core import gate, metrics, power, strata
+from surefit.core.data import Column
+from surefit.core.gate import Finding, Question
+from surefit.core.predictions import Scored
+from surefit.core.reliability import miscalibration
+from surefit.core.strata import Slice
+from surefit.errors import ConfigError
+
+
+def question(y, pred, *, metric="roc_auc", look=1, **config):
+    rows = Scored(
+        task="binary", classes=("no", "yes"), row_id=np.arange(len(y)), y=y, pred=pred, folds=None
+    )
+    return Question(
+        metric=metrics.find(metric, "binary"), rows=rows, config=GateConfig(**config), look=look
+    )
+
+
+def test_floors_and_ceilings() -> None:
+    """A floor passes by the interval's safe end, fails by its kind end, and by the point if asked;
+    for a loss it is a ceiling."""
+    y, pred = two_classes(2000, np.random.default_rng(0))
+    auc = metrics.value(metrics.find("roc_auc", "binary"), y, pred)
+
+    def verdict(**config):
+        return [c.verdict for c in gate.floor_checks(question(y, pred, **config))]
+
+    assert verdict(floors={"roc_auc": auc - 0.1}) == ["PROMOTED"]
+    assert verdict(floors={"roc_auc": auc + 0.1}) == ["REJECTED"]
+    assert verdict(floors={"roc_auc": auc - 0.001}) == ["INCONCLUSIVE"]
+    assert verdict(floors={"roc_auc": auc - 0.001}, floors_by="point") == ["PROMOTED"]
+    assert verdict(floors={"roc_auc": auc + 0.001}, floors_by="point") == ["REJECTED"]
+    assert verdict(floors={"brier": 0.9, "log_loss": 0.01}) == ["PROMOTED", "REJECTED"]
+
+
+def test_a_harmed_slice_is_found_among_sound_ones() -> None:
+    """A slice where the challenger guesses is named; small ones are listed; sound ones pass."""
+    rng = np.random.default_rng(1)
+    y, champion = two_classes(3000, rng)
+    part = rng.integers(0, 3, size=3000)
+    challenger = champion.copy()
+    challenger[part == 2] = 0.5
+    parts = [Slice(name=f"part {k}", member=part == k) for k in range(3)]
+    parts.append(Slice(name="tiny", member=np.arange(3000) < 5))
+    (check,) = gate.slice_check(question(y, challenger), champion, parts)
+    assert check.verdict == "REJECTED"
+    assert "part 2 (" in check.reason
+    assert "part 1 (" not in check.reason
+    assert "too small to tell: tiny" in check.reason
+    (check,) = gate.slice_check(question(y, champion), champion, parts)
+    assert check.verdict == "PROMOTED"
+
+
+def test_slices_are_values_and_quarters() -> None:
+    """A category's values and a number's quarters are slices, a missing value is its own."""
+    frame = pd.DataFrame({"c": ["a", "b", None, "a"] * 25, "x": np.arange(100.0)})
+    columns = [Column(name="c", dtype="string", kind="category"),
+               Column(name="x", dtype="double", kind="number")]  # fmt: skip
+    found = strata.slices(frame, columns, ["c", "x"])
+    assert [s.name for s in found[:3]] == ["c = a", "c = b", "c = missing"]
+    assert sorted(s.n_rows for s in found) == [25] * 6 + [50]
+    with pytest.raises(ConfigError, match="is no feature"):
+        strata.slices(frame, columns, ["y"])
+
+
+def test_calibration_is_judged_beside_chance() -> None:
+    """Calibrated probabilities pass; overconfident ones reject; a limit under chance decides not."""
+    rng = np.random.default_rng(2)
+    y, pred = two_classes(4000, rng)
+    sharp = expit(4 * np.log(pred[:, 1] / pred[:, 0]))
+    wrong = np.column_stack([1 - sharp, sharp])
+
+    def verdict(pred, limit):
+        return gate.calibration_check(question(y, pred, calibration=limit))[0].verdict
+
+    assert verdict(pred, 0.05) == "PROMOTED"
+    assert verdict(wrong, 0.05) == "REJECTED"
+    assert verdict(pred, 0.001) == "INCONCLUSIVE"
+    found = miscalibration(y, pred, alpha=0.05)
+    assert 0 < found.gap < 2 * found.chance
+
+
+def test_calibrated_models_are_seldom_called_miscalibrated() -> None:
+    """Calibrated probabilities exceed what chance allows no more often than alpha says."""
+    rng, hits = np.random.default_rng(3), 0
+    for k in range(200):
+        y, pred = two_classes(500, rng)
+        found = miscalibration(y, pred, alpha=0.05, seed=k)
+        hits += found.gap > found.chance
+    assert Rate(hits=hits, trials=200).at_most(0.05)
+
+
+def test_limits_and_findings() -> None:
+    """Latency and size over their limit reject; unmeasured is undecided; a waiver is told."""
+    config = GateConfig(latency_ms=10, size_mb=1)
+    checks = gate.limit_checks(config, p95_ms=11.0, n_bytes=500_000)
+    assert [c.verdict for c in checks] == ["REJECTED", "PROMOTED"]
+    assert gate.limit_checks(config, p95_ms=None, n_bytes=2e6)[0].verdict == "INCONCLUSIVE"
+    leak = Finding(name="leak", text="x foretells y")
+    hint = Finding(name="hint", text="x is constant", serious=False)
+    assert [c.verdict for c in gate.finding_checks([leak, hint], [])] == ["REJECTED"]
+    (waived,) = gate.finding_checks([leak, hint], ["leak"])
+    assert waived.verdict == "PROMOTED"
+    assert waived.reason.startswith("waived")
+
+
+def test_the_cost_of_a_look_is_said() -> None:
+    """A later look needs a larger gain, and the words say how much larger."""
+    first = power.detectable(0.01, alpha=0.05, look=1)
+    assert power.detectable(0.01, alpha=0.05, look=10) > 1.5 * first
+    assert power.power_at(first, 0.01, alpha=0.05, look=1) == pytest.approx(0.8)
+    said = power.cost_in_words(alpha=0.05, look=10, error=None, metric="roc_auc")
+    assert "times what the first look needed" in said
+
+
+def test_equal_challengers_are_seldom_promoted(n_projects=15) -> None:
+    """A/A over five looks: the gate errs at most at alpha, where a point comparison mostly does."""
+    by_gate, by_point = looks_at_equals(500, n_projects, 5, seed=4)
+    assert by_gate.at_most(0.05)
+    assert by_point.hits > 0.7 * n_projects
+
+
+@pytest.mark.parametrize(("gain", "look"), [(0.01, 1), (0.02, 1), (0.02, 10)])
+def test_power_is_what_theory_says(gain, look, n_datasets=20) -> None:
+    """True gains are promoted about as often as the normal approximation foretells."""
+    found, expected, _ = power_of_gains(gain, 1500, n_datasets, seed=5, look=look)
+    assert found.at_least(max(expected - 0.03, 1e-9))
+    assert found.at_most(min(expected + 0.03, 1 - 1e-9))

@@ -1,0 +1,242 @@
+"""Promotion from end to end on a real store: the gate, the record, the way back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+from promoting import project, rows
+
+from surefit.core.gate import Finding
+from surefit.edges import registry, runs
+from surefit.errors import ConfigError, InputError
+from surefit.verbs.history import history
+from surefit.verbs.promote import promote
+from surefit.verbs.rollback import rollback
+from surefit.verbs.train import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, pristine):
+    return project(tmp_path_factory.mktemp("shop"), pristine)
+
+
+def go(trained, run, to, **more):
+    return promote(trained.runs[run], to=to, config=trained.config, quiet=True, **more)
+
+
+def record_of(trained, decision):
+    text = runs.read_text(trained.store(), decision.run_id, "decision.json")
+    return json.loads(text)
+
+
+def test_a_promotion_leaves_its_evidence(trained) -> None:
+    """A first promotion rests on the baseline, moves the alias, and names its record on the
+    version; the same run again is no second version."""
+    decision = go(trained, "good", "evidence")
+    assert decision.verdict == "PROMOTED"
+    assert trained.named("evidence") == decision.version
+    version = trained.version_of("good")
+    assert version.tags["surefit.decision"] == decision.run_id
+    record = record_of(trained, decision)
+    assert record["sequence"] == 1
+    assert record["evidence"]["challenger"]["manifest"] == version.tags["surefit.manifest"]
+    assert record["evidence"]["gate"]["reuse"] == "ignore"
+    assert len(record["evidence"]["checks"]) == len(decision.checks)
+    again = go(trained, "good", "evidence")
+    assert (again.verdict, again.moved, again.version) == ("PROMOTED", False, decision.version)
+    own = [v for v in registry.versions(trained.store()) if v.run_id == trained.runs["good"]]
+    assert len(own) == 1
+
+
+def test_back_twice_and_forward(trained) -> None:
+    """Promoted one after the other, back, back to nothing older, and forward by number."""
+    first, second = go(trained, "good", "way"), go(trained, "better", "way")
+    assert second.moved
+    back = rollback(to="way", config=trained.config, quiet=True, reason="it is slow")
+    assert (back.version, trained.named("way")) == (first.version, first.version)
+    with pytest.raises(InputError, match="no version before this one"):
+        rollback(to="way", config=trained.config, quiet=True)
+    rollback(to="way", version=second.version, config=trained.config, quiet=True)
+    told = history(to="way", config=trained.config, quiet=True)
+    assert told.version == second.version
+    assert [e.action for e in told.events] == ["promote", "promote", "rollback", "rollback"]
+    assert told.events[2].why == "it is slow"
+    assert told.faults == ()
+    again = rollback(to="way", config=trained.config, quiet=True)
+    assert again.version == first.version
+
+
+def test_the_gate_says_no_and_force_is_recorded(trained) -> None:
+    """A poor model is rejected with exit, moved by force only, and the record says so and why."""
+    go(trained, "good", "force")
+    refused = go(trained, "poor", "force")
+    assert refused.verdict == "REJECTED"
+    assert not refused.moved
+    with pytest.raises(ConfigError, match="with a reason"):
+        go(trained, "poor", "force", force=True)
+    forced = go(trained, "poor", "force", force=True, reason="an outage")
+    assert (forced.verdict, forced.moved, forced.forced) == ("REJECTED", True, True)
+    record = record_of(trained, forced)
+    assert (record["forced"], record["why"]) == (True, "an outage")
+    assert trained.named("force") == forced.version
+    assert history(to="force", config=trained.config, quiet=True).faults == ()
+
+
+def test_a_dry_run_moves_nothing(trained) -> None:
+    """A dry run decides and is on record, and the alias stays unset."""
+    decision = go(trained, "good", "dry", dry_run=True)
+    assert (decision.verdict, decision.moved) == ("PROMOTED", False)
+    assert trained.named("dry") is None
+    assert record_of(trained, decision)["moves"] is False
+
+
+def test_a_move_made_elsewhere_is_adopted_and_stays(trained) -> None:
+    """An alias moved by plain MLflow is written down as made outside, and never undone."""
+    go(trained, "good", "outside")
+    other = trained.version_of("better")
+    store = trained.store()
+    store.client.set_registered_model_alias("shop", "outside", other.version)
+    told = history(to="outside", config=trained.config, quiet=True)
+    assert (told.version, told.events[-1].action, told.events[-1].by) == (
+        other.version, "outside", "outside",
+    )  # fmt: skip
+    assert told.faults == ()
+    store.client.delete_registered_model_alias("shop", "outside")
+    told = history(to="outside", config=trained.config, quiet=True)
+    assert told.events[-1].version is None
+    assert trained.named("outside") is None
+
+
+def test_findings_stop_a_promotion_unless_waived(trained) -> None:
+    """A serious finding of check rejects; waived by name it is in the record instead."""
+    leak = Finding(name="leak", text="x1 foretells the target")
+    assert go(trained, "good", "leaks", findings=[leak]).verdict == "REJECTED"
+    waived = go(trained, "good", "leaks", findings=[leak], set={"gate.waive": ["leak"]})
+    assert waived.verdict == "PROMOTED"
+    assert record_of(trained, waived)["evidence"]["waived"] == {"leak": leak.text}
+
+
+def test_slices_latency_and_size_are_asked(trained) -> None:
+    """The gate's further keys each give an answer in the decision."""
+    go(trained, "good", "more")
+    wanted = {"gate.slices": ["region"], "gate.calibration": 0.3, "gate.latency_ms": 5000,
+              "gate.size_mb": 100, "gate.slice_margin": 0.1}  # fmt: skip
+    decision = go(trained, "better", "more", set=wanted)
+    names = {c.name for c in decision.checks}
+    assert {"slices", "calibration", "latency", "size"} <= names
+    assert decision.verdict == "PROMOTED"
+    slow = go(trained, "good", "more", set={"gate.latency_ms": 1e-6})
+    assert slow.verdict == "REJECTED"
+
+
+def test_a_champion_without_predictions_answers_in_a_process(trained) -> None:
+    """Where the champion's saved predictions are gone, it is asked again, with equal numbers."""
+    go(trained, "good", "gone")
+    kept = go(trained, "better", "gone", dry_run=True)
+    store = trained.store()
+    place = store.client.get_run(trained.runs["good"]).info.artifact_uri.removeprefix("file://")
+    saved = Path(place) / "predictions" / "test.parquet"
+    content = saved.read_bytes()
+    saved.unlink()
+    try:
+        asked = go(trained, "better", "gone", dry_run=True)
+    finally:
+        saved.write_bytes(content)
+    assert record_of(trained, asked)["evidence"]["rows"].endswith("in a fresh process")
+    assert [c.reason for c in asked.checks if "champion" in c.name] == [
+        c.reason for c in kept.checks if "champion" in c.name
+    ]
+
+
+def test_a_byte_changed_is_refused(tmp_path, pristine) -> None:
+    """One byte changed in a model's file: the version is not promoted, by force neither, and a
+    rollback to it is refused."""
+    trained = project(tmp_path, pristine, n=300)
+    go(trained, "good", "production")
+    go(trained, "better", "production")
+    store = trained.store()
+    for name in ("good", "poor"):
+        model_id = runs.find(store, trained.runs[name]).tags["surefit.model"]
+        place = store.client.get_logged_model(model_id).artifact_location.removeprefix("file://")
+        file = next(Path(place).rglob("meta.json"))
+        file.write_text(file.read_text().replace('"threshold": 0.5', '"threshold": 0.4'))
+    for force in (False, True):
+        refused = go(trained, "poor", "production", force=force, reason="x",
+                     set={"gate.margin": 0.9})  # fmt: skip
+        assert not refused.moved
+    assert any("meta.json was changed" in c.reason for c in refused.checks)
+    back = rollback(config=trained.config, quiet=True)
+    assert not back.moved
+    assert trained.named("production") == trained.version_of("better").version
+
+
+def test_tampered_records_are_found(tmp_path, pristine) -> None:
+    """A record edited in the store is found by history; a deleted run too."""
+    trained = project(tmp_path, pristine, n=300)
+    first = go(trained, "good", "production")
+    go(trained, "better", "production")
+    store = trained.store()
+    place = store.client.get_run(first.run_id).info.artifact_uri.removeprefix("file://")
+    file = Path(place) / "decision.json"
+    content = file.read_text("utf-8")
+    file.write_text(content.replace('"REJECTED"', '"PROMOTED"').replace("root", "toor") + " ")
+    told = history(config=trained.config, quiet=True)
+    assert any("was changed after it was written" in f for f in told.faults)
+    file.write_text(content, "utf-8")
+    assert history(config=trained.config, quiet=True).faults == ()
+    store.client.delete_run(first.run_id)
+    assert history(config=trained.config, quiet=True).faults != ()
+
+
+def test_stages_move_with_the_alias(tmp_path, pristine) -> None:
+    """With gate.stages the old stage URI names the promoted version, and moves back with it."""
+    trained = project(tmp_path, pristine, n=300)
+    first = go(trained, "good", "production", set={"gate.stages": True})
+    second = go(trained, "better", "production", set={"gate.stages": True})
+    store = trained.store()
+    assert registry.resolve(store, "models:/shop/Production").version == second.version
+    rollback(config=trained.config, quiet=True, set={"gate.stages": True})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        (old,) = store.client.get_latest_versions("shop", ["Production"])
+    assert old.version == first.version
+
+
+def test_grown_data_are_judged_on_untouched_rows(tmp_path, pristine) -> None:
+    """Where data have grown and the split moved, only rows that the champion never saw decide; a
+    row whose content changed counts as new."""
+    trained = project(tmp_path, pristine, n=400)
+    go(trained, "good", "production")
+    grown = rows(700)
+    grown.loc[:399, grown.columns != "key"] = rows(400).loc[:, grown.columns != "key"]
+    grown.to_csv(tmp_path / "shop.csv", index=False)
+    settings = {"split.seed": 1, "split.test": 0.5}
+    newer = train(config=trained.config, set=settings, name="newer", quiet=True)
+    decision = promote(newer.run_id, config=trained.config, set=settings, quiet=True)
+    told = record_of(trained, decision)["evidence"]["rows"]
+    assert "untouched by both" in told
+    assert "the champion answered" in told
+    store = trained.store()
+    split = runs.read_table(store, trained.runs["good"], "split.parquet")
+    seen = set(split["row_id"][split["block"] >= 0])
+    mine = runs.read_table(store, newer.run_id, "predictions/test.parquet")["row_id"]
+    assert decision.n_rows == sum(r not in seen for r in mine)
+    assert 0 < decision.n_rows < len(mine)
+
+
+def test_a_model_from_outside_is_no_champion_to_measure(trained) -> None:
+    """Against a version of unknown training rows the gate does not decide, and says why."""
+    store = trained.store()
+    version = trained.version_of("poor")
+    made = store.client.create_model_version("shop", trained.named("evidence") and (
+        store.client.get_logged_model(
+            runs.find(store, trained.runs["poor"]).tags["surefit.model"]
+        ).artifact_location))  # fmt: skip
+    assert made.version != version.version
+    store.client.set_registered_model_alias("shop", "foreign", made.version)
+    decision = go(trained, "good", "foreign")
+    assert decision.verdict == "INCONCLUSIVE"
+    assert any("not trained by surefit" in c.reason for c in decision.checks)
