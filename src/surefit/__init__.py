@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.init import init as init
     from surefit.verbs.promote import promote as promote
+    from surefit.verbs.report import report as report
     from surefit.verbs.train import train as train
     from surefit.verbs.tune import tune as tune
 
 # Where each public name lives: importing surefit itself imports nothing heavy.
 _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
-    "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
+    "promote": "verbs.promote", "report": "verbs.report", "train": "verbs.train",
+    "tune": "verbs.tune",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",
