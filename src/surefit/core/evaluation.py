@@ -76,10 +76,11 @@ def assess(scored: Scored, ask: Ask) -> Findings:
     shared = _shared(scored, ask)
     scores = stats.scores(chosen, scored.y, scored.pred, **shared)
     scores += stats.scores(ask.more, scored.y, scored.pred, n_resamples=ask.own_resamples, **shared)
-    kept = tuple(s for s in scores if np.isfinite(s.value)) + quantile_scores(scored, shared)
-    left_out = tuple(
-        f"{s.metric}: {_why(s.metric, scored)}" for s in scores if not np.isfinite(s.value)
-    )
+    one_class = scored.task != "regression" and len(np.unique(scored.y)) < 2
+    rankings = {m.name for m in chosen if m.curve and one_class}
+    lost = [s.metric for s in scores if not np.isfinite(s.value) or s.metric in rankings]
+    kept = tuple(s for s in scores if s.metric not in lost) + quantile_scores(scored, shared)
+    left_out = tuple(f"{name}: {_why(name, scored)}" for name in lost)
     first = next(m for m in (*chosen, *ask.more) if m.name == kept[0].metric)
     found: tuple[SliceScore, ...] = ()
     if ask.features is not None:

@@ -112,15 +112,7 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
     lost = [c for c in ("row_id", "target", *_predicted(task, classes)) if c not in frame]
     if lost:
         raise DataError(f"The predictions lack the columns {', '.join(lost)}.")
-    if not len(frame):
-        raise DataError("The predictions have no rows.")
-    if frame["row_id"].isna().any():
-        raise DataError(f"{int(frame['row_id'].isna().sum()):,} predictions have no row_id.")
-    doubled = frame["row_id"].duplicated()
-    if doubled.any():
-        raise DataError(
-            f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}."
-        )
+    _check_ids(frame)
     pred = _numbers(frame, _predicted(task, classes))
     if task == "regression":
         y, pred = _numbers(frame, ["target"])[:, 0], pred[:, 0]
@@ -162,9 +154,10 @@ def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
     """
     if "row_id" not in frame:
         raise DataError(f"{name} has no column row_id.", "name the rows by their id in the data")
+    _check_ids(frame)
     if "target" not in frame:
         return
-    joined = join(frame.dropna(subset=["row_id"]), data)
+    joined = join(frame, data)
     theirs = frame["target"].dropna()
     ours = joined["target"].reindex(theirs.index)
     if data.classes:
@@ -175,6 +168,18 @@ def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
         raise DataError(
             f"{int(np.sum(differ)):,} targets in {name} are not those of the same row ids in the "
             "data: these predictions are of another table."
+        )
+
+
+def _check_ids(frame: pd.DataFrame) -> None:
+    if not len(frame):
+        raise DataError("The predictions have no rows.")
+    if frame["row_id"].isna().any():
+        raise DataError(f"{int(frame['row_id'].isna().sum()):,} predictions have no row_id.")
+    doubled = frame["row_id"].duplicated()
+    if doubled.any():
+        raise DataError(
+            f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}."
         )
 
 

@@ -112,26 +112,38 @@ def _cards(result: Evaluation) -> list[tuple[str, str]]:
 def _sections(
     result: Evaluation, found: Findings, pictures: Sequence[Figure], about: About
 ) -> Iterator[Section]:
-    yield _how_good(result, about)
-    by_name = {p.name: p for p in pictures}
-    apart = ("slices", "importance")
-    yield Section(title="Pictures", figures=[p for p in pictures if p.name not in apart])
-    if found.classes is not None:
-        yield _classes(found.classes)
-    if found.slices:
-        yield _slices(result, by_name)
+    yield _how_good(result)
+    shown = {p.name: p for p in pictures}
+    if result.slices:
+        yield _where(result, [shown[n] for n in ("slices",) if n in shown])
+        yield _slices(result)
     if len(found.worst):
         yield _worst(found.worst)
-    if "importance" in by_name:
-        yield Section(title="What the model uses", text="How much worse the metric gets when one "
-                      "column is shuffled, with 95 % intervals. Columns that say the same stand "
-                      "in for each other and look unimportant.",
-                      figures=[by_name["importance"]])  # fmt: skip
+    apart = ("slices", "importance")
+    yield Section(
+        title="Pictures",
+        text="Where there are folds, pictures show the rows of all of them together, so that an "
+        "area in a title may differ a little from the mean over folds above.",
+        figures=[p for p in pictures if p.name not in apart],
+    )
+    if found.classes is not None:
+        yield _classes(found.classes)
+    if "importance" in shown:
+        yield _importance(shown["importance"])
     if found.threshold is not None:
         yield _threshold(found.threshold)
     if found.calibration is not None:
         yield _calibration(found.calibration)
     yield from _background(about)
+
+
+def _importance(picture: Figure) -> Section:
+    return Section(
+        title="What the model uses",
+        text="How much worse the metric gets when one column is shuffled, with 95 % intervals. "
+        "Columns that say the same stand in for each other and look unimportant.",
+        figures=[picture],
+    )
 
 
 def score_rows(scores: Sequence[Score]) -> TableBlock:
@@ -140,7 +152,7 @@ def score_rows(scores: Sequence[Score]) -> TableBlock:
     return TableBlock(columns=COLUMNS, rows=rows)
 
 
-def _how_good(result: Evaluation, about: About) -> Section:
+def _how_good(result: Evaluation) -> Section:
     text = (
         "Each metric with its 95 % interval: the range for new rows of the same kind, for these "
         "fitted models. Scores of several folds are averaged, never pooled."
@@ -153,8 +165,8 @@ def _how_good(result: Evaluation, about: About) -> Section:
 def _classes(table: pd.DataFrame) -> Section:
     rows = [
         (r["class"], r["n_rows"], r["f1"],
-         f"{r['precision']:.3f} [{r['precision_low']:.3f}, {r['precision_high']:.3f}]",
-         f"{r['recall']:.3f} [{r['recall_low']:.3f}, {r['recall_high']:.3f}]", r["roc_auc"])
+         _ranged(r["precision"], r["precision_low"], r["precision_high"]),
+         _ranged(r["recall"], r["recall_low"], r["recall_high"]), r["roc_auc"])
         for r in table.to_dict("records")
     ]  # fmt: skip
     columns = ("class", "rows", "F1", "precision", "recall", "area against the rest")
@@ -164,37 +176,43 @@ def _classes(table: pd.DataFrame) -> Section:
     )  # fmt: skip
 
 
-def _slices(result: Evaluation, by_name: dict[str, Figure]) -> Section:
-    metric = result.scores[0].metric
-    worse = [s for s in result.slices if s.worse]
+def _where(result: Evaluation, pictures: Sequence[Figure]) -> Section:
+    worse = sum(s.worse for s in result.slices)
     small = sum(s.small for s in result.slices)
-    head = (
-        f"{len(worse)} of {len(result.slices)} slices are shown to be worse than all other rows"
-        if worse
-        else f"None of {len(result.slices)} slices is shown to be worse than all other rows"
-    )
+    head = f"{worse or 'None'} of {len(result.slices)} slices "
+    head += "are" if worse > 1 else "is"
     text = (
-        f"{head}; of those named at most 5 % are expected to be named by chance (Benjamini and "
-        f"Hochberg). {small} have too few rows to be tested. Slices are single columns: by value, "
-        "or by quarter of a number."
+        f"{head} shown to be worse than all other rows. Of those named at most 5 % are expected "
+        f"to be named by chance (Benjamini and Hochberg); {small} had too few rows to be tested. "
+        "A slice is one value of a column, or a quarter of a column of numbers."
     )
+    return Section(title="Where it fails", text=text, figures=pictures)
+
+
+def _slices(result: Evaluation) -> Section:
+    metric = result.scores[0].metric
     rows = [
-        (s.column, s.value, s.score.n_rows, s.score.value, s.score.low, s.score.high, s.rest,
-         s.worse_by, "few rows" if s.small else "worse" if s.worse else "", s.p_value)
+        (s.column, s.value, s.score.n_rows, _ranged(s.score.value, s.score.low, s.score.high),
+         s.rest, _ranged(s.worse_by, s.low, s.high, digits=2),
+         "few rows" if s.small else "worse" if s.worse else "")
         for s in result.slices[:SLICES_SHOWN]
     ]  # fmt: skip
-    columns = ("column", "value", "rows", metric, "low", "high", "the rest", "worse by", "shown",
-               "p")  # fmt: skip
+    columns = ("column", "value", "rows", metric, "the rest", "worse by", "shown")
     caption = (
         f"The first {SLICES_SHOWN} of {len(result.slices)}; all of them in plots/slices.csv."
         if len(result.slices) > SLICES_SHOWN
         else ""
     )
-    return Section(
-        title="Where it fails", text=text,
-        figures=[p for name, p in by_name.items() if name == "slices"],
-        table=TableBlock(columns=columns, rows=rows, caption=caption),
-    )  # fmt: skip
+    table = TableBlock(columns=columns, rows=rows, caption=caption)
+    return Section(title="Slices", table=table)
+
+
+def _ranged(value: float, low: float, high: float, *, digits: int = 4) -> str | None:
+    if not math.isfinite(value):
+        return None
+    if not math.isfinite(low):
+        return f"{value:.{digits}g}"
+    return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def _worst(table: pd.DataFrame) -> Section:
