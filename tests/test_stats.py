@@ -82,7 +82,9 @@ def test_intervals_hold_their_value(task):
     rng = np.random.default_rng(4)
     y, pred = two_classes(150, rng) if task == "binary" else numbers(150, rng)
     if task == "multiclass":
-        y, pred = rng.integers(0, 3, 150), rng.dirichlet(np.ones(3), 150)
+        y, pred = rng.integers(0, 5, 150), rng.dirichlet(np.ones(5), 150)
+    if task == "regression":
+        y, pred = np.abs(y) + 1, np.abs(pred)  # so that each metric is defined
     for metric, found in zip(
         metrics.reported(task),
         stats.scores(metrics.reported(task), y, pred, n_resamples=300),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from surefit.verbs.init import init as init
     from surefit.verbs.predict import predict as predict
     from surefit.verbs.promote import promote as promote
+    from surefit.verbs.report import report as report
     from surefit.verbs.rollback import rollback as rollback
     from surefit.verbs.train import train as train
     from surefit.verbs.tune import tune as tune
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "history": "verbs.history", "predict": "verbs.predict", "promote": "verbs.promote",
+    "report": "verbs.report",
     "rollback": "verbs.rollback", "train": "verbs.train", "tune": "verbs.tune",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "comparison", "Decision": "results", "Evaluation": "results", "Score": "results",

@@ -126,10 +126,32 @@ def evaluate(subject: str, test: bool, target: str | None, config: str | None,
     RUN is a run's id (or its beginning), its name, or "last". MODEL is models:/NAME/3 or
     models:/NAME@production. PREDICTIONS is a CSV or Parquet file with row_id and prediction, or
     probability_CLASS for each class.
+
+    The report says where the model fails (slices, worst rows) if the data are at hand. In the
+    configuration, or with --set: metric.threshold=f1 chooses a threshold, cross-fitted;
+    metric.cost.TRUE.PREDICTED=50 is a cost in money; metric.also=["metrics.py:profit"] adds a
+    metric of your own.
     """
     from surefit.verbs.evaluate import evaluate as verb
 
     answer(verb(subject, test=test, target=target, config=config, set=set_, quiet=quiet), as_json)
+
+
+@cli.command()
+@click.argument("run", default="last", metavar="[RUN]")
+@click.option("--out", type=click.Path(dir_okay=False), metavar="FILE",
+              help="The file; by default report-NAME.html here.")  # fmt: skip
+@shared(table=False)
+def report(run: str, out: str | None, config: str | None, set_: tuple[str, ...], as_json: bool,
+           quiet: bool) -> None:  # fmt: skip
+    """Write a run's report to one HTML file that needs no network.
+
+    RUN is an evaluation or a comparison, or a training run: then its newest evaluation, which is
+    made where there is none.
+    """
+    from surefit.verbs.report import report as verb
+
+    answer(verb(run, out=out, config=config, set=set_, quiet=quiet), as_json)
 
 
 @cli.command()

@@ -36,6 +36,7 @@ class DataConfig(Section):
     id: str | None = None
     group: str | None = None
     time: str | None = None
+    weight: str | None = None
     drop: list[str] = []
     types: dict[str, Kind] = {}
     task: Literal["auto", "classification", "regression"] = "auto"
@@ -68,9 +69,12 @@ class ModelConfig(Section):
 
 
 class MetricConfig(Section):
-    """The metric that decides."""
+    """The metric that decides, and what else `evaluate` reports."""
 
     optimize: str = "auto"
+    also: list[str] = []
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | str | None = None
+    cost: dict[str, dict[str, float]] = {}
 
 
 class TuneConfig(Section):

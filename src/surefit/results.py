@@ -203,6 +203,37 @@ class TrainResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceScore:
+    """A metric on the rows where a column has one value or lies in one range.
+
+    Attributes:
+        rest: the metric on all other rows.
+        worse_by: how much worse the slice is than the rest, in the metric's units; below 0: better.
+        low, high: its 95 % interval.
+        p_value: of being no worse than the rest, one-sided; NaN where it was not tested.
+        worse: shown to be worse, false discoveries among all slices controlled.
+        small: too few rows to tell; not tested.
+    """
+
+    column: str
+    value: str
+    score: Score
+    rest: float
+    worse_by: float
+    low: float
+    high: float
+    p_value: float
+    worse: bool
+    small: bool
+
+    def __str__(self) -> str:
+        return (
+            f"{self.column} = {self.value}: {self.score}, {self.score.n_rows:,} rows, "
+            f"worse than the rest by {self.worse_by:.4g} [{self.low:.4g}, {self.high:.4g}]"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation(Shown):
     """Metrics of one model's predictions, with intervals.
 
@@ -211,6 +242,10 @@ class Evaluation(Shown):
         rows: "validation" or "test".
         look: which look at these test rows this was, from 1; None for validation rows.
         verified: False for predictions that came from outside: they may be in-sample.
+        best_feature, best_feature_value: the single column that does best alone, and how well.
+        left_out: what could not be computed, and why.
+        slices: the metric on each value or range of each column, the worst first.
+        threshold: the one chosen for the metric or cost asked for.
     """
 
     run_id: str
@@ -224,6 +259,11 @@ class Evaluation(Shown):
     figures: tuple[str, ...]
     report: str
     next: str
+    best_feature: str | None = None
+    best_feature_value: float | None = None
+    left_out: tuple[str, ...] = ()
+    slices: tuple[SliceScore, ...] = field(default=(), repr=False)
+    threshold: float | None = None
 
     def score(self, metric: str) -> Score:
         """The score of that name.
@@ -235,23 +275,57 @@ class Evaluation(Shown):
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
-        first = self.scores[0]
-        better = (first.value > self.baseline) == first.greater_is_better
-        verdict = "beats" if better else "does not beat"
-        lines = [
-            f"{self.subject} on {self.n_rows:,} {self.rows} rows: {first}; "
-            f"{verdict} the baseline ({self.baseline:.4g})"
-        ]
+        lines = [f"{self.subject} on {self.n_rows:,} {self.rows} rows: {self.verdict()}"]
         width = max(len(s.metric) for s in self.scores)
         for s in self.scores:
             interval = f"[{s.low:.4f}, {s.high:.4f}]" if math.isfinite(s.low) else ""
             mark = "" if s.reliable else f"  ({s.note})"
             lines.append(f"  {s.metric:<{width}}  {s.value:10.4f}  {interval}{mark}")
+        lines += self._slice_lines()
+        if self.threshold is not None:
+            lines.append(f"Threshold chosen: {self.threshold:.4g} (its worth is in the report)")
+        lines += [f"Left out: {what}" for what in self.left_out]
         if self.look:
             lines.append(f"This was look {self.look} at these test rows.")
         if not self.verified:
             lines.append("Unverified: these predictions come from outside and may be in-sample.")
         return [*lines, f"Run {self.run_id[:8]}, report {self.report}", f"Next: {self.next}"]
+
+    def verdict(self) -> str:
+        """The first score against its baselines, in one sentence."""
+        first = self.scores[0]
+        said = f"{first}; {_beats(first, self.baseline)} the baseline ({self.baseline:.4g})"
+        if self.best_feature is None or self.best_feature_value is None:
+            return said
+        feature = f"{self.best_feature} alone ({self.best_feature_value:.4g})"
+        return f"{said}, {_beats(first, self.best_feature_value)} {feature}"
+
+    def _slice_lines(self) -> list[str]:
+        worse = [s for s in self.slices if s.worse]
+        if not self.slices:
+            return []
+        if not worse:
+            return [f"None of {len(self.slices)} slices is shown to be worse than the rest."]
+        shown = [f"  {s}" for s in worse[:3]]
+        return [f"{len(worse)} of {len(self.slices)} slices are worse than the rest:", *shown]
+
+
+def _beats(score: Score, other: float) -> str:
+    return "beats" if (score.value > other) == score.greater_is_better else "does not beat"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFile(Shown):
+    """A report written to a file."""
+
+    path: str
+    run_id: str
+    subject: str
+    n_bytes: int
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        return [f"Wrote {self.path} ({self.n_bytes / 1000:,.0f} kB): {self.subject}"]
 
 
 @dataclass(frozen=True, kw_only=True)

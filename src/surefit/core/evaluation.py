@@ -1,68 +1,186 @@
-"""An evaluation's baseline and its report page."""
+"""All that an evaluation finds out, from predictions and, where they are at hand, features."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from surefit.core import metrics
-from surefit.core.metrics import Metric
-from surefit.core.page import Page, Section, TableBlock
+from surefit.core import baseline, calibration, metrics, slices, stats, threshold, worst
+from surefit.core.baseline import FeatureBaseline
+from surefit.core.baseline import constant as constant
+from surefit.core.calibration import Calibration
+from surefit.core.data import Column
+from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
-from surefit.results import Evaluation, Figure
+from surefit.core.threshold import Choice
+from surefit.results import Score, SliceScore
 
 
-def constant_value(metric: Metric, scored: Scored) -> float:
-    """The metric of one answer for all rows: the class shares, or the mean, of these very rows.
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What is to be found out.
 
-    A constant fitted on the rows it is scored on can only look better than an honest one, so a
-    model that beats it beats the baseline. A fold at a time where there are folds.
+    Attributes:
+        first: the name of the metric that decides.
+        more: metrics beyond the standard ones: the user's own, a cost.
+        own_resamples: resamples for those of `more` that are slow.
+        threshold: a goal to choose the threshold for, or a threshold; None: neither.
+        costs: (K, K), true by predicted class.
+        features, columns: the scored rows as the model sees them; None: no slices.
+        raw: the same as the user has them, for the worst rows.
+        single: the best single feature, known beforehand.
+        clusters: (n,) labels of rows that belong together.
     """
-    folds = scored.folds if scored.folds is not None else np.zeros(len(scored.y), dtype="int64")
-    values = []
-    for fold in np.unique(folds):
-        y = scored.y[folds == fold]
-        values.append(metrics.value(metric, y, constant(y, len(scored.classes))))
-    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+
+    first: str
+    more: Sequence[Metric] = ()
+    own_resamples: int = 2000
+    threshold: str | float | None = None
+    costs: Floats | None = None
+    features: pd.DataFrame | None = field(default=None, repr=False)
+    columns: Sequence[Column] = ()
+    raw: pd.DataFrame | None = field(default=None, repr=False)
+    single: FeatureBaseline | None = None
+    clusters: np.ndarray | None = field(default=None, repr=False)
 
 
-def constant(y: np.ndarray, n_classes: int) -> np.ndarray:
-    """The class shares (n, K), or the mean (n,), as everyone's prediction."""
-    if not n_classes:
-        return np.full(len(y), y.mean())
-    return np.tile(np.bincount(y, minlength=n_classes) / len(y), (len(y), 1))
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found out; `scores` has the deciding metric first.
+
+    Attributes:
+        left_out: what could not be computed, each with the reason.
+        baseline: the deciding metric of one answer for all rows.
+        worst: the rows that are most wrong.
+        classes: a row a class, of three classes and more.
+    """
+
+    scores: tuple[Score, ...]
+    left_out: tuple[str, ...]
+    baseline: float
+    single: FeatureBaseline | None
+    slices: tuple[SliceScore, ...]
+    worst: pd.DataFrame = field(repr=False)
+    classes: pd.DataFrame | None = field(repr=False)
+    threshold: Choice | None
+    calibration: Calibration | None
 
 
-def page(result: Evaluation, pictures: Sequence[Figure], *, facts: list[tuple[str, str]]) -> Page:
-    """The report of an evaluation as a value."""
-    first = result.scores[0]
-    beats = (first.value > result.baseline) == first.greater_is_better
-    rows = [(s.metric, s.value, s.low, s.high, s.method, s.note) for s in result.scores]
-    warning = (
-        ""
-        if result.verified
-        else ("These predictions come from outside: they may be in-sample, and promote nothing.")
-    )
-    return Page(
-        title=f"Evaluation of {result.subject}",
-        verdict=f"{first}"
-        + ("" if beats else f": no better than the baseline ({result.baseline:.4g})"),
-        subtitle=warning or f"The baseline, which looks at no feature, has {result.baseline:.4g}.",
-        tone="good" if beats and result.verified else "bad" if not beats else "neutral",
-        facts=facts,
-        sections=[
-            Section(
-                title="How good, and how sure",
-                text="Each metric with its 95 % interval: the range for new rows "
-                "of the same kind, for this fitted model.",
-                table=TableBlock(
-                    columns=("metric", "value", "low", "high", "interval by", "mind"), rows=rows
+def assess(scored: Scored, ask: Ask) -> Findings:
+    """Everything asked for; no model is opened."""
+    chosen = in_order(scored, ask)
+    shared = _shared(scored, ask)
+    scores = stats.scores(chosen, scored.y, scored.pred, **shared)
+    scores += stats.scores(ask.more, scored.y, scored.pred, n_resamples=ask.own_resamples, **shared)
+    one_class = scored.task != "regression" and len(np.unique(scored.y)) < 2
+    rankings = {m.name for m in chosen if m.curve and one_class}
+    lost = [s.metric for s in scores if not np.isfinite(s.value) or s.metric in rankings]
+    kept = tuple(s for s in scores if s.metric not in lost) + quantile_scores(scored, shared)
+    left_out = tuple(f"{name}: {_why(name, scored)}" for name in lost)
+    first = next(m for m in (*chosen, *ask.more) if m.name == kept[0].metric)
+    found: tuple[SliceScore, ...] = ()
+    if ask.features is not None:
+        found = slices.find(first, scored, ask.features, ask.columns, clusters=ask.clusters)
+    single = ask.single if ask.single and first.name == ask.first else None
+    return Findings(
+        scores=kept, left_out=left_out, baseline=baseline.constant_value(first, scored),
+        single=single, slices=found, worst=worst.rows(scored, ask.raw),
+        classes=by_class(scored, shared), threshold=_threshold(scored, ask),
+        calibration=_calibration(scored, ask),
+    )  # fmt: skip
+
+
+def in_order(scored: Scored, ask: Ask) -> list[Metric]:
+    """The standard metrics, the deciding one first; those of many classes only where they are."""
+    first = metrics.find(ask.first, scored.task)
+    found = [first, *(m for m in metrics.reported(scored.task) if m.name != first.name)]
+    return [m for m in found if m.name != "top_3_accuracy" or len(scored.classes) > 3]
+
+
+def _shared(scored: Scored, ask: Ask) -> dict[str, Any]:
+    return {"folds": scored.folds, "clusters": ask.clusters, "weights": scored.weights}
+
+
+def _why(metric: str, scored: Scored) -> str:
+    if scored.task != "regression" and len(np.unique(scored.y)) < 2:
+        return f"all rows are of one class ({scored.classes[scored.y[0]]}), and it needs two"
+    known = {
+        "mape": "a target is 0",
+        "rmsle": "a target or a prediction is -1 or below",
+        "r2": "the target is the same in all rows",
+    }
+    return known.get(metric, "it is undefined on these rows")
+
+
+def quantile_scores(scored: Scored, shared: dict[str, Any]) -> tuple[Score, ...]:
+    """Pinball loss of each predicted quantile, and the coverage of each symmetric pair."""
+    if scored.quantiles is None:
+        return ()
+    found = []
+    for level, q in zip(scored.levels, scored.quantiles.T, strict=True):
+        gap = scored.y - q
+        loss = np.maximum(level * gap, (level - 1) * gap)
+        pinball = metrics.mean_of(
+            f"pinball_{level:g}", greater_is_better=False, bounds=(0.0, np.inf)
+        )
+        found.append(stats.score(pinball, loss, np.zeros(len(loss)), **shared))
+    for i, level in enumerate(scored.levels):
+        pair = [j for j, other in enumerate(scored.levels) if abs(level + other - 1) < 1e-9]
+        if level < 0.5 and pair:
+            low, high = scored.quantiles[:, i], scored.quantiles[:, pair[0]]
+            inside = ((low <= scored.y) & (scored.y <= high)).astype(np.float64)
+            coverage = metrics.mean_of(
+                f"coverage_{1 - 2 * level:g}", greater_is_better=True, bounds=(0.0, 1.0)
+            )
+            found.append(stats.score(coverage, inside, np.zeros(len(inside)), **shared))
+    return tuple(found)
+
+
+def by_class(scored: Scored, shared: dict[str, Any]) -> pd.DataFrame | None:
+    """Precision and recall of each of three classes or more with intervals, F1, and area."""
+    if scored.task != "multiclass":
+        return None
+    called = scored.pred.argmax(axis=1)
+    chosen = [metrics.find(name, "binary") for name in ("precision", "recall", "f1")]
+    area = metrics.find("roc_auc", "binary")
+    table = []
+    for k, name in enumerate(scored.classes):
+        y = (scored.y == k).astype(np.int64)
+        hard = np.column_stack([called != k, called == k]).astype(np.float64)
+        p, r, f = stats.scores(chosen, y, hard, n_resamples=400, **shared)
+        soft = np.column_stack([1 - scored.pred[:, k], scored.pred[:, k]])
+        table.append(
+            {
+                "class": str(name),
+                "n_rows": int(y.sum()),
+                "f1": f.value,
+                "precision": p.value,
+                "precision_low": p.low,
+                "precision_high": p.high,
+                "recall": r.value,
+                "recall_low": r.low,
+                "recall_high": r.high,
+                "roc_auc": stats.mean_value(
+                    area, y, soft, folds=scored.folds, weights=scored.weights
                 ),
-            ),
-            Section(title="Pictures", figures=pictures),
-            Section(title="Again", code=f"surefit evaluate {result.subject}"),
-        ],
-        footer="Written by surefit. The numbers behind each picture lie beside it as CSV.",
-    )
+            }
+        )
+    return pd.DataFrame(table).sort_values("f1", kind="stable").reset_index(drop=True)
+
+
+def _threshold(scored: Scored, ask: Ask) -> Choice | None:
+    if scored.task != "binary" or ask.threshold is None or len(np.unique(scored.y)) < 2:
+        return None
+    if isinstance(ask.threshold, str):
+        return threshold.cross_fitted(ask.threshold, scored, costs=ask.costs, clusters=ask.clusters)
+    return threshold.given(ask.threshold, scored, costs=ask.costs, clusters=ask.clusters)
+
+
+def _calibration(scored: Scored, ask: Ask) -> Calibration | None:
+    if scored.task == "regression" or len(np.unique(scored.y)) < 2:
+        return None
+    return calibration.measure(scored, clusters=ask.clusters)

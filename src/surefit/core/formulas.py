@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+ECE_BINS = 10
+LIFT_SHARE = 0.1
+
 
 # --- per-row columns ---
 
@@ -54,10 +57,68 @@ def relative_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> F
     return np.column_stack([np.ones(len(y)), share])
 
 
+def log_error_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
+    square = np.full(len(y), np.nan)  # undefined as a whole where a logarithm is
+    if np.all(np.asarray(y) > -1) and np.all(pred > -1):
+        square = (np.log1p(pred) - np.log1p(y)) ** 2
+    return np.column_stack([np.ones(len(y)), square])
+
+
+def own_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
+    return np.column_stack([np.ones(len(y)), np.asarray(y, dtype=np.float64)])
+
+
+def calibration_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
+    """(n, 11): one, and hit less probability in the row's bin, of ten as wide as each other.
+
+    Of two classes the positive one's probability, of more the greatest.
+    """
+    if pred.shape[1] == 2:
+        p, hit = pred[:, 1], np.asarray(y) == 1
+    else:
+        p, hit = pred.max(axis=1), np.asarray(y) == pred.argmax(axis=1)
+    out = np.zeros((len(p), 1 + ECE_BINS))
+    out[:, 0] = 1.0
+    bins = np.minimum((p * ECE_BINS).astype(np.intp), ECE_BINS - 1)
+    out[np.arange(len(p)), 1 + bins] = hit - p
+    return out
+
+
+def top_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
+    """(n, 2): one, and whether the true class is among the three of greatest probability."""
+    own = pred[np.arange(len(y)), y][:, None]
+    later = np.arange(pred.shape[1]) > np.asarray(y)[:, None]  # as scikit-learn breaks ties
+    above = ((pred > own) | ((pred == own) & later)).sum(axis=1)
+    defined = 1.0 if pred.shape[1] > 3 else np.nan
+    return np.column_stack([np.ones(len(y)), np.where(above < 3, defined, 0.0 * defined)])
+
+
+# --- weights to values ---
+
+
+def median_error(y: NDArray[Any], pred: NDArray[Any]) -> Any:
+    """A function from weights (b, n) to the weighted median (b,) of the absolute errors."""
+    error = np.abs(np.asarray(pred - y, dtype=np.float64))
+    order = np.argsort(error, kind="stable")
+    ranked = error[order]
+
+    def evaluate(weights: Floats) -> Floats:
+        w = weights[:, order]
+        cumulated = np.cumsum(w, axis=1)
+        half = 0.5 * cumulated[:, -1:]
+        slack = 1e-12 * half
+        low = np.argmax(cumulated >= half - slack, axis=1)
+        high = np.argmax(cumulated > half + slack, axis=1)
+        middle = (ranked[low] + ranked[high]) / 2
+        return np.where(half[:, 0] > 0, middle, np.nan)
+
+    return evaluate
+
+
 # --- sums to values ---
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def ratio(part: Floats, whole: Floats) -> Floats:
     """part / whole, NaN where the whole is not positive."""
     out = np.full(np.broadcast(part, whole).shape, np.nan)
     np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
@@ -66,7 +127,7 @@ def _ratio(part: Floats, whole: Floats) -> Floats:
 
 def mean_where(values: Floats, keep: NDArray[np.bool_]) -> Floats:
     """The mean over the last axis of the values kept; NaN where none is."""
-    return _ratio(np.where(keep, values, 0.0).sum(axis=-1), keep.sum(axis=-1).astype(np.float64))
+    return ratio(np.where(keep, values, 0.0).sum(axis=-1), keep.sum(axis=-1).astype(np.float64))
 
 
 def thirds(sums: Floats) -> tuple[Floats, Floats, Floats]:
@@ -76,6 +137,10 @@ def thirds(sums: Floats) -> tuple[Floats, Floats, Floats]:
 
 def n_rows(sums: Floats) -> Floats:
     return np.asarray(thirds(sums)[0].sum(axis=-1))
+
+
+def first_sum(sums: Floats) -> Floats:
+    return sums[..., 0]
 
 
 def n_actual(sums: Floats) -> Floats:
@@ -91,22 +156,22 @@ def n_predicted(sums: Floats) -> Floats:
 
 
 def second_mean(sums: Floats) -> Floats:
-    return _ratio(sums[..., 1], sums[..., 0])
+    return ratio(sums[..., 1], sums[..., 0])
 
 
 def accuracy(sums: Floats) -> Floats:
     actual, _, hit = thirds(sums)
-    return _ratio(hit.sum(axis=-1), actual.sum(axis=-1))
+    return ratio(hit.sum(axis=-1), actual.sum(axis=-1))
 
 
 def balanced_accuracy(sums: Floats) -> Floats:
     actual, _, hit = thirds(sums)
-    return mean_where(_ratio(hit, actual), actual > 0)
+    return mean_where(ratio(hit, actual), actual > 0)
 
 
 def _f1_by_class(sums: Floats) -> Floats:
     actual, predicted, hit = thirds(sums)
-    return _ratio(2 * hit, actual + predicted)
+    return ratio(2 * hit, actual + predicted)
 
 
 def f1(sums: Floats) -> Floats:
@@ -121,24 +186,48 @@ def f1_macro(sums: Floats) -> Floats:
 def f1_weighted(sums: Floats) -> Floats:
     actual, _, _ = thirds(sums)
     share = np.where(actual > 0, _f1_by_class(sums), 0.0) * actual
-    return _ratio(share.sum(axis=-1), actual.sum(axis=-1))
+    return ratio(share.sum(axis=-1), actual.sum(axis=-1))
 
 
 def precision(sums: Floats) -> Floats:
     actual, predicted, hit = thirds(sums)
-    found = _ratio(hit[..., 1], predicted[..., 1])
+    found = ratio(hit[..., 1], predicted[..., 1])
     none_found = (predicted[..., 1] <= 0) & (actual.sum(axis=-1) > 0)
     return np.where(none_found, 0.0, found)  # scikit-learn's convention
 
 
 def recall(sums: Floats) -> Floats:
     actual, _, hit = thirds(sums)
-    return _ratio(hit[..., 1], actual[..., 1])
+    return ratio(hit[..., 1], actual[..., 1])
 
 
 def specificity(sums: Floats) -> Floats:
     actual, _, hit = thirds(sums)
-    return _ratio(hit[..., 0], actual[..., 0])
+    return ratio(hit[..., 0], actual[..., 0])
+
+
+def _precision_by_class(sums: Floats) -> tuple[Floats, Floats]:
+    """Precision a class, 0 where it is never predicted, and the rows of the class."""
+    actual, predicted, hit = thirds(sums)
+    return np.where(predicted > 0, np.nan_to_num(ratio(hit, predicted)), 0.0), actual
+
+
+def precision_macro(sums: Floats) -> Floats:
+    value, actual = _precision_by_class(sums)
+    return mean_where(value, actual + thirds(sums)[1] > 0)
+
+
+def precision_weighted(sums: Floats) -> Floats:
+    value, actual = _precision_by_class(sums)
+    return ratio((value * actual).sum(axis=-1), actual.sum(axis=-1))
+
+
+def ece(sums: Floats) -> Floats:
+    """Expected calibration error (Naeini, Cooper, Hauskrecht 2015): mean gap, bins by their rows.
+
+    Biased upwards: noise alone makes gaps, so that a calibrated model has more than 0.
+    """
+    return ratio(np.abs(sums[..., 1:]).sum(axis=-1), sums[..., 0])
 
 
 def _agreement(sums: Floats) -> tuple[Floats, Floats, Floats, Floats]:
@@ -161,21 +250,25 @@ def mcc(sums: Floats) -> Floats:
 def kappa(sums: Floats) -> Floats:
     total, hits, chance, _ = _agreement(sums)
     room = total**2 - chance
-    return _ratio(hits * total - chance, np.where(room > 1e-12 * total**2, room, 0.0))
+    return ratio(hits * total - chance, np.where(room > 1e-12 * total**2, room, 0.0))
+
+
+def root_second_mean(sums: Floats) -> Floats:
+    return np.sqrt(np.maximum(second_mean(sums), 0.0))
 
 
 def rmse(sums: Floats) -> Floats:
-    return np.sqrt(np.maximum(_ratio(sums[..., 3], sums[..., 0]), 0.0))
+    return np.sqrt(np.maximum(ratio(sums[..., 3], sums[..., 0]), 0.0))
 
 
 def mae(sums: Floats) -> Floats:
-    return np.maximum(_ratio(sums[..., 4], sums[..., 0]), 0.0)
+    return np.maximum(ratio(sums[..., 4], sums[..., 0]), 0.0)
 
 
 def r2(sums: Floats) -> Floats:
-    about_mean = sums[..., 2] - np.nan_to_num(_ratio(sums[..., 1] ** 2, sums[..., 0]))
+    about_mean = sums[..., 2] - np.nan_to_num(ratio(sums[..., 1] ** 2, sums[..., 0]))
     about_mean = np.where(about_mean > 1e-12 * sums[..., 2], about_mean, 0.0)
-    return 1.0 - _ratio(sums[..., 3], about_mean)
+    return 1.0 - ratio(sums[..., 3], about_mean)
 
 
 # --- curves to values ---
@@ -188,7 +281,7 @@ def _previous(cumulated: Floats) -> Floats:
 def area(tp: Floats, fp: Floats) -> Floats:
     steps = np.diff(fp, axis=-1, prepend=0.0)
     half = 0.5 * np.diff(tp, axis=-1, prepend=0.0)  # a tied pair counts one half
-    return _ratio(np.einsum("...i,...i->...", steps, tp - half), tp[..., -1] * fp[..., -1])
+    return ratio(np.einsum("...i,...i->...", steps, tp - half), tp[..., -1] * fp[..., -1])
 
 
 def area_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
@@ -197,14 +290,14 @@ def area_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     whole = np.nan_to_num(area(tp, fp)) * p * q
     below = q - (fp + _previous(fp)) / 2
     above = (tp + _previous(tp)) / 2
-    return _ratio(whole - below, (p - 1) * q), _ratio(whole - above, p * (q - 1))
+    return ratio(whole - below, (p - 1) * q), ratio(whole - above, p * (q - 1))
 
 
 def average_precision(tp: Floats, fp: Floats) -> Floats:
     found = tp + fp
     precision = np.divide(tp, found, out=np.zeros_like(tp), where=found > 0)
     steps = np.diff(tp, axis=-1, prepend=0.0)
-    return _ratio(np.einsum("...i,...i->...", steps, precision), tp[..., -1])
+    return ratio(np.einsum("...i,...i->...", steps, precision), tp[..., -1])
 
 
 def average_precision_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
@@ -214,10 +307,66 @@ def average_precision_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
     kept = np.cumsum(steps * tp / found) - steps * tp / found
     tail = _from_end(steps * (tp - 1) / fewer)
     at = (steps - 1) * (tp - 1) / fewer
-    positive = _ratio(kept + at + tail - steps * (tp - 1) / fewer, tp[-1:] - 1)
-    negative = _ratio(kept + _from_end(steps * tp / fewer), tp[-1:])
+    positive = ratio(kept + at + tail - steps * (tp - 1) / fewer, tp[-1:] - 1)
+    negative = ratio(kept + _from_end(steps * tp / fewer), tp[-1:])
     return positive, negative
 
 
 def _from_end(values: Floats) -> Floats:
     return np.cumsum(values[::-1])[::-1]
+
+
+def ks(tp: Floats, fp: Floats) -> Floats:
+    """The greatest distance of the two classes' cumulated shares (Kolmogorov, Smirnov)."""
+    gap = ratio(tp, tp[..., -1:]) - ratio(fp, fp[..., -1:])
+    return np.asarray(np.abs(gap).max(axis=-1))
+
+
+def ks_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
+    """Exact: without a row the gap shifts by one row's share from its own score down."""
+    p, q = tp[-1], fp[-1]
+    if p < 2 or q < 2:
+        return np.full(len(tp), np.nan), np.full(len(tp), np.nan)
+    positive = _farthest(tp / (p - 1) - fp / q, -1 / (p - 1))
+    return positive, _farthest(tp / p - fp / (q - 1), 1 / (q - 1))
+
+
+def _farthest(gap: Floats, shift: float) -> Floats:
+    """max |gap| where every place from g on is shifted, for each g."""
+    before = np.maximum.accumulate(np.abs(np.append(0.0, gap[:-1])))
+    after = np.maximum.accumulate(np.abs(gap + shift)[::-1])[::-1]
+    return np.maximum(before, after)
+
+
+def lift(tp: Floats, fp: Floats) -> Floats:
+    """Positives in the highest-scored tenth over their share in all; ties are drawn evenly."""
+    found = tp + fp
+    whole = found[..., -1]
+    k = LIFT_SHARE * whole
+    at = np.argmax(found >= k[..., None] * (1 - 1e-12), axis=-1)[..., None]
+    size = np.take_along_axis(np.diff(found, axis=-1, prepend=0.0), at, axis=-1)[..., 0]
+    gained = np.take_along_axis(np.diff(tp, axis=-1, prepend=0.0), at, axis=-1)[..., 0]
+    before = np.take_along_axis(found, at, axis=-1)[..., 0] - size
+    hits = np.take_along_axis(tp, at, axis=-1)[..., 0] - gained
+    hits = hits + gained * np.nan_to_num(ratio(k - before, size))
+    return ratio(ratio(hits, k), ratio(tp[..., -1], whole))
+
+
+def lift_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
+    """Exact: where the tenth ends depends on whether the row lies above its end."""
+    found, whole = tp + fp, tp[-1] + fp[-1]
+    size, gained = np.diff(found, prepend=0.0), np.diff(tp, prepend=0.0)
+    k = LIFT_SHARE * (whole - 1)
+    group = np.arange(len(tp))
+    lowest = int(np.argmax(found >= k * (1 - 1e-12)))
+    at = np.where(group > lowest, lowest, int(np.argmax(found - 1 >= k * (1 - 1e-12))))
+    out = []
+    for positive in (1.0, 0.0):
+        above, inside = group < at, group == at
+        rows = size[at] - inside
+        before = found[at] - size[at] - above
+        hits = tp[at] - gained[at] - positive * above
+        hits = hits + (gained[at] - positive * inside) * np.nan_to_num(ratio(k - before, rows))
+        share = ratio(np.full(len(tp), tp[-1] - positive), np.full(len(tp), whole - 1))
+        out.append(ratio(ratio(hits, np.full(len(tp), k)), share))
+    return out[0], out[1]

@@ -1,9 +1,10 @@
 """Metrics on arrays: a value, its value under many reweightings, and without each row in turn.
 
-Two forms cover all of them, and both make a bootstrap cheap. A *moment* metric is a function of
-weighted sums of per-row columns, so that resampling is one matrix product. A *curve* metric is a
+Two forms cover nearly all of them, and both make a bootstrap cheap. A *moment* metric is a function
+of weighted sums of per-row columns, so that resampling is one matrix product. A *curve* metric is a
 function of true and false positives cumulated from the highest score down, so that resampling is
-one sort and weighted cumulative sums. Ties are handled as in scikit-learn.
+one sort and weighted cumulative sums. Ties are handled as in scikit-learn. A *direct* metric is any
+function of weights.
 
 Conventions: in classification `y` holds codes 0..K-1, shape (n,), and `pred` probabilities,
 shape (n, K); with K = 2, column 1 is the positive class. In regression both have shape (n,).
@@ -27,6 +28,7 @@ Columns = Callable[[NDArray[Any], NDArray[Any], float], Floats]
 Combine = Callable[[Floats], Floats]
 Curve = Callable[[Floats, Floats], Floats]
 CurveWithout = Callable[[Floats, Floats], tuple[Floats, Floats]]
+Direct = Callable[[NDArray[Any], NDArray[Any]], Callable[[Floats], Floats]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Metric:
         curve: true and false positives (b, g), cumulated from the highest score -> (b,).
         curve_without: the same two, (g,) and unweighted -> the metric without a positive row and
             without a negative row of each of the g tied groups.
+        by_share: a curve metric of several classes averages them by their rows, not evenly.
+        direct: (y, pred) -> a function from weights (b, n) to values (b,).
         counted: sums (..., k) -> the rows that a proportion is taken of, for Wilson's interval.
         bounds: the least and the greatest value possible.
         threshold: binary labels are `probability >= threshold`; other tasks ignore it.
@@ -54,6 +58,8 @@ class Metric:
     combine: Combine | None = None
     curve: Curve | None = None
     curve_without: CurveWithout | None = None
+    by_share: bool = False
+    direct: Direct | None = None
     counted: Combine | None = None
     bounds: tuple[float, float] = (0.0, 1.0)
     threshold: float = 0.5
@@ -87,9 +93,11 @@ def _loss(name: str, tasks: tuple[Task, ...], columns: Columns, combine: Combine
     )  # fmt: skip
 
 
-def _on_curve(name: str, tasks: tuple[Task, ...], curve: Curve, without: CurveWithout) -> Metric:
+def _on_curve(
+    name: str, tasks: tuple[Task, ...], curve: Curve, without: CurveWithout, **more: Any
+) -> Metric:
     return Metric(
-        name=name, tasks=tasks, greater_is_better=True, curve=curve, curve_without=without
+        name=name, tasks=tasks, greater_is_better=True, curve=curve, curve_without=without, **more
     )
 
 
@@ -99,15 +107,26 @@ _METRICS: tuple[Metric, ...] = (
     _on_curve("average_precision", _BINARY, by.average_precision, by.average_precision_without),
     _loss("log_loss", _CLASSES, by.log_columns, by.second_mean),
     _loss("brier", _CLASSES, by.square_columns, by.second_mean),
+    Metric(name="ece", tasks=_CLASSES, greater_is_better=False,
+           columns=by.calibration_columns, combine=by.ece),
     _on_labels("accuracy", _CLASSES, by.accuracy, counted=by.n_rows),
     _on_labels("balanced_accuracy", _CLASSES, by.balanced_accuracy),
     _on_labels("f1", _BINARY, by.f1),
     _on_labels("precision", _BINARY, by.precision, counted=by.n_predicted),
     _on_labels("recall", _BINARY, by.recall, counted=by.n_actual),
     _on_labels("specificity", _BINARY, by.specificity, counted=by.n_negative),
+    _on_curve("ks", _BINARY, by.ks, by.ks_without),
+    _on_curve("lift_10", _BINARY, by.lift, by.lift_without, bounds=(0.0, 10.0)),
     _on_labels("f1_macro", _MULTICLASS, by.f1_macro),
     _on_labels("f1_weighted", _MULTICLASS, by.f1_weighted),
+    _on_labels("precision_macro", _MULTICLASS, by.precision_macro),
+    _on_labels("precision_weighted", _MULTICLASS, by.precision_weighted),
     _on_curve("roc_auc_ovr", _MULTICLASS, by.area, by.area_without),
+    _on_curve("roc_auc_ovr_weighted", _MULTICLASS, by.area, by.area_without, by_share=True),
+    _on_curve("average_precision_macro", _MULTICLASS, by.average_precision,
+              by.average_precision_without),
+    Metric(name="top_3_accuracy", tasks=_MULTICLASS, greater_is_better=True,
+           columns=by.top_columns, combine=by.second_mean, counted=by.first_sum),
     _on_labels("mcc", _CLASSES, by.mcc, bounds=(-1.0, 1.0)),
     _on_labels("kappa", _CLASSES, by.kappa, bounds=(-1.0, 1.0)),
     _loss("rmse", _NUMBERS, by.error_columns, by.rmse),
@@ -116,11 +135,14 @@ _METRICS: tuple[Metric, ...] = (
         name="r2", tasks=_NUMBERS, greater_is_better=True, columns=by.error_columns,
         combine=by.r2, bounds=(-_INF, 1.0),
     ),
+    Metric(name="median_absolute_error", tasks=_NUMBERS, greater_is_better=False,
+           direct=by.median_error, bounds=(0.0, _INF)),
     _loss("mape", _NUMBERS, by.relative_columns, by.second_mean),
+    _loss("rmsle", _NUMBERS, by.log_error_columns, by.root_second_mean),
 )  # fmt: skip
 
 _DEFAULT: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
-_NOT_SHOWN = {"kappa", "mape"}
+_NOT_SHOWN: dict[Task, set[str]] = {"binary": {"kappa"}, "multiclass": set(), "regression": set()}
 
 
 def names(task: Task) -> tuple[str, ...]:
@@ -143,6 +165,14 @@ def find(name: str, task: Task) -> Metric:
     )
 
 
+def mean_of(name: str, *, greater_is_better: bool, bounds: tuple[float, float]) -> Metric:
+    """The mean of `y` itself, whatever is predicted: of hits, losses or money a row."""
+    return Metric(
+        name=name, tasks=_NUMBERS, greater_is_better=greater_is_better, bounds=bounds,
+        columns=by.own_columns, combine=by.second_mean,
+    )  # fmt: skip
+
+
 def default(task: Task) -> Metric:
     """What is optimised unless asked otherwise: roc_auc, log_loss or rmse."""
     return find(_DEFAULT[task], task)
@@ -150,7 +180,7 @@ def default(task: Task) -> Metric:
 
 def reported(task: Task) -> tuple[Metric, ...]:
     """The standard set shown for a task, the default first."""
-    shown = [find(name, task) for name in names(task) if name not in _NOT_SHOWN]
+    shown = [find(name, task) for name in names(task) if name not in _NOT_SHOWN[task]]
     return tuple(sorted(shown, key=lambda metric: metric.name != _DEFAULT[task]))
 
 
@@ -201,16 +231,20 @@ def _ranked(y: NDArray[Any], pred: NDArray[Any]) -> list[_Ranked]:
     return out
 
 
-def _defined_mean(by_class: Floats) -> Floats:
-    return by.mean_where(by_class, ~np.isnan(by_class))
+def _mean_of_classes(by_class: Floats, rows: Floats, metric: Metric) -> Floats:
+    """(b,) from (b, K) and the rows of each class; undefined classes are left out of the mean."""
+    defined = ~np.isnan(by_class)
+    share = rows if metric.by_share else np.ones_like(by_class)
+    return by.ratio((np.nan_to_num(by_class) * share).sum(axis=-1), (share * defined).sum(axis=-1))
 
 
 def evaluator(
-    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any]
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], row_weights: Any = None
 ) -> Callable[[Floats], Floats]:
-    """A function from row weights (b, n) to the metrics' values (b, m), NaN where undefined.
+    """A function from counts (b, n) to the metrics' values (b, m), NaN where undefined.
 
-    Sorts and per-row columns are made once and shared by the metrics that use the same.
+    Sorts and per-row columns are made once and shared by the metrics that use the same. Where the
+    rows have weights of their own, counts are multiplied by them.
 
     Raises:
         DataError: lengths differ, or a prediction is not finite.
@@ -220,21 +254,27 @@ def evaluator(
         (m.columns, m.threshold): m.columns(y, pred, m.threshold) for m in metrics if m.columns
     }
     ranked = _ranked(y, pred) if any(m.curve for m in metrics) and len(y) else []
+    direct = {j: m.direct(y, pred) for j, m in enumerate(metrics) if m.direct and len(y)}
 
     def evaluate(weights: Floats) -> Floats:
+        weights = weights if row_weights is None else weights * row_weights
         out = np.full((len(weights), len(metrics)), np.nan)
         sums = {key: weights @ table for key, table in tables.items()}
         by_class = np.full((len(ranked), *out.shape), np.nan)
+        rows = np.zeros((len(weights), len(ranked)))
         for k, ranking in enumerate(ranked):
             tp, fp = ranking.curve(weights)
+            rows[:, k] = tp[:, -1]
             for j, metric in enumerate(metrics):
                 if metric.curve:
                     by_class[k, :, j] = metric.curve(tp, fp)
         for j, metric in enumerate(metrics):
             if metric.columns and metric.combine:
                 out[:, j] = metric.combine(sums[metric.columns, metric.threshold])
+            elif j in direct:
+                out[:, j] = direct[j](weights)
             elif ranked:  # classes absent from y are left out of the mean
-                out[:, j] = _defined_mean(by_class[:, :, j].T)
+                out[:, j] = _mean_of_classes(by_class[:, :, j].T, rows, metric)
         return out
 
     return evaluate
@@ -265,7 +305,9 @@ def resampled(metric: Metric, y: NDArray[Any], pred: NDArray[Any], counts: NDArr
     return evaluator([metric], y, pred)(weights)[:, 0]
 
 
-def leave_one_out(metric: Metric, y: NDArray[Any], pred: NDArray[Any]) -> Floats | None:
+def leave_one_out(
+    metric: Metric, y: NDArray[Any], pred: NDArray[Any], row_weights: Any = None
+) -> Floats | None:
     """The metric (n,) without each row in turn, exactly; None where there is no cheap form.
 
     O(n log n). NaN at a row without which the metric is undefined.
@@ -273,14 +315,19 @@ def leave_one_out(metric: Metric, y: NDArray[Any], pred: NDArray[Any]) -> Floats
     y, pred = _checked(y, pred)
     if metric.columns and metric.combine:
         table = metric.columns(y, pred, metric.threshold)
+        if row_weights is not None:
+            table = table * np.asarray(row_weights, dtype=np.float64)[:, None]
         return metric.combine(table.sum(axis=0) - table)
-    if metric.curve_without is None:
+    if metric.curve_without is None or row_weights is not None:
         return None
-    by_class = np.full((len(y), pred.shape[1]), np.nan)
-    for k, ranking in enumerate(_ranked(y, pred) if len(y) else []):
+    ranked = _ranked(y, pred) if len(y) else []
+    by_class = np.full((len(y), len(ranked)), np.nan)
+    rows = np.zeros_like(by_class)
+    for k, ranking in enumerate(ranked):
         tp, fp = (part[0] for part in ranking.curve(np.ones((1, len(y)))))
         positive, negative = metric.curve_without(tp, fp)
         group = np.searchsorted(ranking.ends, np.arange(len(y)))
         without = np.where(ranking.positive > 0, positive[group], negative[group])
         by_class[ranking.order, k] = without
-    return _defined_mean(by_class)
+        rows[ranking.order, k] = tp[-1] - ranking.positive
+    return _mean_of_classes(by_class, rows, metric)

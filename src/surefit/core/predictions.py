@@ -26,6 +26,9 @@ class Scored:
         y: (n,) class codes or values.
         pred: (n, K) probabilities or (n,) values.
         folds: (n,) which fold scored the row; None for test rows and tables from outside.
+        weights: (n,) how much each row counts; None: all the same.
+        quantiles: predicted quantiles (n, q) of a regression, where the table has columns such as
+            quantile_0.05, and their `levels`, rising.
     """
 
     task: Task
@@ -34,6 +37,9 @@ class Scored:
     y: np.ndarray = field(repr=False)
     pred: np.ndarray = field(repr=False)
     folds: np.ndarray | None = field(repr=False)
+    weights: np.ndarray | None = field(default=None, repr=False)
+    levels: tuple[float, ...] = ()
+    quantiles: np.ndarray | None = field(default=None, repr=False)
 
 
 def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
@@ -43,7 +49,7 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     frame.insert(1, "fold", split.fold_of_rows())
     target = np.asarray(data.classes)[data.y[rows]] if data.classes else data.y[rows]
     frame.insert(2, "target", target)
-    return frame
+    return frame if data.weight is None else frame.assign(weight=data.weight[rows])
 
 
 def blind_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
@@ -96,20 +102,17 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
 
     Args:
         frame: columns row_id, target, prediction or (classification) probability_<class> for each
-            class, and optionally fold.
+            class, and optionally fold, weight, and in regression quantile_<level>.
         classes: the labels, the positive one last of two; () in regression.
 
     Raises:
         DataError: in one line, when the table cannot be scored.
     """
+    _check_classes(frame, classes)
     lost = [c for c in ("row_id", "target", *_predicted(task, classes)) if c not in frame]
     if lost:
         raise DataError(f"The predictions lack the columns {', '.join(lost)}.")
-    doubled = frame["row_id"].duplicated()
-    if doubled.any():
-        raise DataError(
-            f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}."
-        )
+    _check_ids(frame)
     pred = _numbers(frame, _predicted(task, classes))
     if task == "regression":
         y, pred = _numbers(frame, ["target"])[:, 0], pred[:, 0]
@@ -119,6 +122,8 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
     return Scored(
         task=task, classes=tuple(classes), row_id=frame["row_id"].to_numpy(), y=y, pred=pred,
         folds=frame["fold"].to_numpy(dtype="int64") if "fold" in frame else None,
+        weights=_numbers(frame, ["weight"])[:, 0] if "weight" in frame else None,
+        **_quantiles(frame, task),
     )  # fmt: skip
 
 
@@ -172,8 +177,72 @@ def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
             f"{int(rows.isna().sum()):,} row ids are not in the data, "
             f"e.g. {rows.index[rows.isna()][0]}: these predictions are of another table."
         )
-    y = data.y[rows.to_numpy(dtype="int64")]
-    return blind.assign(target=np.asarray(data.classes)[y] if data.classes else y)
+    at = rows.to_numpy(dtype="int64")
+    y = data.y[at]
+    joined = blind.assign(target=np.asarray(data.classes)[y] if data.classes else y)
+    return joined if data.weight is None else joined.assign(weight=data.weight[at])
+
+
+def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
+    """Refuse a table from outside that names no rows, or scores another target than the data's.
+
+    Raises:
+        DataError: in one line.
+    """
+    if "row_id" not in frame:
+        raise DataError(f"{name} has no column row_id.", "name the rows by their id in the data")
+    _check_ids(frame)
+    if "target" not in frame:
+        return
+    joined = join(frame, data)
+    theirs = frame["target"].dropna()
+    ours = joined["target"].reindex(theirs.index)
+    if data.classes:
+        differ = (theirs.astype(str) != ours.astype(str)).to_numpy()
+    else:
+        differ = ~np.isclose(pd.to_numeric(theirs, errors="coerce"), ours, rtol=1e-6)
+    if np.any(differ):
+        raise DataError(
+            f"{int(np.sum(differ)):,} targets in {name} are not those of the same row ids in the "
+            "data: these predictions are of another table."
+        )
+
+
+def _check_ids(frame: pd.DataFrame) -> None:
+    if not len(frame):
+        raise DataError("The predictions have no rows.")
+    if frame["row_id"].isna().any():
+        raise DataError(f"{int(frame['row_id'].isna().sum()):,} predictions have no row_id.")
+    doubled = frame["row_id"].duplicated()
+    if doubled.any():
+        raise DataError(
+            f"{int(doubled.sum()):,} row ids stand twice, e.g. {frame['row_id'][doubled].iloc[0]}."
+        )
+
+
+def _check_classes(frame: pd.DataFrame, classes: Sequence[Any]) -> None:
+    known = {f"probability_{c}" for c in classes}
+    other = [c for c in frame.columns if str(c).startswith("probability_") and c not in known]
+    if classes and other:
+        raise DataError(
+            f"The predictions have {', '.join(map(str, other[:5]))}; the target's classes are "
+            f"{', '.join(str(c) for c in list(classes)[:10])}."
+        )
+
+
+def _quantiles(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
+    names = [c for c in frame.columns if str(c).startswith("quantile_")]
+    if task != "regression" or not names:
+        return {}
+    try:
+        by_level = {float(str(c).removeprefix("quantile_")): c for c in names}
+    except ValueError:
+        by_level = {}
+    if not by_level or not all(0 < level < 1 for level in by_level):
+        raise DataError(f"{', '.join(names)}: name quantiles as quantile_0.05, quantile_0.95.")
+    levels = sorted(by_level)
+    values = _numbers(frame, [by_level[level] for level in levels])
+    return {"levels": tuple(levels), "quantiles": values}
 
 
 def _predicted(task: Task, classes: Sequence[Any]) -> list[str]:
@@ -186,8 +255,11 @@ def _numbers(frame: pd.DataFrame, names: list[str]) -> np.ndarray:
     except (TypeError, ValueError):
         raise DataError(f"{', '.join(names)} must be numbers.") from None
     if not np.isfinite(values).all():
-        wrong = int((~np.isfinite(values)).any(axis=1).sum())
-        raise DataError(f"{wrong:,} rows of {', '.join(names)} are not finite.")
+        wrong = ~np.isfinite(values).all(axis=1)
+        example = f"e.g. row_id {frame['row_id'][wrong].iloc[0]}" if "row_id" in frame else ""
+        raise DataError(
+            f"{int(wrong.sum()):,} rows of {', '.join(names)} are missing or not finite, {example}."
+        )
     return np.asarray(values)
 
 
@@ -202,7 +274,17 @@ def _class_codes(target: pd.Series, classes: Sequence[Any]) -> np.ndarray:
 
 
 def _check_probabilities(pred: np.ndarray) -> None:
-    if (pred < -1e-9).any() or (pred > 1 + 1e-9).any():
-        raise DataError("A probability lies outside [0, 1].")
-    if (np.abs(pred.sum(axis=1) - 1) > 1e-3).any():
-        raise DataError("The probabilities of a row must add up to 1.")
+    outside = ((pred < -1e-9) | (pred > 1 + 1e-9)).any(axis=1)
+    if outside.any():
+        worst = pred[outside][0]
+        raise DataError(
+            f"{int(outside.sum()):,} rows have a probability outside [0, 1], e.g. "
+            f"{worst[np.argmax(np.abs(worst - 0.5))]:.6g}."
+        )
+    total = pred.sum(axis=1)
+    off = np.abs(total - 1) > 1e-3
+    if off.any():
+        raise DataError(
+            f"{int(off.sum()):,} rows have probabilities that do not add up to 1, e.g. to "
+            f"{total[off][0]:.6g}."
+        )

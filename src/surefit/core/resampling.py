@@ -86,6 +86,7 @@ class Layout:
         spare: units less strata: the degrees of freedom left for a spread.
         weigh_folds: folds count by the share of them drawn; where a fold is a single cluster,
             leaving it or taking it is the only variation there is.
+        weights: (n,) the rows' own weights, in that order; None: all count the same.
     """
 
     order: Codes
@@ -95,11 +96,16 @@ class Layout:
     n_units: int
     spare: int
     weigh_folds: bool
+    weights: Floats | None = None
 
     @property
     def folds(self) -> list[slice]:
         """Each fold's rows in the order."""
         return [slice(a, b) for a, b in itertools.pairwise(self.edges.tolist())]
+
+    def weights_of(self, fold: slice) -> Floats | None:
+        """The weights of a fold's rows."""
+        return None if self.weights is None else self.weights[fold]
 
     def draws(self, n_resamples: int, seed: int) -> Iterator[Floats]:
         """Chunks (b, n) of counts, in the order."""
@@ -112,7 +118,7 @@ class Layout:
         )
 
 
-def layout(n: int, *, folds: Any = None, clusters: Any = None) -> Layout:
+def layout(n: int, *, folds: Any = None, clusters: Any = None, weights: Any = None) -> Layout:
     """How rows are arranged and drawn: within folds, and whole clusters where given.
 
     Clusters are drawn within folds where each fold has at least two and none straddles; otherwise
@@ -136,8 +142,17 @@ def layout(n: int, *, folds: Any = None, clusters: Any = None) -> Layout:
     spare = n_units - (int(strata.max(initial=0)) + 1)
     return Layout(
         order=order, edges=edges, strata=strata, clusters=unit, n_units=n_units, spare=spare,
-        weigh_folds=weigh,
+        weigh_folds=weigh, weights=_weights(weights, n, order),
     )  # fmt: skip
+
+
+def _weights(weights: Any, n: int, order: Codes) -> Floats | None:
+    if weights is None:
+        return None
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (n,) or not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise DataError(f"weights must be {n} finite numbers, none below 0.")
+    return np.asarray(weights[order])
 
 
 def mean_of_folds(
@@ -148,8 +163,8 @@ def mean_of_folds(
     `y` and `pred` are in `rows.order`. Folds where a metric is undefined are left out of its mean.
     """
     if len(rows.folds) == 1:
-        return evaluator(metrics, y, pred)
-    parts = [evaluator(metrics, y[fold], pred[fold]) for fold in rows.folds]
+        return evaluator(metrics, y, pred, rows.weights)
+    parts = [evaluator(metrics, y[f], pred[f], rows.weights_of(f)) for f in rows.folds]
 
     def evaluate(weights: Floats) -> Floats:
         by_fold = np.stack([part(weights[:, f]) for part, f in zip(parts, rows.folds, strict=True)])
@@ -174,11 +189,12 @@ def influence(metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout)
     shares = np.zeros(len(y))
     values = np.full(len(rows.folds), np.nan)
     for f, fold in enumerate(rows.folds):
-        without = leave_one_out(metric, y[fold], pred[fold])
+        own = rows.weights_of(fold)
+        without = leave_one_out(metric, y[fold], pred[fold], own)
         if without is None:
             return None
         m = len(without)
-        values[f] = evaluator([metric], y[fold], pred[fold])(np.ones((1, m)))[0, 0]
+        values[f] = evaluator([metric], y[fold], pred[fold], own)(np.ones((1, m)))[0, 0]
         share = np.nan_to_num((m - 1) / m * (values[f] - without)) if m else without
         shares[fold] = share - share.mean() if m else share
     defined = np.flatnonzero(~np.isnan(values))

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from surefit.core import evaluation, metrics, predictions, stats
+from surefit.config import Project
+from surefit.core import baseline, evaluation, metrics, predictions, report
+from surefit.core.evaluation import Ask, Findings
 from surefit.core.figures import evaluation_figures
+from surefit.core.figures_slices import draw_slices, slice_numbers
 from surefit.core.page import render
 from surefit.core.predictions import Scored
 from surefit.edges import isolated, registry, runs, sources
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
-from surefit.errors import DataError, InputError
-from surefit.results import Evaluation, Figure, Score, Tag, Text
-from surefit.verbs import looks, workspace
+from surefit.errors import InputError
+from surefit.results import Evaluation, Figure, Item, Metric, Table, Tag, Text
+from surefit.verbs import background, looks, own_metrics, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -30,7 +34,14 @@ OUTSIDE = (".csv", ".parquet", ".tsv")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is evaluated: predictions with targets, and where they come from."""
+    """What is evaluated: predictions with targets, and where they come from.
+
+    Attributes:
+        record: the training run, where there is one.
+        work, at: the data and the scored rows' numbers in them, where the data are at hand.
+        no_data: why they are not.
+        again: the command that gives this evaluation again.
+    """
 
     name: str
     rows: Literal["validation", "test", "given"]
@@ -41,6 +52,11 @@ class Subject:
     row_key: np.ndarray | None = field(default=None, repr=False)
     clusters: np.ndarray | None = field(default=None, repr=False)
     verified: bool = True
+    record: RunRecord | None = field(default=None, repr=False)
+    work: Workspace | None = field(default=None, repr=False)
+    at: np.ndarray | None = field(default=None, repr=False)
+    no_data: str = ""
+    again: str = ""
 
 
 def evaluate(
@@ -56,7 +72,9 @@ def evaluate(
     """Score predictions and record metrics, pictures and a report as a run of its own.
 
     A run that saved predictions is scored from them; its model is not opened. Anything else that
-    MLflow can load answers on the sealed test rows, in a process of its own.
+    MLflow can load answers on the sealed test rows, in a process of its own. Slices, the best
+    single feature and the features of the worst rows need the data; where they are not at hand
+    all else is computed, and what is left out is said.
 
     Args:
         subject: a run (id, start of an id, name, or "last"), a model ("models:/NAME/3",
@@ -82,7 +100,8 @@ def evaluate(
     else:
         found = _from_store(store, subject, load, test=test)
     reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
-    return _record(store, found)
+    ask = _ask(found, project, reporter)
+    return _record(store, found, ask)
 
 
 def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject:
@@ -103,17 +122,26 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
         raise InputError(
             f'Run {record.run_id[:8]} "{record.name}" did not complete ({record.status}).'
         )
-    return _test_rows(store, record, load()) if test else _valid_rows(store, record)
+    return _test_rows(store, record, load()) if test else _valid_rows(store, record, load)
 
 
-def _valid_rows(store: Store, record: RunRecord) -> Subject:
+def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     frame = runs.read_table(store, record.run_id, predictions.VALID)
     if frame is None:
         raise InputError(f"Run {record.run_id[:8]} has no {predictions.VALID}.")
     scored = predictions.read(frame, *answer_of(record))
+    work, at, no_data = None, None, ""
+    try:
+        work = load()
+        check_same_data(record, work)
+        at = rows_of(frame, work)
+    except InputError as error:  # predictions alone are enough for all but the features
+        work, no_data = None, error.what.splitlines()[0].rstrip(".")
     return Subject(
         name=record.name, rows="validation", scored=scored, metric=record.tags["surefit.metric"],
-        tags=inherited(record),
+        tags=inherited(record), record=record, work=work, at=at, no_data=no_data,
+        clusters=work.data.groups[at] if work and work.data.groups is not None else None,
+        again=f"surefit evaluate {record.run_id[:8]}",
     )  # fmt: skip
 
 
@@ -122,7 +150,9 @@ def _test_rows(store: Store, record: RunRecord, work: Workspace) -> Subject:
     blind = runs.read_table(store, record.run_id, predictions.TEST)
     if blind is None:
         raise InputError("This project has no test rows.", "split.test = 0.2")
-    return _looked_at(store, record.name, blind, work, inherited(record))
+    found = _looked_at(store, record.name, blind, work, inherited(record))
+    again = f"surefit evaluate {record.run_id[:8]} --test"
+    return replace(found, record=record, again=again)
 
 
 def _looked_at(
@@ -134,6 +164,7 @@ def _looked_at(
         name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
         look=looks.next_look(store, work.data.row_key[rows]), row_key=work.data.row_key[rows],
         clusters=work.data.groups[rows] if work.data.groups is not None else None,
+        work=work, at=rows, again=f"surefit evaluate {name} --test",
     )  # fmt: skip
 
 
@@ -147,22 +178,19 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
         answered = isolated.predict(local, work.data.raw.iloc[sealed])
     answered.insert(0, "row_id", work.data.row_id[sealed])
     subject = _looked_at(store, version.uri(), answered, work, work.tags())
-    return Subject(**{**vars(subject), "verified": False})
+    return replace(subject, verified=False, again=f"surefit evaluate {version.uri()}")
 
 
 def _from_file(path: str, work: Workspace) -> Subject:
     frame = sources.load(path, Path.cwd())
-    if "row_id" not in frame:
-        raise DataError(
-            f"{path} has no column row_id.",
-            f"name the rows by {work.config.data.id or 'their number in the data, from 0'}",
-        )
+    predictions.check_given(frame, work.data, path)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
     return Subject(
         name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
         clusters=work.data.groups[rows] if work.data.groups is not None else None, verified=False,
+        work=work, at=rows, again=f"surefit evaluate {path}",
     )  # fmt: skip
 
 
@@ -200,11 +228,30 @@ def check_same_data(record: RunRecord, work: Workspace) -> None:
             )
 
 
-def _record(store: Store, found: Subject) -> Evaluation:
-    scored = found.scored
-    first = metrics.find(found.metric, scored.task)
-    chosen = [first, *(m for m in metrics.reported(scored.task) if m.name != first.name)]
-    prefix = {"validation": "valid", "test": "test", "given": "given"}[found.rows]
+def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
+    """What the configuration and the data at hand let us find out."""
+    scored, config = found.scored, project.config.metric
+    costs = own_metrics.costs(config, scored)
+    more, resamples = own_metrics.load(project, scored, reporter)
+    ask = Ask(
+        first=found.metric, more=more, own_resamples=resamples, threshold=config.threshold,
+        costs=costs, clusters=found.clusters,
+    )  # fmt: skip
+    if found.work is None or found.at is None:
+        return ask
+    data = found.work.data
+    single = None
+    if found.rows != "given":
+        test = found.rows == "test"
+        metric = metrics.find(found.metric, scored.task)
+        single = baseline.best_feature(metric, data, found.work.split, test=test)
+    return replace(
+        ask, features=data.frame.iloc[found.at], columns=data.columns, single=single,
+        raw=data.raw.iloc[found.at],
+    )  # fmt: skip
+
+
+def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:
     tags = found.tags | {
         "surefit.rows": found.rows,
         "surefit.verified": str(found.verified).lower(),
@@ -212,34 +259,64 @@ def _record(store: Store, found: Subject) -> Evaluation:
     with runs.recording(store, f"evaluate {found.name}", "evaluate", tags=tags) as run:
         if found.row_key is not None and found.look is not None:
             looks.take(run, found.row_key, found.look)
-        scores = stats.scores(
-            chosen, scored.y, scored.pred, folds=scored.folds, clusters=found.clusters
-        )
-        base = evaluation.constant_value(first, scored)
-        pictures = evaluation_figures(
-            scored.task, scored.y, scored.pred, [str(c) for c in scored.classes]
-        )
-        run.log(score_items(prefix, scores, base))
+        if found.work is not None:
+            workspace.log_dataset(run, found.work)
+        findings = evaluation.assess(found.scored, ask)
+        pictures = _pictures(found.scored, findings)
+        run.log(_items(found, findings))
         run.log(pictures)
-        result = _result(found, run.run_id, scores, base, pictures)
-        page = evaluation.page(result, pictures, facts=_facts(found))
+        result = _result(found, run.run_id, findings, pictures)
+        about = background.about(store, found.record, found.work, found.again)
+        page = report.page(result, findings, pictures, about)
         run.log([Text(path="report.html", text=render(page)),
                  Tag(key="mlflow.note.content", value=f"**{result.lines()[0]}**")])  # fmt: skip
     return result
 
 
-def _facts(found: Subject) -> list[tuple[str, str]]:
-    about = [("Rows", f"{len(found.scored.y):,} {found.rows}"), ("Task", found.scored.task)]
-    about += [("Data", found.tags.get("surefit.data", "")[:12])]
-    return about + ([("Look", str(found.look))] if found.look else [])
+def _pictures(scored: Scored, findings: Findings) -> list[Figure]:
+    cut = findings.threshold.value if findings.threshold else 0.5
+    names = [str(c) for c in scored.classes]
+    pictures = evaluation_figures(scored.task, scored.y, scored.pred, names, threshold=cut)
+    if findings.slices:
+        first = findings.scores[0]
+        pictures.append(draw_slices(slice_numbers(findings.slices, first), first.metric))
+    return pictures
 
 
-def _result(
-    found: Subject, run_id: str, scores: tuple[Score, ...], base: float, pictures: list[Figure]
-) -> Evaluation:
+def _items(found: Subject, findings: Findings) -> Iterator[Item]:
+    prefix = {"validation": "valid", "test": "test", "given": "given"}[found.rows]
+    yield from score_items(prefix, findings.scores, findings.baseline)
+    if findings.single is not None:
+        key = f"baseline_feature_{findings.scores[0].metric}"
+        yield Metric(key=key, value=findings.single.value)
+        yield Tag(key="surefit.best_feature", value=findings.single.column)
+    if findings.threshold is not None:
+        yield Metric(key=f"{prefix}_chosen_threshold", value=findings.threshold.value)
+        yield from score_items(f"{prefix}_chosen", findings.threshold.scores, None)
+    yield Table(path="worst_rows.csv", frame=findings.worst)
+    if findings.classes is not None:
+        yield Table(path="classes.csv", frame=findings.classes)
+
+
+def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figure]) -> Evaluation:
+    single = findings.single
     return Evaluation(
         run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
-        scores=scores, baseline=base, look=found.look, verified=found.verified,
-        figures=tuple(f.name for f in pictures), report=f"runs:/{run_id}/report.html",
+        scores=findings.scores, baseline=findings.baseline, look=found.look,
+        verified=found.verified, figures=tuple(f.name for f in pictures),
+        report=f"runs:/{run_id}/report.html",
         next="surefit tune   (or: surefit compare)",
+        best_feature=single.column if single else None,
+        best_feature_value=single.value if single else None,
+        left_out=findings.left_out + _without_data(found), slices=findings.slices,
+        threshold=findings.threshold.value if findings.threshold else None,
     )  # fmt: skip
+
+
+def _without_data(found: Subject) -> tuple[str, ...]:
+    if not found.no_data:
+        return ()
+    said = [f"slices, the best single column and features of the worst rows: {found.no_data}"]
+    if found.record is not None and "data.group" in found.record.params:
+        said.append("groups in the intervals, which are too narrow: the data are not at hand")
+    return tuple(said)

@@ -209,6 +209,7 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
         pred,
         folds=split.fold_of_rows(),
         clusters=clusters(work, rows),
+        weights=None if data.weight is None else data.weight[rows],
     )
     base = baseline(work)
     seconds = float(np.mean([f.seconds for f in folds]))
@@ -265,14 +266,15 @@ def baseline(work: Workspace) -> float:
     return float(np.nanmean(values))
 
 
-def score_items(rows: str, scores: Sequence[Score], base: float) -> Iterator[Item]:
+def score_items(rows: str, scores: Sequence[Score], base: float | None) -> Iterator[Item]:
     """Metrics `valid_<name>` with `_low` and `_high`, and the baseline's."""
     for score in scores:
         key = f"{rows}_{score.metric}"
         yield Metric(key=key, value=score.value)
         yield Metric(key=f"{key}_low", value=score.low)
         yield Metric(key=f"{key}_high", value=score.high)
-    yield Metric(key=f"baseline_{scores[0].metric}", value=base)
+    if base is not None:
+        yield Metric(key=f"baseline_{scores[0].metric}", value=base)
 
 
 def _fold_items(folds: Sequence[FoldResult], metric: str) -> Iterator[Item]:

@@ -1,0 +1,73 @@
+"""What a report says of the data, the model and the training run: read from the run's record."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from surefit.core.figures_search import draw_losses
+from surefit.core.report import About
+from surefit.edges import runs
+from surefit.edges.runs import RunRecord
+from surefit.edges.store import Store
+from surefit.results import Figure
+from surefit.verbs.reporter import duration
+from surefit.verbs.workspace import Workspace
+
+
+def about(store: Store, record: RunRecord | None, work: Workspace | None, again: str) -> About:
+    """The background of an evaluation, as far as a training run or the data at hand tell it."""
+    if record is None:
+        return _of_data(work, again)
+    said = json.loads(runs.read_text(store, record.run_id, "about.json") or "{}")
+    facts = [(name, str(said[key])) for name, key in (("Rows and columns", "data"),
+             ("Split", "split")) if key in said]  # fmt: skip
+    facts.append(("Digest", record.tags.get("surefit.data", "")[:16]))
+    config = runs.read_text(store, record.run_id, "config.toml") or ""
+    commands = [again]
+    if config:
+        commands += ["", "# the model itself, with the configuration below in again.toml",
+                     "surefit train --config again.toml"]  # fmt: skip
+    return About(
+        data=facts, notes=[_note(n) for n in said.get("inferred", [])], model=_model(record),
+        learning=_learning(store, record), again="\n".join(commands), config=config,
+    )  # fmt: skip
+
+
+def _of_data(work: Workspace | None, again: str) -> About:
+    if work is None:
+        return About(again=again)
+    notes = [_note({"text": n.text, "override": n.override}) for n in work.data.notes]
+    facts = [("Rows and columns", work.data.describe()), ("Split", work.split.describe()),
+             ("Digest", work.data.digest[:16])]  # fmt: skip
+    return About(data=facts, notes=notes, again=again, config=work.config.to_toml())
+
+
+def _note(note: Mapping[str, Any]) -> str:
+    override = note.get("override", "")
+    return f"{note['text']}   [{override}]" if override else str(note["text"])
+
+
+def _model(record: RunRecord) -> list[tuple[str, str]]:
+    facts = [("Run", f"{record.name} ({record.run_id})")]
+    facts += [(key, value) for key, value in record.params.items() if key.startswith("model.")]
+    seconds, size = record.metrics.get("fit_seconds"), record.metrics.get("model_bytes")
+    if seconds is not None:
+        facts.append(("Time to fit", duration(seconds)))
+    if size is not None:
+        facts.append(("Size", f"{size / 1000:,.0f} kB"))
+    commit = record.tags.get("mlflow.source.git.commit")
+    return facts + ([("Commit", commit)] if commit else [])
+
+
+def _learning(store: Store, record: RunRecord) -> Figure | None:
+    """The training run's learning curves, drawn from the numbers that it stored."""
+    table = runs.read_text(store, record.run_id, "plots/losses.csv")
+    if table is None:
+        return None
+    numbers = pd.read_csv(io.StringIO(table), dtype={"fold": str})
+    return draw_losses(numbers) if len(numbers) else None
