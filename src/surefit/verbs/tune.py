@@ -19,8 +19,10 @@ from surefit import models
 from surefit.config import TuneConfig
 from surefit.core import fit, metrics, predictions, space
 from surefit.core.figures_search import search_history, search_slices
+from surefit.core.figures_space import space_figures
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.predictions import Scored
+from surefit.core.search_page import render_search
 from surefit.edges import environment, pool, runs, search
 from surefit.edges import journal as journals
 from surefit.edges import store as stores
@@ -378,13 +380,22 @@ def _result_items(
     yield Table(path="trials.parquet", frame=table)
     values = table["value"].astype("float64")
     states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
-    yield search_history(states, metric=metric, greater_is_better=plan.greater_is_better)
+    drawn = [search_history(states, metric=metric, greater_is_better=plan.greater_is_better)]
     complete = [r for r in rows if r.state == "COMPLETE"]
     logged = [k for k, d in plan.space.items() if d.axis.log]
-    yield search_slices(
-        pd.DataFrame([dict(r.params) for r in complete]), [r.value for r in complete],
-        metric=metric, log=logged,
+    settings, scores = pd.DataFrame([dict(r.params) for r in complete]), [r.value for r in complete]
+    drawn.append(search_slices(settings, scores, metric=metric, log=logged))
+    drawn += space_figures(
+        settings, scores, importances, metric=metric, greater_is_better=plan.greater_is_better,
+        log=logged,
     )  # fmt: skip
+    yield from drawn
+    page = render_search(
+        name=f"{plan.problem.family} by {plan.tune.method}", trials=rows, best=best, corrected=true,
+        metric=metric, importances=importances, figures=drawn,
+        command=f"surefit tune --trials {plan.tune.trials}",
+    )  # fmt: skip
+    yield Text(path="report.html", text=page)
     if importances:
         yield Text(path="importances.json", text=json.dumps(dict(importances), indent=1))
 
