@@ -27,9 +27,17 @@ def main() -> None:
     arguments.add_argument("--runs", default="1000,10000,100000")
     arguments.add_argument("--shape", choices=("mixed", "train"), default="mixed")
     arguments.add_argument("--rows", type=int, default=1_000)
-    arguments.add_argument("--limit", type=int, default=50)
+    arguments.add_argument("--limit", type=int, default=25)
     given = arguments.parse_args()
-    columns = ("runs", "fill s", "compare s", "gather s", "search_runs s", "best of ordered s")
+    columns = (
+        "runs",
+        "fill s",
+        "compare s",
+        "of it CPU s",
+        "gather s",
+        "search_runs s",
+        "best of ordered s",
+    )
     print(f"shape {given.shape}, {given.rows} rows, --limit {given.limit}")
     print(" | ".join(columns))
     for n_runs in map(int, given.runs.split(",")):
@@ -47,14 +55,16 @@ def measure(root: Path, n_runs: int, given: argparse.Namespace) -> tuple[float, 
         lambda: filled_store.fill(root, n_runs, shape=given.shape, n_rows=given.rows), times=1
     )
     config = str(root / "surefit.toml")
+    started = time.process_time()
     _, compared = timed(lambda: surefit.compare(config=config, limit=given.limit, quiet=True))
+    busy = (time.process_time() - started) / 2
     _, gathered = timed(lambda: board.gather(store, limit=given.limit))
     mlflow.set_tracking_uri(store.uri)
     _, all_runs = timed(lambda: mlflow.search_runs([store.experiment_id]), times=1)
     _, best = timed(lambda: mlflow.search_runs(
         [store.experiment_id], order_by=["metrics.valid_roc_auc DESC"], max_results=1
     ))  # fmt: skip
-    return filled, compared, gathered, all_runs, best
+    return filled, compared, busy, gathered, all_runs, best
 
 
 def timed(call: Callable[[], object], times: int = 2) -> tuple[object, float]:

@@ -163,7 +163,7 @@ def tune(data: str | None, trials: int | None, budget: str | None, method: str |
               help="Show the board by a metric, parameter or cost: fit_seconds, -model_bytes.")
 @click.option("--unpaired", is_flag=True,
               help="Rank runs on other rows too, apart, by metric alone; kept in the record.")
-@click.option("--limit", default=50, show_default=True, type=int,
+@click.option("--limit", default=25, show_default=True, type=int,
               help="Read so many runs' predictions, the best by recorded metric.")
 @click.option("--csv", metavar="FILE", help="Write the board to a .csv or .parquet file.")
 @shared(table=False)

@@ -95,7 +95,7 @@ def _check(names: Sequence[str], where: str, limit: int, csv: str | Path | None)
     if names and where:
         raise ConfigError("Name the runs, or give --where; not both.")
     if limit < 2:
-        raise ConfigError(f"--limit {limit}: two runs at least are compared.", "--limit 50")
+        raise ConfigError(f"--limit {limit}: two runs at least are compared.", "--limit 25")
     if csv is not None and Path(csv).suffix not in CSV:
         raise ConfigError(f"--csv {csv} is neither .csv nor .parquet.", "--csv board.csv")
     if csv is not None and not Path(csv).absolute().parent.is_dir():
