@@ -131,7 +131,7 @@ def called_worse(name, n, n_datasets, seed, *, n_candidates=20, own=0.6, n_resam
     return Rate(hits=hits, trials=n_datasets)
 
 
-def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=600) -> tuple[Rate, Rate]:
+def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=300) -> tuple[Rate, Rate]:
     """How often a gain in accuracy is told, by our interval and by a paired t test.
 
     The two models disagree in being right on about a tenth of the rows.

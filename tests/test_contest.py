@@ -71,7 +71,7 @@ def test_a_difference_of_means_is_scipys():
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=0.1 * (high - low))
 
 
-@pytest.mark.parametrize(("n_candidates", "n_datasets"), [(2, 60), (20, 40)])
+@pytest.mark.parametrize(("n_candidates", "n_datasets"), [(2, 40), (20, 25)])
 def test_equal_models_are_seldom_called_different(n_candidates, n_datasets):
     """Of equal models any is told from the best in 5 % of data sets at most, within chance."""
     found = called_worse(
@@ -80,7 +80,7 @@ def test_equal_models_are_seldom_called_different(n_candidates, n_datasets):
     assert found.at_most(0.05), found
 
 
-@pytest.mark.parametrize(("points", "n_datasets"), [(1, 150), (2, 150)])
+@pytest.mark.parametrize(("points", "n_datasets"), [(1, 100), (2, 100)])
 def test_power_is_that_of_the_paired_test(points, n_datasets):
     """At 1,000 rows a gain is found as often as a paired t test finds it, within 3 points."""
     ours, theirs = power_of_accuracy(points / 100, 1000, n_datasets, 50 + points)
