@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, ndtr
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, ttest_rel
 
 from surefit.core import metrics, ranking, stats
 from surefit.core.gatetest import gate
@@ -130,6 +130,28 @@ def called_worse(name, n, n_datasets, seed, *, n_candidates=20, own=0.6, n_resam
         found = ranking.rank(metric, y, candidates, n_resamples=n_resamples, seed=k)
         hits += len(found.tied) < n_candidates
     return Rate(hits=hits, trials=n_datasets)
+
+
+def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=300) -> tuple[Rate, Rate]:
+    """How often a gain in accuracy is told, by our interval and by a paired t test.
+
+    The two models disagree in being right on about a tenth of the rows.
+    """
+    rng = np.random.default_rng(seed)
+    metric, ours, theirs = metrics.find("accuracy", "binary"), 0, 0
+    for k in range(n_datasets):
+        y = (rng.random(n) < 0.5).astype(int)
+        draw = rng.random(n)  # only a right, only b right, else both alike
+        a = np.where(draw < 0.05 + gain / 2, True, draw >= 0.1)
+        b = np.where(draw < 0.05 + gain / 2, False, True)
+        preds = [np.where(right, y, 1 - y) for right in (a, b)]
+        found = ranking.compare(
+            metric, y, *(np.column_stack([1 - p, p]).astype(float) for p in preds),
+            n_resamples=n_resamples, seed=k,
+        )  # fmt: skip
+        ours += found.differs
+        theirs += bool(ttest_rel(a.astype(float), b.astype(float)).pvalue < 0.05)
+    return Rate(hits=ours, trials=n_datasets), Rate(hits=theirs, trials=n_datasets)
 
 
 def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_resamples=200):

@@ -86,9 +86,7 @@ def init(directory: str, data: str | None, target: str | None, set_: tuple[str, 
     """
     from surefit.verbs.init import init as verb
 
-    answer(
-        verb(Path(directory), data=data, target=target, ci=ci, set=set_, quiet=quiet), as_json
-    )
+    answer(verb(Path(directory), data=data, target=target, ci=ci, set=set_, quiet=quiet), as_json)
 
 
 @cli.command()
@@ -181,16 +179,32 @@ def tune(data: str | None, trials: int | None, budget: str | None, method: str |
 
 @cli.command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...")
-@click.option("--where", default="", metavar="FILTER",
-              help="MLflow's filter, e.g. \"params.`model.family` = 'lightgbm'\"; also or, in, not "
-              "and parentheses.")
+@click.option(
+    "--where",
+    default="",
+    metavar="FILTER",
+    help="MLflow's filter, e.g. \"params.`model.family` = 'lightgbm'\"; also or, in, not "
+    "and parentheses.",
+)
 @click.option("--metric", help="Rank by another metric than the one that decides.")
-@click.option("--sort", default="", metavar="KEY",
-              help="Show the board by a metric, parameter or cost: fit_seconds, -model_bytes.")
-@click.option("--unpaired", is_flag=True,
-              help="Rank runs on other rows too, apart, by metric alone; kept in the record.")
-@click.option("--limit", default=50, show_default=True, type=int,
-              help="Read so many runs' predictions, the best by recorded metric.")
+@click.option(
+    "--sort",
+    default="",
+    metavar="KEY",
+    help="Show the board by a metric, parameter or cost: fit_seconds, -model_bytes.",
+)
+@click.option(
+    "--unpaired",
+    is_flag=True,
+    help="Rank runs on other rows too, apart, by metric alone; kept in the record.",
+)
+@click.option(
+    "--limit",
+    default=25,
+    show_default=True,
+    type=int,
+    help="Read so many runs' predictions, the best by recorded metric.",
+)
 @click.option("--csv", metavar="FILE", help="Write the board to a .csv or .parquet file.")
 @shared(table=False)
 def compare(runs: tuple[str, ...], where: str, metric: str | None, sort: str, unpaired: bool,

@@ -279,10 +279,12 @@ class Comparison(Shown):
         if self.noise is None:
             return []
         n = self.noise
+        repeated = f"{n.n_runs} runs that differ in the seed alone"
+        if not n.sd:
+            return [f"Noise floor: another seed changes nothing ({repeated})."]
         return [
             f"Noise floor: another seed alone moves {self.metric} by {n.sd:.2g} (standard "
-            f"deviation, {n.n_runs} runs of {n.n_configurations} configurations); two such runs "
-            f"differ by up to {n.reach:.2g}."
+            f"deviation, {repeated}); two such runs differ by up to {n.reach:.2g}."
         ]
 
     def _not_ranked(self) -> list[str]:

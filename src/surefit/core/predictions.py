@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,6 +133,8 @@ def aligned(found: Scored, first: Scored) -> Scored:
     Raises:
         DataError: naming what differs.
     """
+    if np.array_equal(found.row_id, first.row_id) and np.array_equal(found.y, first.y):
+        return replace(found, folds=first.folds)
     mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
     if len(mine) != len(theirs) or not mine.isin(theirs).all():
         shared = int(mine.isin(theirs).sum())

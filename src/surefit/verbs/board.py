@@ -27,7 +27,7 @@ from surefit.verbs.evaluate import answer_of
 
 TRIALS = "predictions/trials.parquet"
 FOREIGN = (predictions.VALID, "predictions/valid.csv")
-LIMIT = 50  # runs whose predictions are read: each costs reading and 2,000 resamples
+LIMIT = 25  # runs whose predictions are read: each costs reading and 2,000 resamples
 OUTSIDERS = 50  # runs of other programs that are looked into
 
 

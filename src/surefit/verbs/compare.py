@@ -83,7 +83,8 @@ def compare(
     places = _unpaired(store, entries, whole) if unpaired else ()
     with runs.recording(store, "compare", "compare", tags=_tags(entries, unpaired)) as run:
         result = _result(store, entries, whole, run.run_id, best_score, n_candidates, places, sort,
-                         pair=len(names) == 2)  # fmt: skip
+                         pair=len(names) == 2,
+                         whole_project=not (names or where or metric))  # fmt: skip
         run.log(_items(result, entries))
     if csv is not None:
         runs.write_table(_table(result.ordered()), Path(csv))
@@ -94,7 +95,7 @@ def _check(names: Sequence[str], where: str, limit: int, csv: str | Path | None)
     if names and where:
         raise ConfigError("Name the runs, or give --where; not both.")
     if limit < 2:
-        raise ConfigError(f"--limit {limit}: two runs at least are compared.", "--limit 50")
+        raise ConfigError(f"--limit {limit}: two runs at least are compared.", "--limit 25")
     if csv is not None and Path(csv).suffix not in CSV:
         raise ConfigError(f"--csv {csv} is neither .csv nor .parquet.", "--csv board.csv")
     if csv is not None and not Path(csv).absolute().parent.is_dir():
@@ -122,6 +123,7 @@ def _result(
     sort: str,
     *,
     pair: bool,
+    whole_project: bool,
 ) -> Comparison:
     standings = [
         _standing(entries, whole, place, name, sort)
@@ -132,21 +134,25 @@ def _result(
     return Comparison(
         run_id=run_id, metric=entries.metric.name, n_rows=whole.ranking.n_rows,
         standings=tuple(standings), corrected=best_score, n_candidates=n_candidates,
-        left_out=entries.left_out, next=_next(standings, chosen), proposed=chosen,
-        why_proposed=why, more=entries.more, unpaired=places, sort=sort,
+        left_out=entries.left_out, next=_next(standings, chosen, whole=whole_project),
+        proposed=chosen, why_proposed=why, more=entries.more, unpaired=places, sort=sort,
         noise=choosing.noise_floor(repeats), pair=_pair(store, entries) if pair else None,
         report=f"runs:/{run_id}/report.html",
     )  # fmt: skip
 
 
-def _next(standings: Sequence[Standing], proposed: Standing) -> str:
+def _next(standings: Sequence[Standing], proposed: Standing, *, whole: bool) -> str:
+    """What to type next; "best" is the best of the whole project, so of a part an id is named."""
     best = next((s for s in standings if not s.outside), None)
     if best is None:
         return "surefit train   (runs of other programs cannot be promoted)"
-    line = f"surefit promote best   (that is {best.run_id[:8]})"
+    line = "surefit promote best" if whole else f"surefit promote {best.run_id[:8]}"
     if proposed.run_id == best.run_id or proposed.outside:
-        return line
-    return f"surefit promote {proposed.run_id[:8]}   (the cheapest of the tied; or: {line})"
+        return f"{line}   (that is {best.name}, {best.run_id[:8]})"
+    return (
+        f"surefit promote {proposed.run_id[:8]}   (the cheapest of the tied)   or   {line}   "
+        f"({best.name})"
+    )
 
 
 def _standing(entries: Entries, whole: Contest, place: int, name: str, sort: str) -> Standing:

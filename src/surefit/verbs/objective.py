@@ -73,13 +73,15 @@ def tune_objective(
             rows = searches.trial_rows(journal)
             best = found.best(rows)
             weights = searches.importances(found, rows)
-            parent.log(searches.outcome_items(found, rows, best, weights))
+            score = _score(float(best.value or 0), found)
+            parent.log(
+                searches.outcome_items(found, rows, best, weights, corrected=score, name=title)
+            )
             parent.log([
                 Metric(key="best_objective", value=float(best.value or 0)),
                 Text(path="best.json", text=json.dumps(dict(best.params), indent=1)),
             ])  # fmt: skip
     stores.analyze(store)
-    score = _score(float(best.value or 0), len(rows), found)
     return TuneResult(
         run_id=parent.run_id, name=parent.name, family="", method=found.tune.method,
         metric=found.metric, trials=tuple(rows), best=best, score=score, corrected=score,
@@ -184,7 +186,7 @@ def _items(config: Config, objective: Objective) -> Iterator[Item]:
         yield Tag(key=key, value=value)
 
 
-def _score(value: float, n_trials: int, found: Search) -> Score:
+def _score(value: float, found: Search) -> Score:
     return Score(
         metric="objective", value=value, low=math.nan, high=math.nan, n_rows=0,
         greater_is_better=found.greater_is_better,

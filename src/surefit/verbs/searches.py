@@ -16,6 +16,8 @@ from surefit import config as configuration
 from surefit.config import TuneConfig
 from surefit.core import space
 from surefit.core.figures_search import search_history, search_slices
+from surefit.core.figures_space import space_figures
+from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
 from surefit.edges import pool, runs, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
@@ -23,7 +25,7 @@ from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
-from surefit.results import Item, Metric, Param, Table, Tag, Text, TrialRow
+from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow
 from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.reporter import Reporter
 
@@ -215,7 +217,13 @@ def importances(found: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
 
 
 def outcome_items(
-    found: Search, rows: Sequence[TrialRow], best: TrialRow, weights: Mapping[str, float]
+    found: Search,
+    rows: Sequence[TrialRow],
+    best: TrialRow,
+    weights: Mapping[str, float],
+    *,
+    corrected: Score,
+    name: str,
 ) -> Iterator[Item]:
     """What the parent run says of the whole search: counts, the best, the table, the pictures."""
     yield Metric(key="trials", value=len(rows))
@@ -226,12 +234,22 @@ def outcome_items(
     yield Table(path="trials.parquet", frame=table)
     values = table["value"].astype("float64")
     states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
-    yield search_history(states, metric=found.metric, greater_is_better=found.greater_is_better)
+    drawn = [search_history(states, metric=found.metric, greater_is_better=found.greater_is_better)]
     complete = [r for r in rows if r.state == "COMPLETE"]
-    yield search_slices(
-        pd.DataFrame([dict(r.params) for r in complete]), [r.value for r in complete],
-        metric=found.metric, log=[k for k, d in found.space.items() if d.axis.log],
+    settings = pd.DataFrame([dict(r.params) for r in complete])
+    scores = [r.value for r in complete]
+    logged = [k for k, d in found.space.items() if d.axis.log]
+    drawn.append(search_slices(settings, scores, metric=found.metric, log=logged))
+    drawn += space_figures(
+        settings, scores, weights, metric=found.metric,
+        greater_is_better=found.greater_is_better, log=logged,
     )  # fmt: skip
+    yield from drawn
+    page = render_search(
+        name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
+        metric=found.metric, importances=weights, figures=drawn, command="surefit tune",
+    )  # fmt: skip
+    yield Text(path="report.html", text=page)
     if weights:
         yield Text(path="importances.json", text=json.dumps(dict(weights), indent=1))
 

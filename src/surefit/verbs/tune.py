@@ -216,7 +216,9 @@ def _conclude(
     metric = metrics.find(work.metric, work.data.task)
     true = corrected(metric, scored, {f"trial_{number}": pred for number, pred in preds.items()})
     weights = searches.importances(found, rows)
-    parent.log(searches.outcome_items(found, rows, best, weights))
+    parent.log(
+        searches.outcome_items(found, rows, best, weights, corrected=true, name=found.family)
+    )
     parent.log(_winner_items(work, best, true))
     parent.log([Table(path=TRIALS, frame=predictions.trials_table(scored, preds))])
     return TuneResult(

@@ -1,0 +1,47 @@
+"""The HTML page of a search: a pure function of its trials, its best and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from surefit.core.page import Page, Section, TableBlock, render
+from surefit.results import Figure, Score, TrialRow
+
+MOST_ROWS = 100
+
+
+def render_search(
+    *, name: str, trials: Sequence[TrialRow], best: TrialRow, corrected: Score, metric: str,
+    importances: Mapping[str, float], figures: Sequence[Figure], command: str,
+) -> str:  # fmt: skip
+    """The report: the best and its correction, what mattered, the pictures, the best trials."""
+    states = {s: sum(t.state == s for t in trials) for s in ("COMPLETE", "PRUNED", "FAILED")}
+    chosen = [(k, f"{v:.6g}" if isinstance(v, float) else str(v)) for k, v in best.params.items()]
+    sign = -1 if corrected.greater_is_better else 1
+    ranked = sorted(
+        (t for t in trials if t.value is not None), key=lambda t: sign * float(t.value or 0)
+    )
+    keys = list(best.params)
+    rows = [[t.number, t.value, *(t.params.get(k) for k in keys), t.seconds]
+            for t in ranked[:MOST_ROWS]]  # fmt: skip
+    mattered = [(k, f"{v:.0%}") for k, v in importances.items()]
+    return render(Page(
+        title=f"Search: {name}",
+        verdict=f"Trial {best.number}: {metric} {best.value:.5g}, corrected {corrected.value:.5g}",
+        subtitle=f"Corrected for having been picked: {corrected} ({corrected.note}).",
+        facts=[("Trials", str(len(trials))), *((s.lower(), str(n)) for s, n in states.items())],
+        sections=[
+            Section(title="The best", facts=chosen),
+            Section(
+                title="How hyperparameters relate to the score", facts=mattered, figures=figures,
+                text="Of the trials that were run: a search that homed in says little about the "
+                "rest of the space.",
+            ),
+            Section(
+                title="Trials", text=f"The best {len(rows)} of {len(ranked)} complete ones.",
+                table=TableBlock(columns=["trial", metric, *keys, "seconds"], rows=rows),
+            ),
+            Section(title="Again", code=command),
+        ],
+        footer="Written by surefit. The numbers behind each picture lie beside it as CSV.",
+    ))  # fmt: skip

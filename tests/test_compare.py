@@ -1,0 +1,303 @@
+"""`surefit compare` on a real store: who is ranked, who is not and why, and what is recorded."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+import boards
+from surefit.cli import cli
+from surefit.edges import runs
+from surefit.errors import ConfigError, InputError
+from surefit.results import Param, Text
+from surefit.verbs import board
+from surefit.verbs.compare import assemble
+
+COUNT = itertools.count()
+# MLflow's own use of SQLAlchemy warns on its first query; nothing of ours does.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def project(root):
+    return boards.make(root, f"project{next(COUNT)}")
+
+
+def test_the_best_is_ranked_and_the_cheapest_of_the_tied_proposed(project):
+    """Of two equals the smaller is tied with the best and proposed; a poor run is worse."""
+    y, made = boards.world()
+    lesser, better = sorted((made(1.0, seed=k) for k in (1, 2)), key=lambda p: boards.auc(y, p))
+    small = project.add("small", y, lesser, extra={"model_bytes": 1e3, "fit_seconds": 9})
+    project.add("big", y, better, extra={"model_bytes": 9e6, "fit_seconds": 1})
+    project.add("poor", y, made(0.0), extra={"model_bytes": 10})
+    found = project.compare()
+    assert [s.tied for s in found.standings] == [True, True, False]
+    assert found.standings[-1].name == "poor"
+    assert found.proposed.run_id == small
+    assert "smallest model: 1 kB" in str(found)
+    assert f"surefit promote {small[:8]}" in found.next
+    assert "surefit promote best" in found.next
+    assert str(found).count("  =") == 2
+    record = runs.find(project.store, found.run_id)
+    assert record.kind == "compare"
+    assert record.tags["surefit.proposed"] == small
+    assert float(record.metrics["corrected_roc_auc"]) == pytest.approx(found.corrected.value)
+    assert "wider than it need be" in str(found)
+
+
+def test_what_cannot_be_ranked_is_listed_with_its_reason(project):
+    """RUNNING, FAILED, deleted, without the metric, infinite, NaN, other data, split or rows."""
+    y, made = boards.world()
+    p = made(1.0)
+    project.add("good", y, p)
+    client = project.store.client
+    reasons = {
+        project.add("runs", y, p, status="RUNNING"): "still running",
+        project.add("broke", y, p, status="FAILED"): "FAILED: broke",
+        project.add("data", y, p, tags={"surefit.data": "d2"}): "another data than good",
+        project.add("split", y, p, tags={"surefit.split": "s2"}): "another split than good",
+        project.add("rows", y[:99], p[:99]): "predictions on other rows",
+        project.add("target", 1 - y, p): "another target",
+        project.add("nan", y, np.where(y == 1, np.nan, p)): "not finite",
+    }
+    deleted = project.add("deleted", y, p)
+    client.delete_run(deleted)
+    infinite, unknown = (project.add(n, y, p) for n in ("infinite", "unknown"))
+    client.log_metric(infinite, "valid_roc_auc", math.inf, step=1)
+    client.log_metric(unknown, "valid_roc_auc", math.nan, step=1)
+    none = runs.start(
+        project.store, "none", "train",
+        tags={"surefit.data": "d1", "surefit.split": "s1", "surefit.task": "binary",
+              "surefit.metric": "roc_auc", "surefit.classes": "[0, 1]"},
+    )  # fmt: skip
+    runs.end(project.store, none, "FINISHED")
+    last = project.add("good too", y, made(0.9))
+    reasons |= {deleted: "deleted", infinite: "its valid_roc_auc is infinite",
+                unknown: "its valid_roc_auc is NaN", none: "without valid_roc_auc"}  # fmt: skip
+    found = project.compare()
+    said = {o.run_id: o.reason for o in found.left_out}
+    assert set(said) == set(reasons)
+    for run_id, reason in reasons.items():
+        assert reason.replace("than good", "than good too") in said[run_id]
+    assert {s.name for s in found.standings} == {"good", "good too"}
+    named = project.compare(last, deleted)
+    assert [o.reason for o in named.left_out] == ["deleted"]
+    assert len(runs.read_table(project.store, found.run_id, "left_out.csv")) == len(reasons)
+
+
+def test_no_runs_says_what_to_type(project):
+    """An empty project, and one whose only run failed, say how to begin."""
+    with pytest.raises(InputError, match="There is no run to compare") as error:
+        project.compare()
+    assert "surefit train" in str(error.value)
+    y, made = boards.world()
+    project.add("broke", y, made(1.0), status="FAILED")
+    with pytest.raises(InputError, match="broke: FAILED"):
+        project.compare()
+
+
+def test_a_run_of_plain_mlflow_is_on_the_same_board(project):
+    """With predictions it is ranked like any other, rows in any order; without it is listed."""
+    y, made = boards.world()
+    lesser, better = sorted((made(1.0, seed=k) for k in (1, 2)), key=lambda p: boards.auc(y, p))
+    project.add("ours", y, lesser)
+    client = MlflowClient(project.store.uri)
+    experiment = project.store.experiment_id
+    theirs = client.create_run(experiment, run_name="theirs").info.run_id
+    shuffled = boards.table(y, better).drop(columns=["fold", "prediction"])
+    shuffled = shuffled.sample(frac=1, random_state=0)
+    client.log_text(theirs, shuffled.to_csv(index=False), "predictions/valid.csv")
+    client.set_terminated(theirs)
+    without = client.create_run(experiment, run_name="without").info.run_id
+    client.log_metric(without, "val_roc_auc", 0.99)
+    client.set_terminated(without)
+    nested = client.create_run(experiment, tags={"mlflow.parentRunId": theirs}).info.run_id
+    found = project.compare()
+    assert [(s.run_id == theirs, s.outside) for s in found.standings] == [
+        (True, True), (False, False),
+    ]  # fmt: skip
+    assert "(other program)" in str(found)
+    assert not found.proposed.outside
+    (left,) = found.left_out
+    assert (left.run_id, left.value) == (without, 0.99)
+    assert "logged by another program, without predictions" in left.reason
+    assert nested not in {left.run_id for left in found.left_out}
+    ranked = assemble(project.store)
+    assert set(ranked.records) == {"ours"}, "only our own runs can be promoted"
+
+
+def test_a_board_of_other_programs_alone(project):
+    """Without any run of ours the tables say what the task and the classes are."""
+    y, made = boards.world()
+    client = MlflowClient(project.store.uri)
+    for name, strength in (("one", 1.0), ("two", 0.2)):
+        run_id = client.create_run(project.store.experiment_id, run_name=name).info.run_id
+        labelled = boards.table(y, made(strength)).replace({"target": {0: "no", 1: "yes"}})
+        labelled = labelled.rename(
+            columns={"probability_0": "probability_no", "probability_1": "probability_yes"}
+        )
+        client.log_text(run_id, labelled.to_csv(index=False), "predictions/valid.csv")
+        client.set_terminated(run_id)
+    found = project.compare()
+    assert (found.best.name, found.metric) == ("one", "roc_auc")
+    assert "cannot be promoted" in found.next
+
+
+def test_unpaired_is_a_typed_choice_that_the_record_keeps(project):
+    """Runs on other data are ranked apart by metric with unpaired intervals, and it is tagged."""
+    y, made = boards.world()
+    other = project.add("other data", y[:150], made(2.0)[:150], tags={"surefit.data": "d2"})
+    project.add("task", y, made(1.0), tags={"surefit.data": "d3", "surefit.task": "regression"})
+    ours = project.add("ours", y, made(0.1))
+    plain = project.compare()
+    assert plain.unpaired == ()
+    assert [s.run_id for s in plain.standings] == [ours]
+    asked = project.compare(unpaired=True)
+    assert [u.run_id for u in asked.unpaired] == [other, ours]
+    first, second = asked.unpaired
+    assert second.told_apart
+    assert second.behind == pytest.approx(first.value - second.value)
+    assert [s.run_id for s in asked.standings] == [ours]
+    record = runs.find(project.store, asked.run_id)
+    assert record.tags["surefit.unpaired"] == "true"
+    assert "--unpaired" in record.tags["mlflow.note.content"]
+    assert "surefit.unpaired" not in runs.find(project.store, plain.run_id).tags
+
+
+def test_where_limit_and_sort(project):
+    """The filter chooses, the limit takes the best by recorded metric, sorting only shows."""
+    y, made = boards.world()
+    for k in range(6):
+        project.add(
+            f"run {k}", y, made(0.2 * k), params={"model.params.num_leaves": 8 + k},
+            extra={"model_bytes": 100 - k},
+        )  # fmt: skip
+    chosen = project.compare(where="params.model.params.num_leaves in (8, 9) or run_name = 'run 5'")
+    assert {s.name for s in chosen.standings} == {"run 0", "run 1", "run 5"}
+    assert "surefit promote best" not in chosen.next
+    limited = project.compare(limit=2)
+    assert [s.name for s in limited.standings] == ["run 5", "run 4"]
+    assert limited.more
+    assert "--limit" in str(limited)
+    by_size = project.compare(sort="model_bytes")
+    assert [s.name for s in by_size.ordered()] == [f"run {k}" for k in (5, 4, 3, 2, 1, 0)]
+    assert [s.rank for s in by_size.standings] == [1, 2, 3, 4, 5, 6]
+    by_leaves = project.compare(sort="-num_leaves")
+    assert by_leaves.ordered()[0].name == "run 5"
+    with pytest.raises(InputError, match="did you mean"):
+        project.compare(sort="model_byte")
+    with pytest.raises(ConfigError):
+        project.compare("run 1", where="metrics.x > 1")
+
+
+def test_two_runs_side_by_side(project):
+    """What differs, who is right where, the rows whose decision flips, and both curves."""
+    y, made = boards.world()
+    a, b = made(1.0), made(0.4, seed=2)
+    ids = []
+    for name, p, rate in (("a", a, 0.1), ("b", b, 0.2)):
+        run_id = project.add(name, y, p, tags={"mlflow.source.git.commit": name * 40})
+        run = runs.Run(store=project.store, run_id=run_id, name=name)
+        run.log([
+            Param(key="model.params.learning_rate", value=rate),
+            Text(path="config.toml", text=f"[model]\nseed = {len(name)}\nrate = {rate}\n"),
+            Text(path="environment.txt", text=f"numpy==2.{rate}\npandas==2.2\n"),
+        ])  # fmt: skip
+        ids.append(run_id)
+    found = project.compare(*ids)
+    pair = found.pair
+    assert {d.key for d in pair.differs} == {
+        "mlflow.source.git.commit", "model.rate", "model.params.learning_rate", "numpy",
+    }  # fmt: skip
+    right_a, right_b = (a >= 0.5) == y, (b >= 0.5) == y
+    names = {pair.a: right_a, pair.b: right_b} if pair.a == "a" else {"b": right_b, "a": right_a}
+    one, two = names.values()
+    assert (pair.both_right, pair.only_a) == ((one & two).sum(), (one & ~two).sum())
+    assert pair.n_flips == len(pair.flips) == (right_a != right_b).sum()
+    files = {f.path for f in project.store.client.list_artifacts(found.run_id, "plots")}
+    assert {"plots/pair_roc.png", "plots/pair_roc.csv"} <= files
+    assert "What differs" in runs.read_text(project.store, found.run_id, "report.html")
+    assert json.loads(json.dumps(found.to_dict()))["pair"]["n_flips"] == pair.n_flips
+
+
+def test_repeats_with_other_seeds_give_a_noise_floor(project):
+    """Runs equal but for model.seed say what the seed alone does; others do not."""
+    y, made = boards.world()
+    for k in range(3):
+        run_id = project.add(f"seed {k}", y, made(1.0, seed=k), tags={"surefit.config": f"c{k}"})
+        text = Text(path="config.toml", text=f"[model]\nseed = {k}\n")
+        runs.Run(store=project.store, run_id=run_id, name="").log([text])
+    found = project.compare()
+    values = [s.score.value for s in found.standings]
+    assert (found.noise.n_runs, found.noise.n_configurations) == (3, 1)
+    assert found.noise.sd == pytest.approx(np.std(values, ddof=1))
+    assert "Noise floor" in str(found)
+
+
+def test_terminal_json_csv_and_notebook(project, tmp_path):
+    """The command prints a board or JSON, writes the CSV, and a notebook gets a table."""
+    y, made = boards.world()
+    project.add("<b>", y, made(1.0))
+    project.add("two", y, made(0.5))
+    file = tmp_path / "board.csv"
+    command = ["compare", "-q", "-c", project.config, "--set", f"name={project.name}"]
+    shown = CliRunner().invoke(cli, [*command, "--csv", str(file)])
+    assert shown.exit_code == 0, shown.output
+    assert "Best on 200 validation rows: <b>" in shown.stdout
+    assert list(pd.read_csv(file)["name"]) == ["<b>", "two"]
+    as_json = CliRunner().invoke(cli, [*command, "--json"])
+    assert json.loads(as_json.stdout)["proposed"]["name"]
+    html = project.compare()._repr_html_()
+    assert "<table>" in html
+    assert "&lt;b&gt;" in html
+    refused = CliRunner().invoke(cli, [*command, "--csv", "board.xlsx"])
+    assert refused.exit_code != 0
+
+
+def test_names_and_beginnings_find_runs_without_reading_all(project):
+    """By name, by the beginning of an id, "last"; doubled and unknown names say so."""
+    y, made = boards.world(50)
+    one = project.add('one\'s "x"', y, made(1.0))
+    two = project.add("two's", y, made(1.0))
+    project.add("same", y, made(1.0))
+    newest = project.add("same", y, made(1.0))
+    store = project.store
+    assert runs.find(store, one[:12]).run_id == one
+    assert runs.find(store, "two's").run_id == two
+    assert runs.find(store, "last").run_id == newest
+    with pytest.raises(InputError, match='Several runs are called "same"'):
+        runs.find(store, "same")
+    with pytest.raises(InputError, match="did you mean"):
+        runs.find(store, "twos")
+    with pytest.raises(InputError, match="cannot search for the name"):
+        runs.find(store, 'one\'s "x"')
+
+
+def test_a_search_on_the_board_corrects_for_its_trials(project):
+    """All complete trials of a search are candidates of the correction; lost ones are named."""
+    from surefit.core import predictions
+    from surefit.results import Table
+
+    y, made = boards.world()
+    run_id = project.add("search", y, made(1.0), kind="tune", extra={"trials_complete": 5})
+    project.add("ours", y, made(0.9))
+    classes = [0, 1]
+    first = predictions.read(boards.table(y, made(1.0)), "binary", classes)
+    preds = {k: np.column_stack([1 - made(0.9, seed=k), made(0.9, seed=k)]) for k in range(3)}
+    frame = predictions.trials_table(first, preds)
+    runs.Run(store=project.store, run_id=run_id, name="").log([
+        Table(path=board.TRIALS, frame=frame)
+    ])  # fmt: skip
+    found = project.compare()
+    assert found.n_candidates == 5
+    assert "2 lesser trials were too many to keep" in found.corrected.note
