@@ -210,3 +210,28 @@ def test_coverage_over_folds_and_clusters():
     assert by_fold.at_least(0.95), by_fold
     clustered = cluster_coverage(20, 200, 22, n_resamples=400)
     assert clustered.at_least(0.95), clustered
+
+
+@pytest.mark.parametrize("name", ["roc_auc", "accuracy", "average_precision", "ece"])
+def test_resamples_give_what_scipys_bootstrap_gives(name):
+    """On the same resamples our values are those that scipy.stats.bootstrap finds."""
+    from scipy.stats import bootstrap
+
+    n, n_resamples, seed = 80, 50, 3
+    y, pred = two_classes(n, np.random.default_rng(seed))
+    metric = metrics.find(name, "binary")
+
+    def value(rows):
+        return metrics.value(metric, y[rows], pred[rows])
+
+    theirs = bootstrap(
+        (np.arange(n),), value, n_resamples=n_resamples, vectorized=False, batch=n_resamples,
+        method="percentile", rng=np.random.default_rng(seed),
+    ).bootstrap_distribution  # fmt: skip
+    ours = np.concatenate(
+        [
+            metrics.resampled(metric, y, pred, counts)
+            for counts in stats.resample_counts(n, n_resamples=n_resamples, seed=seed)
+        ]
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)

@@ -18,6 +18,13 @@ Task = Literal["binary", "multiclass", "regression"]
 Verdict = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
 
 
+def short(value: float) -> str:
+    """Four significant digits, whole numbers from 1,000 up, powers only where they are needed."""
+    if math.isfinite(value) and 1_000 <= abs(value) < 1e9:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
+
+
 def plain(value: Any) -> Any:
     """A result as dicts, lists and scalars that JSON can hold (NaN and infinities become None)."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -63,8 +70,8 @@ class Score:
 
     def __str__(self) -> str:
         if not math.isfinite(self.low):
-            return f"{self.metric} {self.value:.4g}"
-        return f"{self.metric} {self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+            return f"{self.metric} {short(self.value)}"
+        return f"{self.metric} {short(self.value)} [{short(self.low)}, {short(self.high)}]"
 
     def to_dict(self) -> dict[str, Any]:
         """Stable keys, JSON-ready."""
@@ -229,7 +236,8 @@ class SliceScore:
     def __str__(self) -> str:
         return (
             f"{self.column} = {self.value}: {self.score}, {self.score.n_rows:,} rows, "
-            f"worse than the rest by {self.worse_by:.4g} [{self.low:.4g}, {self.high:.4g}]"
+            f"worse than the rest by {short(self.worse_by)} "
+            f"[{short(self.low)}, {short(self.high)}]"
         )
 
 
@@ -294,11 +302,14 @@ class Evaluation(Shown):
     def verdict(self) -> str:
         """The first score against its baselines, in one sentence."""
         first = self.scores[0]
-        said = f"{first}; {_beats(first, self.baseline)} the baseline ({self.baseline:.4g})"
+        said = f"{first}; {_beats(first, self.baseline)} the baseline ({short(self.baseline)})"
         if self.best_feature is None or self.best_feature_value is None:
             return said
-        feature = f"{self.best_feature} alone ({self.best_feature_value:.4g})"
-        return f"{said}, {_beats(first, self.best_feature_value)} {feature}"
+        feature = f"{self.best_feature} alone ({short(self.best_feature_value)})"
+        verdict = _beats(first, self.best_feature_value)
+        if verdict == _beats(first, self.baseline):
+            return f"{said} and {feature}"
+        return f"{said}, {verdict} {feature}"
 
     def _slice_lines(self) -> list[str]:
         worse = [s for s in self.slices if s.worse]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from surefit.core import canvas, curves
 from surefit.core.curves import Floats
-from surefit.results import Figure
+from surefit.results import Figure, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def draw_error_by_decile(numbers: pd.DataFrame, *, target: str = "") -> Figure:
     """Mean absolute error, its square kin and the bias along the prediction."""
     whole = len(numbers) == 10
     title = f"Error by {'decile' if whole else 'bin'} of the prediction"
-    drawing, (ax,) = canvas.start(title, width=6.2)
+    drawing, (ax,) = canvas.start(title, width=7.4)
     at = np.arange(len(numbers))
     canvas.dress(ax, f"{_of('predicted', target)}, from … to", "error", grid="y")
     ax.bar(
@@ -131,7 +131,7 @@ def draw_error_by_decile(numbers: pd.DataFrame, *, target: str = "") -> Figure:
     )  # fmt: skip
     ax.axhline(0, color=canvas.INK, linewidth=1)
     edges = zip(numbers["low"], numbers["high"], strict=True)
-    ax.set_xticks(at, [f"{low:,.4g}\n{high:,.4g}" for low, high in edges], fontsize=8.5)
+    ax.set_xticks(at, [f"{short(low)}\n{short(high)}" for low, high in edges], fontsize=8.5)
     ax.tick_params(axis="x", length=0)
     canvas.group_digits(ax, "y")
     top = float(numbers["root_mean_squared_error"].max())

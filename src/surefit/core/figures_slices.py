@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import canvas
-from surefit.results import Figure, Score, SliceScore
+from surefit.results import Figure, Score, SliceScore, short
 
 MAX_BARS = 30
 
@@ -52,7 +52,7 @@ def draw_slices(numbers: pd.DataFrame, metric: str) -> Figure:
             )  # fmt: skip
     overall = float(numbers["overall"].iloc[0])
     ax.axvline(overall, color=canvas.INK, linewidth=1.1, linestyle=(0, (4, 3)),
-               label=f"all rows: {overall:.4g}")  # fmt: skip
+               label=f"all rows: {short(overall)}")  # fmt: skip
     names = [
         f"{canvas.label(c, 22)} = {canvas.label(v, 22)} ({n:,})"
         for c, v, n in zip(shown["column"], shown["value"], shown["n_rows"], strict=True)

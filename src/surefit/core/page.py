@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from surefit.results import Figure
+from surefit.results import Figure, short
 
 Tone = Literal["neutral", "good", "bad", "unsure"]
 
@@ -199,16 +199,9 @@ def _cell(value: Any) -> Cell:
     if isinstance(value, int):
         return Cell(text=f"{value:,}" if abs(value) >= 10_000 else str(value), order=str(value))
     if isinstance(value, float):
-        return Cell(text=_rounded(value), order=repr(value) if math.isfinite(value) else "")
+        return Cell(text=short(value), order=repr(value) if math.isfinite(value) else "")
     text = str(value).strip()
     return Cell(text=text or MISSING, order=_leading_number(text))
-
-
-def _rounded(value: float) -> str:
-    """Four significant digits, whole numbers from 1,000 up, powers only where they are needed."""
-    if math.isfinite(value) and 1_000 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
 
 
 def _leading_number(text: str) -> str:

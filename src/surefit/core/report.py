@@ -12,7 +12,7 @@ from surefit.core.calibration import Calibration
 from surefit.core.evaluation import Findings
 from surefit.core.page import Page, Section, TableBlock, Tone
 from surefit.core.threshold import Choice
-from surefit.results import Evaluation, Figure, Score
+from surefit.results import Evaluation, Figure, Score, short
 
 SLICES_SHOWN = 40
 FEATURES_SHOWN = 10
@@ -73,7 +73,7 @@ def _verdict(result: Evaluation) -> str:
     relation = "better than" if _beats(first, value) else "no better than"
     if math.isfinite(first.low) and first.low <= value <= first.high:
         relation = "not told from"
-    return f"{first}: {relation} {name} ({value:.4g})"
+    return f"{first}: {relation} {name} ({short(value)})"
 
 
 def _subtitle(result: Evaluation) -> str:
@@ -95,12 +95,12 @@ def _tone(result: Evaluation) -> Tone:
 
 
 def _cards(result: Evaluation) -> list[tuple[str, str]]:
-    first = result.scores[0]
-    cards = [(f"{first.metric}, 95 % interval", f"{first.value:.4g} [{first.low:.4g}, "
-              f"{first.high:.4g}]"), ("Rows", f"{result.n_rows:,} {result.rows}"),
-             ("One answer for all rows", f"{result.baseline:.4g}")]  # fmt: skip
-    if result.best_feature is not None:
-        cards.append((f"{result.best_feature} alone", f"{result.best_feature_value:.4g}"))
+    cards = [
+        ("Rows", f"{result.n_rows:,} {result.rows}"),
+        ("One answer for all rows", short(result.baseline)),
+    ]
+    if result.best_feature is not None and result.best_feature_value is not None:
+        cards.append((f"{result.best_feature} alone", short(result.best_feature_value)))
     if result.slices:
         worse = sum(s.worse for s in result.slices)
         cards.append(("Slices worse than the rest", f"{worse} of {len(result.slices)}"))
@@ -193,7 +193,7 @@ def _slices(result: Evaluation) -> Section:
     metric = result.scores[0].metric
     rows = [
         (s.column, s.value, s.score.n_rows, _ranged(s.score.value, s.score.low, s.score.high),
-         s.rest, _ranged(s.worse_by, s.low, s.high, digits=2),
+         s.rest, _ranged(s.worse_by, s.low, s.high),
          "few rows" if s.small else "worse" if s.worse else "")
         for s in result.slices[:SLICES_SHOWN]
     ]  # fmt: skip
@@ -207,12 +207,14 @@ def _slices(result: Evaluation) -> Section:
     return Section(title="Slices", table=table)
 
 
-def _ranged(value: float, low: float, high: float, *, digits: int = 4) -> str | None:
+def _ranged(value: float, low: float, high: float) -> str | None:
     if not math.isfinite(value):
         return None
     if not math.isfinite(low):
-        return f"{value:.{digits}g}"
-    return f"{value:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
+        return short(value)
+    if abs(value) < 1:
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{short(value)} [{short(low)}, {short(high)}]"
 
 
 def _worst(table: pd.DataFrame) -> Section:

@@ -20,7 +20,7 @@ from surefit.core.data import Column
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.core.resampling import freedom, influence, layout, mean_of_folds
-from surefit.results import Score, SliceScore
+from surefit.results import Score, SliceScore, short
 
 MAX_LEVELS = 12  # values of a column that are slices of their own; rarer ones are taken together
 N_BINS = 4
@@ -80,7 +80,7 @@ def _ranges(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 def _text(value: object) -> str:
     if isinstance(value, np.datetime64 | pd.Timestamp):
         return str(pd.Timestamp(value).date())
-    return f"{value:.4g}"
+    return short(float(str(value)))
 
 
 @dataclass(frozen=True, kw_only=True)
