@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import shutil
@@ -47,7 +48,10 @@ def mlflow_loaded() -> None:
     """MLflow and SQLAlchemy imported: what they warn of while they load is not ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import skrub  # noqa: F401
+        for name in ("mlflow.pyfunc", "mlflow.artifacts", "mlflow.models", "optuna", "skrub",
+                     "mlflow.store.tracking.sqlalchemy_store",
+                     "mlflow.store.model_registry.sqlalchemy_store"):  # fmt: skip
+            importlib.import_module(name)
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +60,9 @@ def pristine(tmp_path_factory: pytest.TempPathFactory, mlflow_loaded: None) -> P
     from surefit.edges import store
 
     folder = tmp_path_factory.mktemp("pristine")
-    store._create_once(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlruns")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        store._create_once(f"sqlite:///{folder / 'mlflow.db'}", folder / "mlruns")
     assert not (folder / "mlflow.db-wal").exists()
     return folder / "mlflow.db"
 

@@ -22,9 +22,9 @@ from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
 from surefit.verbs import compare, looks, moves, rivals, trial, workspace
-from surefit.verbs.rivals import Rivals
 from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
+from surefit.verbs.rivals import Rivals
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
 
