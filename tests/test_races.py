@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
 import os
 import random
 import signal
@@ -29,21 +31,28 @@ def trained(tmp_path_factory, pristine):
     return found
 
 
-def in_processes(count, work, *, pause=lambda k: 0.0):
-    """Fork `count` processes that each call `work(k)`; give their exit codes."""
-    children = []
-    for k in range(count):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                work(k)
-                code = 0
-            finally:
-                os._exit(code)
-        children.append(child)
-        time.sleep(pause(k))
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+# Processes come from a server that has imported everything and opened no store: a connection that
+# crossed a fork would not be SQLite's any more.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["mlflow.pyfunc", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store",
+     "mlflow.store.model_registry.sqlalchemy_store", "surefit.verbs.history",
+     "surefit.verbs.promote"]
+)  # fmt: skip
+
+
+def started(work, *arguments):
+    """A process that does this work."""
+    process = PROCESSES.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def exit_codes(processes) -> list[int]:
+    """How they all ended."""
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
 
 
 def opened(trained: Trained) -> Store:
@@ -76,11 +85,11 @@ def consistent(trained: Trained, alias: str) -> tuple[decision.Entry, ...]:
 
 def at_once(trained: Trained, count: int, alias: str) -> None:
     names = ["good", "better", "poor"]
-    codes = in_processes(count, lambda k: move(trained, alias, names[k % 3]))
-    assert codes == [0] * count
+    crowd = [started(move, trained, alias, names[k % 3]) for k in range(count)]
+    assert exit_codes(crowd) == [0] * count
     entries = consistent(trained, alias)
     assert [e.outcome for e in entries] == ["done"] * count
-    assert all(a.version == b.previous for a, b in zip(entries, entries[1:], strict=False))
+    assert all(a.version == b.previous for a, b in itertools.pairwise(entries))
 
 
 def test_twenty_at_once_over_sqlite(trained) -> None:
@@ -99,20 +108,15 @@ def test_twenty_at_once_over_a_server(tmp_path, pristine, server) -> None:
 def killed(trained: Trained, count: int, alias: str, seed: int) -> list[str]:
     """Kill so many moves at random moments; alias and record agree after each. The outcomes."""
     rng = random.Random(seed)
-    started = time.monotonic()
-    move(trained, alias, "good")
-    took = time.monotonic() - started
+    began = time.monotonic()
+    assert exit_codes([started(move, trained, alias, "good")]) == [0]
+    took = time.monotonic() - began
     names = ["better", "poor", "good"]
     for k in range(count):
-        child = os.fork()
-        if child == 0:
-            try:
-                move(trained, alias, names[k % 3])
-            finally:
-                os._exit(0)
+        child = started(move, trained, alias, names[k % 3])
         time.sleep(rng.uniform(0, 1.2 * took))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        child.join()
         entries = consistent(trained, alias)
     return [e.outcome for e in entries]
 
@@ -129,50 +133,57 @@ def prove_killed(folder: Path, pristine: Path, count: int = 50) -> None:
     print("outcomes of the records:", killed(trained, count, "production", seed=2))
 
 
-@pytest.mark.parametrize("moment", ["before the alias", "after the alias", "before the tags"])
-def test_killed_at_the_moments_that_matter(trained, moment) -> None:
+def die_in_a_move(trained: Trained, alias: str, number: str, moment: str) -> None:
+    """Kill this process at the given moment of a move to a version."""
+    store = opened(trained)
+    run_id = runs.start(store, "promote", "promote", tags={"surefit.alias": alias})
+    run = runs.Run(store=store, run_id=run_id, name="")
+    version = registry.numbered(store, number)
+    with moves.opened(store, alias, stages=False, reporter=QUIET) as log:
+        if moment != "before the tags":
+            facts = moves.facts(".", verdict="PROMOTED", why="")
+            moves.write(log, run, action="promote", version=number, moves=True, facts=facts,
+                        evidence={})  # fmt: skip
+        if moment == "after the alias":
+            registry.move(store, alias, version, stages=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("moment", "outcomes"),
+    [("before the alias", ["done", "undone"]), ("after the alias", ["done", "done"]),
+     ("before the tags", ["done"])],
+)  # fmt: skip
+def test_killed_at_the_moments_that_matter(trained, moment, outcomes) -> None:
     """Dead between record and move it is undone, between move and confirmation it is finished, and
     before its tags it does not count."""
     alias = moment.replace(" ", "-")
     move(trained, alias, "good")
-    store, version = opened(trained), trained.version_of("better")
-
-    def die_there(k):
-        store = opened(trained)
-        run_id = runs.start(store, "promote", "promote", tags={"surefit.alias": alias})
-        run = runs.Run(store=store, run_id=run_id, name="")
-        with moves.opened(store, alias, stages=False, reporter=QUIET) as log:
-            if moment != "before the tags":
-                facts = moves.facts(".", verdict="PROMOTED", why="")
-                moves.write(log, run, action="promote", version=version.version, moves=True,
-                            facts=facts, evidence={})  # fmt: skip
-            if moment == "after the alias":
-                registry.move(store, alias, version, stages=False)
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    assert in_processes(1, die_there) == [-signal.SIGKILL]
+    number = trained.version_of("better").version
+    assert exit_codes([started(die_in_a_move, trained, alias, number, moment)]) == [-9]
     entries = consistent(trained, alias)
-    expected = {"before the alias": ["done", "undone"], "after the alias": ["done", "done"],
-                "before the tags": ["done"]}[moment]  # fmt: skip
-    assert [e.outcome for e in entries] == expected
+    assert [e.outcome for e in entries] == outcomes
     if moment == "after the alias":
-        assert store.client.get_run(entries[-1].run_id).info.status == "FINISHED"
+        run = opened(trained).client.get_run(entries[-1].run_id)
+        assert run.info.status == "FINISHED"
+
+
+def die_holding(trained: Trained) -> None:
+    """Die with a lock in hand."""
+    with lock.held(opened(trained), "x"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hold_alone(trained: Trained, place: Path) -> None:
+    """Fail where another process holds the same lock."""
+    with lock.held(opened(trained), "x"):
+        place.mkdir()
+        time.sleep(0.05)
+        place.rmdir()
 
 
 def test_a_dead_holder_of_a_servers_lock_is_replaced(tmp_path, pristine, server) -> None:
     """A lock whose holder was killed is broken by one of those that wait, and only by one."""
     trained = project(tmp_path, pristine, n=300, uri=server.uri)
-    (tmp_path / "held").mkdir()
-
-    def die(k):
-        with lock.held(opened(trained), "x"):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def hold(k):
-        with lock.held(opened(trained), "x"):
-            (tmp_path / "held" / "now").mkdir()  # fails where two hold it
-            time.sleep(0.05)
-            (tmp_path / "held" / "now").rmdir()
-
-    assert in_processes(1, die) == [-signal.SIGKILL]
-    assert in_processes(4, hold) == [0] * 4
+    assert exit_codes([started(die_holding, trained)]) == [-9]
+    assert exit_codes([started(hold_alone, trained, tmp_path / "now") for _ in range(4)]) == [0] * 4
