@@ -20,6 +20,7 @@ FOLDERS = {
     "scripts": "`scripts`",
 }
 WITHOUT_A_FIRST_LINE = {
+    "ci-github.yml": "The workflow that `surefit init --ci github` writes.",
     "py.typed": "Marks the package as typed.",
     "report.html": "The page of every report; filled by `core/page.py`.",
     "README.md": "What a written project says about its files.",

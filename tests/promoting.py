@@ -1,4 +1,4 @@
-"""A small trained project that tests of promotion share: one store, two good runs and a poor one."""
+"""A small trained project for tests of promotion: one store, two good runs and a poor one."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from simulate import Rate, looks_at_equals, power_of_gains, two_classes
 
+from simulate import Rate, looks_at_equals, power_of_gains, two_classes
 from surefit.config import GateConfig
 from surefit.core import gate, metrics, power, strata
 from surefit.core.data import Column
@@ -75,7 +75,7 @@ def test_slices_are_values_and_quarters() -> None:
 
 
 def test_calibration_is_judged_beside_chance() -> None:
-    """Calibrated probabilities pass; overconfident ones reject; a limit under chance decides not."""
+    """Calibrated probabilities pass; overconfident ones reject; a limit below chance is open."""
     rng = np.random.default_rng(2)
     y, pred = two_classes(4000, rng)
     sharp = expit(4 * np.log(pred[:, 1] / pred[:, 0]))
@@ -124,16 +124,16 @@ def test_the_cost_of_a_look_is_said() -> None:
     assert "times what the first look needed" in said
 
 
-def test_equal_challengers_are_seldom_promoted(n_projects=15) -> None:
+def test_equal_challengers_are_seldom_promoted() -> None:
     """A/A over five looks: the gate errs at most at alpha, where a point comparison mostly does."""
-    by_gate, by_point = looks_at_equals(500, n_projects, 5, seed=4)
+    by_gate, by_point = looks_at_equals(500, 15, 5, seed=4, n_resamples=500)
     assert by_gate.at_most(0.05)
-    assert by_point.hits > 0.7 * n_projects
+    assert by_point.hits > 10
 
 
 @pytest.mark.parametrize(("gain", "look"), [(0.01, 1), (0.02, 1), (0.02, 10)])
-def test_power_is_what_theory_says(gain, look, n_datasets=20) -> None:
+def test_power_is_what_theory_says(gain, look) -> None:
     """True gains are promoted about as often as the normal approximation foretells."""
-    found, expected, _ = power_of_gains(gain, 1500, n_datasets, seed=5, look=look)
+    found, expected, _ = power_of_gains(gain, 1500, 20, seed=5, look=look)
     assert found.at_least(max(expected - 0.03, 1e-9))
     assert found.at_most(min(expected + 0.03, 1 - 1e-9))

@@ -7,8 +7,8 @@ import warnings
 from pathlib import Path
 
 import pytest
-from promoting import project, rows
 
+from promoting import project, rows
 from surefit.core.gate import Finding
 from surefit.edges import registry, runs
 from surefit.errors import ConfigError, InputError

@@ -1,0 +1,189 @@
+"""Promotions at once and promotions killed: one history, and alias and record agree."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from promoting import Trained, project
+from surefit.core import decision
+from surefit.edges import lock, registry, runs
+from surefit.edges.store import Store
+from surefit.verbs import moves, workspace
+from surefit.verbs.history import history
+from surefit.verbs.reporter import Reporter
+
+QUIET = Reporter(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, pristine):
+    found = project(tmp_path_factory.mktemp("races"), pristine, n=300)
+    for name in ("good", "better", "poor"):
+        found.version_of(name)
+    return found
+
+
+# Processes come from a server that has imported everything and opened no store: a connection that
+# crossed a fork would not be SQLite's any more.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(
+    ["mlflow.pyfunc", "mlflow.artifacts", "mlflow.store.tracking.sqlalchemy_store",
+     "mlflow.store.model_registry.sqlalchemy_store", "surefit.verbs.history",
+     "surefit.verbs.promote"]
+)  # fmt: skip
+
+
+def started(work, *arguments):
+    """A process that does this work."""
+    process = PROCESSES.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def exit_codes(processes) -> list[int]:
+    """How they all ended."""
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def opened(trained: Trained) -> Store:
+    found = workspace.project(data=None, target=None, config=trained.config, overrides=())
+    return workspace.open_store(found)
+
+
+def move(trained: Trained, alias: str, name: str) -> None:
+    """A move as `promote` makes one, without the gate."""
+    store = opened(trained)
+    version = registry.register(store, runs.find(store, trained.runs[name]))
+    with runs.recording(store, "promote", "promote", tags={"surefit.alias": alias}) as run:
+        with moves.opened(store, alias, stages=False, reporter=QUIET) as log:
+            facts = moves.facts(trained.config.parent, verdict="PROMOTED", why="")
+            entry = moves.write(log, run, action="promote", version=version.version, moves=True,
+                                facts=facts, evidence={})  # fmt: skip
+            moves.carry_out(log, entry, version)
+
+
+def consistent(trained: Trained, alias: str) -> tuple[decision.Entry, ...]:
+    """The alias's log once the next command has settled it: whole, and what the registry says."""
+    told = history(to=alias, config=trained.config, quiet=True)
+    assert told.faults == ()
+    entries = moves.read(opened(trained), alias)
+    assert [e.sequence for e in entries] == list(range(1, len(entries) + 1))
+    assert not [e for e in entries if e.outcome == "open"]
+    assert decision.standing(entries) == trained.named(alias) == told.version
+    return entries
+
+
+def at_once(trained: Trained, count: int, alias: str) -> None:
+    names = ["good", "better", "poor"]
+    crowd = [started(move, trained, alias, names[k % 3]) for k in range(count)]
+    assert exit_codes(crowd) == [0] * count
+    entries = consistent(trained, alias)
+    assert [e.outcome for e in entries] == ["done"] * count
+    assert all(a.version == b.previous for a, b in itertools.pairwise(entries))
+
+
+def test_twenty_at_once_over_sqlite(trained) -> None:
+    """Twenty processes move one alias at once: twenty records, one chain, the last one stands."""
+    at_once(trained, 20, "crowd")
+
+
+def test_twenty_at_once_over_a_server(tmp_path, pristine, server) -> None:
+    """The same over MLflow's own server, which has no lock of its own."""
+    trained = project(tmp_path, pristine, n=300, uri=server.uri)
+    at_once(trained, 20, "crowd")
+    names = {m.name for m in opened(trained).client.search_registered_models()}
+    assert not [n for n in names if ".lock." in n]
+
+
+def killed(trained: Trained, count: int, alias: str, seed: int) -> list[str]:
+    """Kill so many moves at random moments; alias and record agree after each. The outcomes."""
+    rng = random.Random(seed)
+    began = time.monotonic()
+    assert exit_codes([started(move, trained, alias, "good")]) == [0]
+    took = time.monotonic() - began
+    names = ["better", "poor", "good"]
+    for k in range(count):
+        child = started(move, trained, alias, names[k % 3])
+        time.sleep(rng.uniform(0, 1.2 * took))
+        child.kill()
+        child.join()
+        entries = consistent(trained, alias)
+    return [e.outcome for e in entries]
+
+
+def test_killed_at_ten_random_moments(trained) -> None:
+    """kill -9 anywhere in a move: the next command finishes it or undoes it."""
+    outcomes = killed(trained, 10, "killed", seed=1)
+    assert set(outcomes) <= {"done", "undone"}
+
+
+def prove_killed(folder: Path, pristine: Path, count: int = 50) -> None:
+    """The long form, for `make prove`."""
+    trained = project(folder, pristine, n=300)
+    print("outcomes of the records:", killed(trained, count, "production", seed=2))
+
+
+def die_in_a_move(trained: Trained, alias: str, number: str, moment: str) -> None:
+    """Kill this process at the given moment of a move to a version."""
+    store = opened(trained)
+    run_id = runs.start(store, "promote", "promote", tags={"surefit.alias": alias})
+    run = runs.Run(store=store, run_id=run_id, name="")
+    version = registry.numbered(store, number)
+    with moves.opened(store, alias, stages=False, reporter=QUIET) as log:
+        if moment != "before the tags":
+            facts = moves.facts(".", verdict="PROMOTED", why="")
+            moves.write(log, run, action="promote", version=number, moves=True, facts=facts,
+                        evidence={})  # fmt: skip
+        if moment == "after the alias":
+            registry.move(store, alias, version, stages=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("moment", "outcomes"),
+    [("before the alias", ["done", "undone"]), ("after the alias", ["done", "done"]),
+     ("before the tags", ["done"])],
+)  # fmt: skip
+def test_killed_at_the_moments_that_matter(trained, moment, outcomes) -> None:
+    """Dead between record and move it is undone, between move and confirmation it is finished, and
+    before its tags it does not count."""
+    alias = moment.replace(" ", "-")
+    move(trained, alias, "good")
+    number = trained.version_of("better").version
+    assert exit_codes([started(die_in_a_move, trained, alias, number, moment)]) == [-9]
+    entries = consistent(trained, alias)
+    assert [e.outcome for e in entries] == outcomes
+    if moment == "after the alias":
+        run = opened(trained).client.get_run(entries[-1].run_id)
+        assert run.info.status == "FINISHED"
+
+
+def die_holding(trained: Trained) -> None:
+    """Die with a lock in hand."""
+    with lock.held(opened(trained), "x"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hold_alone(trained: Trained, place: Path) -> None:
+    """Fail where another process holds the same lock."""
+    with lock.held(opened(trained), "x"):
+        place.mkdir()
+        time.sleep(0.05)
+        place.rmdir()
+
+
+def test_a_dead_holder_of_a_servers_lock_is_replaced(tmp_path, pristine, server) -> None:
+    """A lock whose holder was killed is broken by one of those that wait, and only by one."""
+    trained = project(tmp_path, pristine, n=300, uri=server.uri)
+    assert exit_codes([started(die_holding, trained)]) == [-9]
+    assert exit_codes([started(hold_alone, trained, tmp_path / "now") for _ in range(4)]) == [0] * 4
