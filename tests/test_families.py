@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tables import mixed
 
 from surefit import models
 from surefit.config import DataConfig, SplitConfig
@@ -18,6 +17,7 @@ from surefit.core.data import prepare
 from surefit.core.split import make
 from surefit.edges import pool
 from surefit.errors import ConfigError
+from tables import mixed
 
 TASKS = ("binary", "multiclass", "regression")
 FEW = {

@@ -78,7 +78,7 @@ def evaluate(
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
     if subject.endswith(OUTSIDE):
-        found = _from_file(subject, load())
+        found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
     reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
@@ -150,7 +150,8 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
     return Subject(**{**vars(subject), "verified": False})
 
 
-def _from_file(path: str, work: Workspace) -> Subject:
+def _from_file(store: Store, path: str, work: Workspace) -> Subject:
+    """A table from outside; where it names sealed rows, scoring it is a look at these."""
     frame = sources.load(path, Path.cwd())
     if "row_id" not in frame:
         raise DataError(
@@ -160,7 +161,9 @@ def _from_file(path: str, work: Workspace) -> Subject:
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
+    sealed = work.data.row_key[rows[np.isin(rows, work.split.test_rows)]]
     return Subject(
+        look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
         name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
         clusters=work.data.groups[rows] if work.data.groups is not None else None, verified=False,
     )  # fmt: skip

@@ -64,7 +64,7 @@ def promote(
     store = workspace.open_store(project)
     record = _chosen(store, run)
     champion = registry.by_alias(store, to)
-    if champion is not None and champion.run_id == record.run_id:
+    if champion is not None and champion.holds(record):
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
@@ -126,7 +126,7 @@ def _open_case(
 ) -> Case:  # fmt: skip
     """Both models' test predictions, on the rows that neither was trained on."""
     theirs = None
-    if champion is not None:
+    if champion is not None and champion.run_id != record.run_id:  # else they are overwritten
         theirs = runs.read_table(store, champion.run_id, predictions.TEST)
         if theirs is not None:
             blind = blind[blind["row_id"].isin(theirs["row_id"])]
