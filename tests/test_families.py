@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from tables import mixed
 
 from surefit import models
 from surefit.config import DataConfig, SplitConfig
@@ -18,6 +17,7 @@ from surefit.core.data import prepare
 from surefit.core.split import make
 from surefit.edges import pool
 from surefit.errors import ConfigError
+from tables import mixed
 
 TASKS = ("binary", "multiclass", "regression")
 FEW = {
@@ -176,7 +176,9 @@ def test_a_fit_in_a_worker_is_the_same_as_here():
     posed = {key: problem(*key) for key in keys}
     with pool.Pool(_job, workers=2, preload=("surefit.core.fit",), shared=posed) as workers:
         for task, family in keys:
-            workers.submit(pool.Job(key=(task, family), args=((task, family), params(family, task))))
+            workers.submit(
+                pool.Job(key=(task, family), args=((task, family), params(family, task)))
+            )
         ended = {o.key: o for o in (workers.next() for _ in keys)}
     for task, family in keys:
         here = _job(posed, (task, family), params(family, task))

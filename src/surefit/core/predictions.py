@@ -109,6 +109,8 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
         DataError: in one line, when the table cannot be scored.
     """
     _check_classes(frame, classes)
+    if len(frame) == 0:
+        raise DataError("The predictions have no rows.")
     lost = [c for c in ("row_id", "target", *_predicted(task, classes)) if c not in frame]
     if lost:
         raise DataError(f"The predictions lack the columns {', '.join(lost)}.")

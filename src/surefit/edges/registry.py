@@ -31,6 +31,12 @@ class Version:
         """`models:/NAME@ALIAS`, or `models:/NAME/VERSION`."""
         return f"models:/{self.name}@{alias}" if alias else f"models:/{self.name}/{self.version}"
 
+    def holds(self, record: RunRecord) -> bool:
+        """Whether it is the run's model as it is now: a search that goes on gets another one."""
+        return self.run_id == record.run_id and self.tags.get(
+            "surefit.manifest"
+        ) == record.tags.get("surefit.manifest", "")
+
 
 def register(store: Store, record: RunRecord, *, description: str = "") -> Version:
     """The registered version of a run's model; registered now if it is not, never twice.
@@ -46,7 +52,7 @@ def register(store: Store, record: RunRecord, *, description: str = "") -> Versi
         )
     with lock.held(store, "register"):
         for found in reversed(versions(store)):  # the first, should a lost reply have made two
-            if found.run_id == record.run_id:
+            if found.holds(record):
                 return found
         _ensure_model(store)
         return _create(store, record, model_id, description)

@@ -96,7 +96,7 @@ def evaluate(
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
     if subject.endswith(OUTSIDE):
-        found = _from_file(subject, load())
+        found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
     reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
@@ -181,13 +181,16 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
     return replace(subject, verified=False, again=f"surefit evaluate {version.uri()}")
 
 
-def _from_file(path: str, work: Workspace) -> Subject:
+def _from_file(store: Store, path: str, work: Workspace) -> Subject:
+    """A table from outside; where it names sealed rows, scoring it is a look at these."""
     frame = sources.load(path, Path.cwd())
     predictions.check_given(frame, work.data, path)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
+    sealed = work.data.row_key[rows[np.isin(rows, work.split.test_rows)]]
     return Subject(
+        look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
         name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
         clusters=work.data.groups[rows] if work.data.groups is not None else None, verified=False,
         work=work, at=rows, again=f"surefit evaluate {path}",

@@ -74,7 +74,7 @@ def promote(
     stages = project.config.gate.stages
     with moves.opened(store, to, stages=stages, reporter=reporter) as log:
         champion = log.named
-    if champion is not None and champion.run_id == record.run_id:
+    if champion is not None and champion.holds(record):
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)

@@ -68,7 +68,9 @@ def _with(
     store: Store, work: Workspace, record: RunRecord, champion: Version, blind: pd.DataFrame
 ) -> Rivals:
     theirs = _run_of(store, champion)
-    saved = runs.read_table(store, champion.run_id, predictions.TEST)
+    saved = None
+    if champion.run_id != record.run_id:  # a search that went on has overwritten them
+        saved = runs.read_table(store, champion.run_id, predictions.TEST)
     split = runs.read_table(store, champion.run_id, SPLIT)
     if theirs.tags.get("surefit.task") != work.data.task:
         raise InputError(f"{champion.uri()} answers another task than {work.data.task}.")

@@ -15,11 +15,11 @@ import numpy as np
 from surefit import config as configuration
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import fit, metrics, predictions
+from surefit.core import fit, metrics, predictions, stats
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.predictions import Scored
-from surefit.edges import environment
+from surefit.edges import environment, runs
 from surefit.edges import store as stores
 from surefit.edges.journal import Journal
 from surefit.edges.runs import Run
@@ -31,12 +31,14 @@ from surefit.verbs.objective import Direction, Objective, tune_objective
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.searches import Search
 from surefit.verbs.train import (
+    clusters,
     final_model,
     fold_seconds,
     in_row_order,
     preload,
     problem_of,
     record_model,
+    reported,
 )
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
@@ -209,9 +211,11 @@ def _conclude(
     best = found.best(rows)
     complete = [r for r in rows if r.value is not None]
     folds = [_fold_result(journal, best, number) for number in range(found.n_folds)]
-    model = final_model(found.shared, {**found.fixed, **best.params}, folds)
-    outcome = record_model(parent, work, model, folds)
     scored = _scored(work, folds)
+    model_id = _recorded(parent, best)
+    if model_id is None:
+        model = final_model(found.shared, {**found.fixed, **best.params}, folds)
+        model_id = record_model(parent, work, model, folds).logged.model_id
     preds = _trial_preds(journal, work, complete, found.sign)
     metric = metrics.find(work.metric, work.data.task)
     true = corrected(metric, scored, {f"trial_{number}": pred for number, pred in preds.items()})
@@ -223,10 +227,23 @@ def _conclude(
     parent.log([Table(path=TRIALS, frame=predictions.trials_table(scored, preds))])
     return TuneResult(
         run_id=parent.run_id, name=parent.name, family=found.family, method=found.tune.method,
-        metric=found.metric, trials=tuple(rows), best=best, score=outcome.score, corrected=true,
-        importances=weights, model_uri=f"models:/{outcome.logged.model_id}",
+        metric=found.metric, trials=tuple(rows), best=best, score=_score(work, scored),
+        corrected=true, importances=weights, model_uri=f"models:/{model_id}",
         seconds=time.monotonic() - started, resumed=resumed, next="surefit compare",
     )  # fmt: skip
+
+
+def _recorded(parent: Run, best: TrialRow) -> str | None:
+    """The model that the run has of this very trial already: nothing is fitted twice."""
+    tags = runs.find(parent.store, parent.run_id).tags
+    return tags.get("surefit.model") if tags.get("surefit.best_trial") == str(best.number) else None
+
+
+def _score(work: Workspace, scored: Scored) -> Score:
+    rows = work.split.scored_rows
+    return stats.scores(
+        reported(work), scored.y, scored.pred, folds=scored.folds, clusters=clusters(work, rows)
+    )[0]
 
 
 def _fold_result(journal: Journal, trial: TrialRow, fold: int) -> FoldResult:

@@ -1,0 +1,19 @@
+"""A run's artifacts, read by plain MLflow."""
+
+import tempfile
+
+import pandas as pd
+
+
+def listed(client, run_id, folder=None):
+    """The paths of all files of a run."""
+    found = []
+    for item in client.list_artifacts(run_id, folder):
+        found += listed(client, run_id, item.path) if item.is_dir else [item.path]
+    return found
+
+
+def table(client, run_id, path):
+    """A Parquet artifact of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return pd.read_parquet(client.download_artifacts(run_id, path, folder))
