@@ -1,0 +1,160 @@
+"""Scoring files in batches: columns and types, whole or nothing, resumed, and who answered."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promoting import project, rows
+from surefit.core.conform import conform
+from surefit.edges import batches, isolated, registry
+from surefit.errors import DataError, IntegrityError
+from surefit.results import InputColumn
+from surefit.verbs.predict import predict
+from surefit.verbs.promote import promote
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, pristine):
+    found = project(tmp_path_factory.mktemp("scoring"), pristine, n=300)
+    promote(found.runs["good"], config=found.config, quiet=True)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """A hundred rows a batch, so that small files have many."""
+    monkeypatch.setattr(batches, "rows_a_batch", lambda n_columns: 100)
+
+
+def plain(trained, frame, tmp_path):
+    """The same rows answered by plain MLflow in a process without surefit."""
+    store = trained.store()
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    local = registry.download(store, registry.by_alias(store, "production"), folder)
+    return isolated.predict(local, frame)
+
+
+def test_csv_and_parquet_give_plain_mlflows_numbers(trained, tmp_path) -> None:
+    """Both forms of input and output hold the numbers that plain pyfunc gives, rows named by id."""
+    frame = rows(450, seed=3).drop(columns="bought")
+    frame.to_csv(tmp_path / "in.csv", index=False)
+    frame.to_parquet(tmp_path / "in.parquet")
+    expected = plain(trained, frame.drop(columns="key"), tmp_path)
+    for given_, out in (("in.csv", "out.parquet"), ("in.parquet", "out.csv")):
+        told = predict(str(tmp_path / given_), out=tmp_path / out, config=trained.config,
+                       quiet=True)  # fmt: skip
+        read = pd.read_parquet if out.endswith("parquet") else pd.read_csv
+        answered = read(tmp_path / out)
+        assert told.n_rows == 450
+        assert list(answered["row_id"]) == list(frame["key"])
+        np.testing.assert_allclose(
+            answered["probability_yes"], expected["probability_yes"], atol=1e-12
+        )
+        assert list(answered["prediction"]) == list(expected["prediction"])
+
+
+def test_the_output_says_who_answered(trained, tmp_path) -> None:
+    """Version, run, manifest and threshold stand in the Parquet file and beside the CSV."""
+    rows(120).to_csv(tmp_path / "in.csv", index=False)
+    for out in ("out.parquet", "out.csv"):
+        predict(str(tmp_path / "in.csv"), out=tmp_path / out, config=trained.config, quiet=True)
+    metadata = pq.read_schema(tmp_path / "out.parquet").metadata
+    beside = json.loads((tmp_path / "out.csv.meta.json").read_text("utf-8"))
+    assert metadata[b"surefit.run"].decode() == beside["surefit.run"] == trained.runs["good"]
+    assert beside["surefit.threshold"] == "0.5"
+    assert beside["surefit.model"] == "models:/shop/1"
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_differences_are_told_and_safe_casts_made(trained, tmp_path) -> None:
+    """A missing column is named with the one it may be; gaps in whole numbers, numbers as text and
+    whole numbers for real ones are read, each told."""
+    frame = rows(150)
+    wrong = frame.rename(columns={"region": "regions"})
+    wrong.to_parquet(tmp_path / "wrong.parquet")
+    with pytest.raises(DataError, match='region is missing; is it "regions"'):
+        predict(str(tmp_path / "wrong.parquet"), out=tmp_path / "o.csv", config=trained.config,
+                quiet=True)  # fmt: skip
+    odd = frame.assign(x1=frame["x1"].astype(str), x2=1, count=frame["count"].astype("float64"))
+    odd.loc[3, "count"] = np.nan
+    odd.to_parquet(tmp_path / "odd.parquet")
+    told = predict(str(tmp_path / "odd.parquet"), out=tmp_path / "o.csv", config=trained.config,
+                   quiet=True)  # fmt: skip
+    assert told.ignored == ("bought",)
+    text = " ".join(told.casts)
+    assert "x2: int64 read as float64" in text
+    assert "x1: " in text
+    odd.assign(x1="much").to_parquet(tmp_path / "odd.parquet")
+    with pytest.raises(DataError, match=r"x1 is .*'much'"):
+        predict(str(tmp_path / "odd.parquet"), out=tmp_path / "o.csv", config=trained.config,
+                quiet=True)  # fmt: skip
+
+
+def score(config, given_, out) -> None:
+    """Score in this process, for a test to kill."""
+    batches.rows_a_batch = lambda n_columns: 100
+    predict(given_, out=out, config=config, quiet=True)
+
+
+def test_a_killed_try_is_gone_on_from(trained, tmp_path) -> None:
+    """Killed after some parts there is no output; the same command goes on and ends as undisturbed;
+    another input begins again."""
+    frame = rows(60_000)
+    given_, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    frame.to_parquet(given_)
+    process = multiprocessing.get_context("spawn").Process(
+        target=score, args=(trained.config, str(given_), out)
+    )
+    process.start()
+    folder = tmp_path / ".out.parquet.parts"
+    while len(list(folder.glob("part-*.parquet"))) < 3:
+        process.join(0.02)
+        assert process.exitcode is None
+    process.kill()
+    process.join()
+    assert not out.exists()
+    told = predict(str(given_), out=out, config=trained.config, quiet=True)
+    assert told.resumed >= 300
+    whole = out.read_bytes()
+    told = predict(str(given_), out=out, config=trained.config, quiet=True)
+    assert told.resumed == 0
+    assert out.read_bytes() == whole
+
+
+def test_a_changed_model_does_not_score(tmp_path, pristine) -> None:
+    """A model whose file was changed is refused, and no output appears."""
+    trained = project(tmp_path, pristine, n=300)
+    version = trained.version_of("good")
+    store = trained.store()
+    model_id = store.client.get_run(version.run_id).data.tags["surefit.model"]
+    place = store.client.get_logged_model(model_id).artifact_location.removeprefix("file://")
+    code = Path(place) / "predict.py"
+    code.write_text(code.read_text("utf-8") + "# changed\n", "utf-8")
+    out = tmp_path / "out.csv"
+    with pytest.raises(IntegrityError, match=r"predict\.py was changed"):
+        predict(str(tmp_path / "shop.csv"), out=out, model="1", config=trained.config, quiet=True)
+    assert not out.exists()
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), min_size=1),
+       st.sampled_from(["long", "double", "string"]))  # fmt: skip
+def test_casting_changes_no_value_and_twice_is_once(values, kind) -> None:
+    """What conforms holds the same values, and conforming again changes nothing."""
+    wanted = [InputColumn(name="a", type=kind)]
+    frame = pd.DataFrame({"a": pd.Series(values, dtype="Int64")})
+    once, _ = conform(frame, wanted)
+    twice, notes = conform(once, wanted)
+    pd.testing.assert_frame_equal(once, twice)
+    assert not [n for n in notes if "read as" in n and kind != "long"]
+    kept = [None if pd.isna(v) else int(v) for v in once["a"]]
+    assert kept == values
