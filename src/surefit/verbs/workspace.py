@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from surefit.core import metrics
 from surefit.core import split as splits
 from surefit.core.data import Dataset
 from surefit.core.split import Split
-from surefit.edges import environment, runs, sources
+from surefit.edges import environment, frames, runs, sources
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError
+from surefit.redact import redacted
 from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
 
-Data = str | Path | pd.DataFrame | None
+Data = Any  # a path, or a pandas, Polars or Arrow table, or None
 Overrides = Iterable[str] | Mapping[str, Any]
 
 
@@ -47,6 +48,7 @@ class Workspace:
         """The tags by which runs on the same rows are found."""
         return {
             "surefit.data": self.data.digest,
+            "surefit.data.unordered": self.data.unordered,
             "surefit.split": self.split.digest,
             "surefit.config": self.config.digest(),
             "surefit.task": self.data.task,
@@ -64,7 +66,7 @@ def project(
     """
     if isinstance(overrides, Mapping):
         overrides = [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-    path = "<DataFrame>" if isinstance(data, pd.DataFrame) else data
+    path = "<DataFrame>" if frames.is_table(data) else data
     return configuration.resolve(
         config=Path(config) if config else None,
         data=str(path) if path is not None else None,
@@ -85,8 +87,8 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
             "This project was last used with a DataFrame, which is not at hand.",
             "pass the frame again, or name a file in surefit.toml",
         )
-    table = frame if frame is not None else sources.load(config.data.path, found.root)
-    data = tables.prepare(table, config.data)
+    loaded = sources.Loaded(frame=frame) if frame is not None else _read(found)
+    data = _prepared(found, loaded)
     split = splits.make(data, config.split)
     chosen = config.metric.optimize
     metric = metrics.default(data.task).name if chosen == "auto" else chosen
@@ -99,6 +101,15 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
     return Workspace(project=found, data=data, split=split, metric=metric)
 
 
+def _read(found: Project) -> sources.Loaded:
+    return sources.read(found.config.data, found.root)
+
+
+def _prepared(found: Project, loaded: sources.Loaded) -> Dataset:
+    data = tables.prepare(loaded.frame, found.config.data)
+    return replace(data, notes=(*loaded.notes, *data.notes))
+
+
 def open_store(found: Project) -> Store:
     """The project's MLflow store and experiment; runs whose process died are closed."""
     store = stores.connect(found.config.tracking.uri, found.root, found.config.name)
@@ -108,7 +119,7 @@ def open_store(found: Project) -> Store:
 
 def frame_of(data: Data) -> pd.DataFrame | None:
     """The frame a caller gave, or None where they gave a path or nothing."""
-    return data if isinstance(data, pd.DataFrame) else None
+    return frames.to_pandas(data) if frames.is_table(data) else None
 
 
 def setup_items(work: Workspace) -> Iterator[Item]:
@@ -139,7 +150,7 @@ def log_dataset(run: Run, work: Workspace) -> None:
     columns = [{"name": c.name, "type": c.dtype, "required": True} for c in work.data.columns]
     profile = {"num_rows": work.data.n_rows, "num_features": len(columns), "task": work.data.task}
     runs.log_dataset(
-        run, name=work.config.name, digest=work.data.digest, source=work.config.data.path,
+        run, name=work.config.name, digest=work.data.digest, source=redacted(work.config.data.path),
         schema=json.dumps({"mlflow_colspec": columns}), profile=json.dumps(profile),
     )  # fmt: skip
 
