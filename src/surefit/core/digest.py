@@ -157,7 +157,8 @@ def _whole(values: pd.Series, kind: str, missing: np.ndarray | None) -> np.ndarr
         return values.to_numpy().astype("datetime64[us]").view("int64")
     if kind == "duration":
         return values.to_numpy().astype("timedelta64[us]").view("int64")
-    filled = values.fillna(0) if missing is not None else values
+    empty: Any = False if kind == "boolean" else 0
+    filled = values.fillna(empty) if missing is not None else values
     target = "uint64" if str(values.dtype).lower().startswith("uint64") else "int64"
     return filled.to_numpy(dtype=target)
 
@@ -197,7 +198,7 @@ def _arrow_text(values: pd.Series) -> Any:
             values = values.astype("str")
     try:
         array = pa.array(values, type=pa.large_string(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeError):
+    except (pa.ArrowException, TypeError, UnicodeError):
         texts = [None if _is_missing(v) else _spelled(v) for v in values]
         array = pa.array(texts, type=pa.large_string())
     if isinstance(array, pa.ChunkedArray):

@@ -92,19 +92,26 @@ def _plain(values: pd.Series, notes: list[Note]) -> pd.Series | None:
         notes.append(Note(text=f"{name} holds durations: read as seconds"))
         return pd.Series(values.dt.total_seconds())
     if isinstance(dtype, pd.CategoricalDtype):
-        return values.astype(values.cat.categories.dtype) if _sparse_levels(values) else None
+        return _categories(values)
     return _objects(values, notes) if types.is_object_dtype(dtype) else None
 
 
-def _sparse_levels(values: pd.Series) -> bool:
-    """Categories that are numbers in fact stay categories; only texts are unpacked."""
-    return bool(pd.api.types.is_string_dtype(values.cat.categories.dtype))
+def _categories(values: pd.Series) -> pd.Series | None:
+    """Categories that are numbers stay what they are; texts are unpacked, others spelled out."""
+    levels = values.cat.categories
+    if pd.api.types.is_numeric_dtype(levels.dtype):
+        return None
+    spelled = pd.Series(levels.map(str)).astype("str")
+    chosen = spelled.reindex(values.cat.codes)
+    return pd.Series(chosen.array, index=values.index, name=values.name)
 
 
 def _objects(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     name = str(values.name)
     inferred = pd.api.types.infer_dtype(values, skipna=True)
-    if inferred in ("string", "empty", "boolean"):
+    if inferred == "string":
+        return _encodable(values, notes)
+    if inferred in ("empty", "boolean"):
         return None
     if inferred in ("integer", "floating", "mixed-integer-float", "decimal"):
         numbers = pd.to_numeric(values.map(float, na_action="ignore"), errors="coerce")
@@ -120,6 +127,20 @@ def _objects(values: pd.Series, notes: list[Note]) -> pd.Series | None:
         )
     notes.append(Note(text=f"{name} mixes {_mixture(values)}: read as text"))
     return values.map(str, na_action="ignore").astype("str")
+
+
+def _encodable(values: pd.Series, notes: list[Note]) -> pd.Series | None:
+    """Texts that no file can hold (lone surrogates) with these signs spelled out."""
+    try:
+        values.astype("str")
+        return None
+    except UnicodeError:
+        notes.append(Note(text=f"{values.name} holds signs that are no Unicode: spelled out"))
+        return values.map(_spelled_out, na_action="ignore").astype("str")
+
+
+def _spelled_out(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _mixed_zones(values: pd.Series) -> bool:

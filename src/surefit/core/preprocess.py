@@ -28,11 +28,9 @@ def make(columns: Sequence[Column], encoding: Encoding) -> Any:
         steps.append(("category", _categories(encoding), categories))
     if numbers:
         steps.append(("number", _numbers(encoding), numbers))
-    for column in columns:
+    for number, column in enumerate(columns):  # scikit-learn refuses some names of columns as steps
         if column.kind in ("text", "date"):
-            steps.append(
-                (f"{column.kind}:{column.name}", _wide(column.kind, encoding), column.name)
-            )
+            steps.append((f"{column.kind}-{number}", _wide(column.kind, encoding), column.name))
     return ColumnTransformer(steps, sparse_threshold=0.3)
 
 

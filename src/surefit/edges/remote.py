@@ -104,7 +104,7 @@ def _answer(connection: Any, query: str) -> pd.DataFrame:
 
     colons = re.sub(r"(?<![:\\\w]):(?=\w)", r"\\:", query)  # they would name parameters
     rows = connection.execute(sqlalchemy.text(colons))
-    names = [str(c) for c in rows.keys()]
+    names = [str(c) for c in rows.keys()]  # noqa: SIM118
     frame = pd.DataFrame.from_records(rows.fetchall(), columns=names, coerce_float=True)
     repeated = sorted({c for c in names if names.count(c) > 1})
     if repeated:

@@ -20,6 +20,7 @@ TRUSTED = [
     "skrub._datetime_encoder.DatetimeEncoder",
     "skrub._string_encoder.StringEncoder",
     "skrub._to_float.ToFloat",
+    "skrub._to_str.ToStr",
     "skrub._scaling_factor.scaling_factor",
 ]
 
