@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from surefit.config import Config as Config
+    from surefit.core.preprocess import preprocess as preprocess
     from surefit.errors import SurefitError as SurefitError
     from surefit.results import Comparison as Comparison
     from surefit.results import Decision as Decision
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from surefit.results import Score as Score
     from surefit.results import TrainResult as TrainResult
     from surefit.results import TuneResult as TuneResult
+    from surefit.verbs.check import check as check
     from surefit.verbs.compare import compare as compare
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.init import init as init
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives: importing surefit itself imports nothing heavy.
 _HOMES = {
+    "check": "verbs.check", "preprocess": "core.preprocess",
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
     "Config": "config", "SurefitError": "errors",

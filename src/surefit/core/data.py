@@ -57,6 +57,7 @@ class Dataset:
             text, or "" (nowhere); None where the split is ours to make.
         digest: SHA-256 of every cell, the column names and their kinds, the rows in this order.
         unordered: the same, the rows in any order.
+        left_out: columns that are no features because of what they hold, and why.
     """
 
     task: Task
@@ -74,6 +75,7 @@ class Dataset:
     part: np.ndarray | None = field(repr=False)
     digest: str
     unordered: str
+    left_out: dict[str, str] = field(repr=False)
     notes: tuple[Note, ...]
 
     @property
@@ -129,8 +131,14 @@ def prepare(
     if not (isinstance(table.index, pd.RangeIndex) and table.index.start == 0):
         table = table.reset_index(drop=True)
     task, y, classes = _target(table[config.target], config, notes)
-    row_id, features = _identity(table, config, notes, no_features)
-    columns = _columns(table, features, config, notes)
+    left_out: dict[str, str] = {}
+    row_id, features = _identity(table, config, no_features, left_out)
+    columns, more = _columns(table, features, config, left_out)
+    notes += [
+        Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
+        for name, why in left_out.items()
+    ]
+    notes += more
     raw = pd.DataFrame({c.name: table[c.name] for c in columns}, copy=False)
     frame = coerce(raw, [c.to_dict() for c in columns])
     identity = digest(table)
@@ -142,6 +150,7 @@ def prepare(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
         unit=_unit(table, config, row_key), time=_time(table, config.time), part=part,
+        left_out=left_out,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
     )  # fmt: skip
 
@@ -215,7 +224,7 @@ def _class_target(
 
 
 def _identity(
-    table: pd.DataFrame, config: DataConfig, notes: list[Note], no_features: Sequence[str]
+    table: pd.DataFrame, config: DataConfig, no_features: Sequence[str], left_out: dict[str, str]
 ) -> tuple[np.ndarray, list[str]]:
     """Row ids, and the names of the columns that may be features."""
     out = {config.target, config.id, config.group, *config.drop, *no_features}
@@ -227,9 +236,7 @@ def _identity(
         why = None if name in config.types or name == config.time else _id_like(table[name])
         if why:
             features.remove(name)
-            notes.append(
-                Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
-            )
+            left_out[name] = why
             if (
                 not config.id
                 and row_id.dtype == "int64"
@@ -278,14 +285,13 @@ def _all_differ(values: pd.Series) -> bool:
 
 
 def _columns(
-    table: pd.DataFrame, features: Sequence[str], config: DataConfig, notes: list[Note]
-) -> tuple[Column, ...]:
-    columns = []
+    table: pd.DataFrame, features: Sequence[str], config: DataConfig, left_out: dict[str, str]
+) -> tuple[tuple[Column, ...], list[Note]]:
+    columns, notes = [], []
     for name in features:
         values = table[name]
         if values.nunique() < 2 and name not in config.types:
-            state = "is empty" if values.isna().all() else "has one value"
-            notes.append(Note(text=f"{name} {state}: not a feature"))
+            left_out[name] = "is empty" if values.isna().all() else "has one value"
             continue
         kind, note = _kind(values, config.types.get(name))
         if note:
@@ -295,7 +301,7 @@ def _columns(
         raise DataError(
             "No column is left to learn from: each is empty, constant, an id or dropped."
         )
-    return tuple(columns)
+    return tuple(columns), notes
 
 
 def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Note | None]:

@@ -20,7 +20,7 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
 from surefit.results import Check, Decision, Metric, Param, Tag, Text, plain
-from surefit.verbs import compare, looks, workspace
+from surefit.verbs import compare, findings, looks, workspace
 from surefit.verbs.evaluate import check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -77,6 +77,8 @@ def promote(
         reporter.say(f"Plan:  {_plan(case)}")
         looks.take(open_run, work.data.row_key[rows_of(case.blind, work)], case.look)
         checks = _checks(case)
+        about_data = findings.gate_check(store, work.data.digest)
+        checks += [about_data] if about_data else []
         version = registry.register(store, record)
         if gate.decide(checks) == "PROMOTED":
             checks.append(_tried(store, case, version))

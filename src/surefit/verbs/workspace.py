@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
@@ -16,12 +18,13 @@ from surefit.core import data as tables
 from surefit.core import metrics
 from surefit.core import split as splits
 from surefit.core.data import Dataset
-from surefit.core.split import Split
+from surefit.core.split import Frozen, Split
 from surefit.edges import environment, frames, runs, sources
+from surefit.edges import splits as saved
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.errors import ConfigError, InputError
+from surefit.errors import ConfigError, DataError, InputError, did_you_mean
 from surefit.redact import redacted
 from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
@@ -89,7 +92,7 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
         )
     loaded = sources.Loaded(frame=frame) if frame is not None else _read(found)
     data = _prepared(found, loaded)
-    split = splits.make(data, config.split)
+    split, reused = _divided(found, data)
     chosen = config.metric.optimize
     metric = metrics.default(data.task).name if chosen == "auto" else chosen
     metrics.find(metric, data.task)
@@ -97,7 +100,7 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
     for note in data.notes:
         override = f"   [{note.override}]" if note.override else ""
         reporter.say(f"       {note.text}{override}")
-    reporter.say(f"Split: {split.describe()}")
+    reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
     return Workspace(project=found, data=data, split=split, metric=metric)
 
 
@@ -106,8 +109,54 @@ def _read(found: Project) -> sources.Loaded:
 
 
 def _prepared(found: Project, loaded: sources.Loaded) -> Dataset:
-    data = tables.prepare(loaded.frame, found.config.data)
+    config, table, part = found.config, loaded.frame, None
+    column = config.split.column
+    no_features: tuple[str, ...] = ()
+    if config.split.test_path is not None:
+        table, part = _with_test(found, table)
+    elif column is not None:
+        if column not in table.columns:
+            advice = did_you_mean(column, map(str, table.columns))
+            raise DataError(f'The table has no column split.column = "{column}"; {advice}')
+        part = splits.read_parts(table[column].tolist(), column)
+        no_features = (column,)
+    data = tables.prepare(table, config.data, part=part, no_features=no_features)
     return replace(data, notes=(*loaded.notes, *data.notes))
+
+
+def _with_test(found: Project, table: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table, the given test file's rows below it, and which rows are which."""
+    path = str(found.config.split.test_path)
+    test = sources.read(found.config.data, found.root, path=path).frame
+    lost = [str(c) for c in table.columns if c not in set(test.columns)]
+    if lost:
+        raise DataError(
+            f"split.test_path = {redacted(path)} lacks the columns {', '.join(lost[:5])}.",
+            "test rows are scored against their targets: the file needs all columns",
+        )
+    part = np.repeat(np.asarray(["train", "test"], dtype=object), [len(table), len(test)])
+    return pd.concat([table, test[list(table.columns)]], ignore_index=True), part
+
+
+def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
+    """The split, by what an earlier run decided for these rows; and whether it did."""
+    config = found.config
+    what = [config.name, data.target, config.data.id, config.data.group, config.data.time,
+            config.split.model_dump(mode="json")]  # fmt: skip
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+    kept = saved.load(found.root, key)
+    frozen = None
+    if kept is not None:
+        cuts = kept["cuts"] if len(kept["cuts"]) else None
+        frozen = Frozen(unit=kept["unit"], block=kept["block"], cuts=cuts)
+    split = splits.make(data, config.split, frozen)
+    now = Frozen.of(split)
+    arrays = {"unit": now.unit, "block": now.block,
+              "cuts": now.cuts if now.cuts is not None else np.zeros(0)}  # fmt: skip
+    same = kept is not None and all(np.array_equal(kept[k], v) for k, v in arrays.items())
+    if not same and found.root.is_dir():
+        saved.save(found.root, key, arrays)
+    return split, frozen is not None and frozen.is_of(data)
 
 
 def open_store(found: Project) -> Store:
