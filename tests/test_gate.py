@@ -11,7 +11,7 @@ from simulate import Rate, looks_at_equals, power_of_gains, two_classes
 from surefit.config import GateConfig
 from surefit.core import gate, metrics, power, strata
 from surefit.core.data import Column
-from surefit.core.gate import Finding, Question
+from surefit.core.gate import Question
 from surefit.core.predictions import Scored
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import Slice
@@ -101,18 +101,12 @@ def test_calibrated_models_are_seldom_called_miscalibrated() -> None:
     assert Rate(hits=hits, trials=200).at_most(0.05)
 
 
-def test_limits_and_findings() -> None:
-    """Latency and size over their limit reject; unmeasured is undecided; a waiver is told."""
+def test_limits() -> None:
+    """Latency and size over their limit reject; unmeasured is undecided."""
     config = GateConfig(latency_ms=10, size_mb=1)
     checks = gate.limit_checks(config, p95_ms=11.0, n_bytes=500_000)
     assert [c.verdict for c in checks] == ["REJECTED", "PROMOTED"]
     assert gate.limit_checks(config, p95_ms=None, n_bytes=2e6)[0].verdict == "INCONCLUSIVE"
-    leak = Finding(name="leak", text="x foretells y")
-    hint = Finding(name="hint", text="x is constant", serious=False)
-    assert [c.verdict for c in gate.finding_checks([leak, hint], [])] == ["REJECTED"]
-    (waived,) = gate.finding_checks([leak, hint], ["leak"])
-    assert waived.verdict == "PROMOTED"
-    assert waived.reason.startswith("waived")
 
 
 def test_the_cost_of_a_look_is_said() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from promoting import project, rows
-from surefit.core.gate import Finding
 from surefit.edges import registry, runs
 from surefit.errors import ConfigError, InputError
 from surefit.verbs.history import history
@@ -108,15 +107,6 @@ def test_a_move_made_elsewhere_is_adopted_and_stays(trained) -> None:
     told = history(to="outside", config=trained.config, quiet=True)
     assert told.events[-1].version is None
     assert trained.named("outside") is None
-
-
-def test_findings_stop_a_promotion_unless_waived(trained) -> None:
-    """A serious finding of check rejects; waived by name it is in the record instead."""
-    leak = Finding(name="leak", text="x1 foretells the target")
-    assert go(trained, "good", "leaks", findings=[leak]).verdict == "REJECTED"
-    waived = go(trained, "good", "leaks", findings=[leak], set={"gate.waive": ["leak"]})
-    assert waived.verdict == "PROMOTED"
-    assert record_of(trained, waived)["evidence"]["waived"] == {"leak": leak.text}
 
 
 def test_slices_latency_and_size_are_asked(trained) -> None:

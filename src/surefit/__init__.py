@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from surefit.comparison import Comparison as Comparison
     from surefit.config import Config as Config
+    from surefit.core.preprocess import preprocess as preprocess
     from surefit.errors import SurefitError as SurefitError
     from surefit.results import Decision as Decision
     from surefit.results import Evaluation as Evaluation
     from surefit.results import Score as Score
     from surefit.results import TrainResult as TrainResult
     from surefit.results import TuneResult as TuneResult
+    from surefit.verbs.check import check as check
     from surefit.verbs.compare import compare as compare
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.history import history as history
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives: importing surefit itself imports nothing heavy.
 _HOMES = {
+    "check": "verbs.check", "preprocess": "core.preprocess",
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "history": "verbs.history", "predict": "verbs.predict", "promote": "verbs.promote",
     "report": "verbs.report",

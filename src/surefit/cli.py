@@ -33,6 +33,7 @@ def cli() -> None:
     """From a table to a model you can be sure of, all in plain MLflow.
 
     \b
+    surefit check churn.csv --target churned   look at the data first: leaks, splits, a report
     surefit train churn.csv --target churned   one candidate → a run with its model
     surefit evaluate last                      metrics with intervals, plots, a report
     surefit tune --trials 50                   a search; the same command again resumes
@@ -91,6 +92,26 @@ def init(directory: str, data: str | None, target: str | None, set_: tuple[str, 
 
 @cli.command()
 @click.argument("data", required=False, metavar="[FILE]")
+@shared()
+def check(data: str | None, target: str | None, config: str | None, set_: tuple[str, ...],
+          as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Look at the data before any model: leaks, groups, repeats, noise, drift; a report.
+
+    Targets of test rows are not read. Serious findings block `surefit promote` on these data until
+    they are mended or waived: --set 'check.waive={ "LEAK01:name" = "the reason" }'.
+
+    Exit code 0: nothing serious. 1: serious findings.
+    """
+    from surefit.verbs.check import check as verb
+
+    result = verb(data, target=target, config=config, set=set_, quiet=quiet)
+    answer(result, as_json)
+    if result.serious:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("data", required=False, metavar="[FILE]")
 @click.option("--name", help="The run's name.")
 @click.option("--register", is_flag=True, help="Register the model, without a gate.")
 @click.option("--to", metavar="ALIAS", help="Register, and point this alias at it at once.")
@@ -100,9 +121,9 @@ def train(data: str | None, target: str | None, name: str | None, register: bool
           quiet: bool) -> None:  # fmt: skip
     """Train one candidate and record it as an MLflow run.
 
-    FILE is a table (.csv, .tsv, .parquet, .feather, .jsonl) or sklearn:NAME; by default what the
-    configuration names. Choose a family with --set model.family=linear (lightgbm, linear, forest,
-    dummy).
+    FILE is a table (CSV, Parquet, Feather, JSON lines), a folder or pattern of parts, a URL,
+    data.py:load or sklearn:NAME; by default what the configuration names. Choose a family with
+    --set model.family=linear (lightgbm, linear, forest, dummy).
     """
     from surefit.verbs.train import train as verb
 

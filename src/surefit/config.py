@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from surefit.errors import ConfigError, InputError, did_you_mean
+from surefit.redaction import redacted
 
 FILE = "surefit.toml"
 REMEMBERED = Path(".surefit") / "project.toml"
@@ -41,6 +43,28 @@ class DataConfig(Section):
     types: dict[str, Kind] = {}
     task: Literal["auto", "classification", "regression"] = "auto"
     positive: str | int | float | bool | None = None
+    query: str | None = None
+    format: Literal["csv", "parquet", "feather", "jsonl"] | None = None
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] | None = None
+    encoding: str | None = None
+    missing: list[str] | None = None
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                codecs.lookup(value)
+            except (LookupError, ValueError):
+                raise ValueError('no such encoding; for example "utf-8", "cp1252"') from None
+        return value
+
+    @model_validator(mode="after")
+    def _separate(self) -> DataConfig:
+        if self.separator is not None and self.separator == self.decimal:
+            raise ValueError("separator and decimal must differ")
+        return self
 
 
 class SplitConfig(Section):
@@ -50,9 +74,22 @@ class SplitConfig(Section):
     folds: Annotated[int, Field(ge=2, le=50)] = 5
     valid: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    column: str | None = None
+    test_path: str | None = None
+    gap: str | Annotated[float, Field(ge=0.0)] | None = None
+    horizon: str | Annotated[float, Field(gt=0.0)] | None = None
+
+    @field_validator("gap", "horizon")
+    @classmethod
+    def _span(cls, value: str | float | None) -> str | float | None:
+        if isinstance(value, str):
+            seconds(value)
+        return value
 
     @model_validator(mode="after")
     def _one_way(self) -> SplitConfig:
+        if self.column is not None and self.test_path is not None:
+            raise ValueError("give column or test_path, not both")
         if self.valid is not None and "folds" in self.model_fields_set:
             raise ValueError("give folds or valid, not both")
         if self.valid is not None and self.valid + self.test >= 1:
@@ -115,8 +152,13 @@ class GateConfig(Section):
     calibration: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     latency_ms: Annotated[float, Field(gt=0.0)] | None = None
     size_mb: Annotated[float, Field(gt=0.0)] | None = None
-    waive: list[str] = []
     stages: bool = False
+
+
+class CheckConfig(Section):
+    """Findings of `surefit check` that were looked at and are accepted, each with its reason."""
+
+    waive: dict[str, Annotated[str, Field(min_length=1)]] = {}
 
 
 class TrackingConfig(Section):
@@ -139,6 +181,7 @@ class Config(Section):
     metric: MetricConfig = MetricConfig()
     tune: TuneConfig = TuneConfig()
     gate: GateConfig = GateConfig()
+    check: CheckConfig = CheckConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @classmethod
@@ -152,7 +195,15 @@ class Config(Section):
 
     def flat(self) -> dict[str, Any]:
         """Dotted keys and values, e.g. {"split.test": 0.2}; absent optional keys are left out."""
-        return _flatten(self.model_dump(mode="json", exclude_none=True))
+        return _flatten(self._recorded(exclude_none=True))
+
+    def _recorded(self, **how: Any) -> dict[str, Any]:
+        """The sections as plain values, passwords and keys in addresses left out."""
+        tables = self.model_dump(mode="json", **how)
+        for section, key in (("data", "path"), ("split", "test_path")):
+            if isinstance(tables.get(section, {}).get(key), str):
+                tables[section][key] = redacted(tables[section][key])
+        return tables
 
     def to_toml(self, *, chosen: bool = False) -> str:
         """The configuration as TOML that reads back to an equal one.
@@ -162,7 +213,7 @@ class Config(Section):
         """
         import tomlkit
 
-        tables = self.model_dump(mode="json", exclude_none=True, exclude_unset=chosen)
+        tables = self._recorded(exclude_none=True, exclude_unset=chosen)
         if self.split.valid is not None:
             tables["split"].pop("folds", None)
         return tomlkit.dumps({"name": self.name, **tables})
@@ -170,7 +221,7 @@ class Config(Section):
     def digest(self, *sections: str) -> str:
         """SHA-256 (hex) of the named sections, or of all that decides a model's numbers."""
         chosen = sections or ("data", "split", "model", "metric")
-        values = self.model_dump(mode="json", include=set(chosen))
+        values = self._recorded(include=set(chosen))
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -271,6 +322,7 @@ def validate(tables: Mapping[str, Any]) -> Config:
 
 def name_of(path: str) -> str:
     """A project name made from a data path, e.g. "data/churn 2.csv" → "churn-2"."""
+    path = re.split(r"[?#]", path)[0] if "://" in path else path
     stem = re.split(r"[:/\\]", path.rstrip("/"))[-1].split(".")[0]
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "project"
 

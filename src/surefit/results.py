@@ -78,6 +78,14 @@ class Score:
         return dict(plain(self))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """Something inferred, in words, with the line of TOML that overrides it."""
+
+    text: str
+    override: str = ""
+
+
 # --- what a run can record: computing code yields these, edges/runs.py alone writes them ---
 
 

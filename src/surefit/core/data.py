@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import DataConfig
+from surefit.core import intake
+from surefit.core.digest import digest, row_keys
 from surefit.core.portable import as_date, coerce
-from surefit.errors import DataError, did_you_mean
-from surefit.results import Task
+from surefit.errors import DataError
+from surefit.results import Note, Task
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MAX_CLASSES = 200
@@ -39,14 +40,6 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
-    """Something inferred, in words, with the line of TOML that overrides it."""
-
-    text: str
-    override: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Dataset:
     """Rows ready to be split and fitted.
 
@@ -58,10 +51,15 @@ class Dataset:
         row_id: the user's ids, or row numbers.
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
             row's content, so that equal rows are one unit.
-        row_key: 64-bit digest of each row's content.
-        groups, time: codes of the group and the time of each row, where the user named a column.
-        weight: how much each row counts in a metric, where the user named a column.
-        digest: SHA-256 of every cell, the column names and the types.
+        row_key: 64 bits of each row's content, columns that only name the row left out.
+        groups: codes of the group of each row, where the user named a column.
+        time: nanoseconds since 1970, or the numbers as they are, where the user named a column.
+        weight: how much each row counts, in fitting and in metrics, where the user named a column.
+        part: where the user says each row belongs: "test", "train", "valid", a fold's number as
+            text, or "" (nowhere); None where the split is ours to make.
+        digest: SHA-256 of every cell, the column names and their kinds, the rows in this order.
+        unordered: the same, the rows in any order.
+        left_out: columns that are no features because of what they hold, and why.
     """
 
     task: Task
@@ -76,7 +74,10 @@ class Dataset:
     row_key: np.ndarray = field(repr=False)
     groups: np.ndarray | None = field(repr=False)
     time: np.ndarray | None = field(repr=False)
+    part: np.ndarray | None = field(repr=False)
     digest: str
+    unordered: str
+    left_out: dict[str, str] = field(repr=False)
     notes: tuple[Note, ...]
     weight: np.ndarray | None = field(default=None, repr=False)
 
@@ -104,14 +105,24 @@ class Dataset:
         return f"{self.n_rows:,} rows, {len(self.columns)} features ({counts}), {what}"
 
 
-def prepare(table: pd.DataFrame, config: DataConfig) -> Dataset:
+def prepare(
+    table: pd.DataFrame,
+    config: DataConfig,
+    *,
+    part: np.ndarray | None = None,
+    no_features: Sequence[str] = (),
+) -> Dataset:
     """A Dataset from a raw table; nothing is dropped, cast or chosen without a note.
+
+    Args:
+        table: rows as the user has them.
+        part: (n,) where each row belongs, as `Dataset.part`, where the user says so.
+        no_features: columns with a meaning of their own, such as `split.column`.
 
     Raises:
         DataError: when the table cannot be used, saying what to change.
     """
-    notes: list[Note] = []
-    table = _without_objects(_checked(table, config), config, notes)
+    table, notes = intake.checked(table, config)
     labelled = table[config.target].notna().to_numpy()
     if not labelled.any():
         raise DataError(f'The target "{config.target}" is missing in every row.')
@@ -119,55 +130,33 @@ def prepare(table: pd.DataFrame, config: DataConfig) -> Dataset:
         lost = int((~labelled).sum())
         notes.append(Note(text=f"{lost:,} rows have no target and are left out"))
         table = table.loc[labelled]
-    table = table.reset_index(drop=True)
+        part = part[labelled] if part is not None else None
+    if not (isinstance(table.index, pd.RangeIndex) and table.index.start == 0):
+        table = table.reset_index(drop=True)
     task, y, classes = _target(table[config.target], config, notes)
-    row_id, features = _identity(table, config, notes)
-    columns = _columns(table, features, config, notes)
-    raw = table[[c.name for c in columns]]
+    left_out: dict[str, str] = {}
+    row_id, features = _identity(table, config, no_features, left_out)
+    columns, more = _columns(table, features, config, left_out)
+    notes += [
+        Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
+        for name, why in left_out.items()
+    ]
+    notes += more
+    raw = pd.DataFrame({c.name: table[c.name] for c in columns}, copy=False)
     frame = coerce(raw, [c.to_dict() for c in columns])
-    row_key = _hash(pd.concat([frame, table[config.target].astype(str).rename("\0target")], axis=1))
+    identity = digest(table)
+    naming = {c for c in table.columns if c != config.target and _id_like(table[c])}
+    naming |= {config.id} if config.id else set()
+    row_key = row_keys(table.drop(columns=list(naming))) if naming else identity.row_keys
     groups = _codes(table, config.group)
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
-        unit=_unit(table, config, row_key), time=_time(table, config.time),
-        digest=_digest(table), notes=tuple(notes), weight=_weight(table, config.weight),
+        unit=_unit(table, config, row_key), time=_time(table, config.time), part=part,
+        left_out=left_out,
+        digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
+        weight=_weight(table, config.weight),
     )  # fmt: skip
-
-
-def _checked(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
-    if len(table) == 0:
-        raise DataError("The table has no rows.")
-    names = [str(c) for c in table.columns]
-    doubled = sorted({n for n in names if names.count(n) > 1})
-    if doubled:
-        raise DataError(f"Column names must be unique; doubled: {', '.join(doubled)}.")
-    table = table.set_axis(names, axis=1)
-    wanted = {"target": config.target, "id": config.id, "group": config.group,
-              "time": config.time, "weight": config.weight}  # fmt: skip
-    named = [(f"data.{k}", v) for k, v in wanted.items() if v]
-    named += [("data.drop", v) for v in config.drop] + [("data.types", v) for v in config.types]
-    wrong = [f'{key} = "{v}": {did_you_mean(v, names)}' for key, v in named if v not in names]
-    if wrong:
-        raise DataError("The table has no such column:\n" + "\n".join(f"  - {w}" for w in wrong))
-    if len(names) < 2:
-        raise DataError("The table has one column; a model needs a target and a feature.")
-    return table
-
-
-def _without_objects(table: pd.DataFrame, config: DataConfig, notes: list[Note]) -> pd.DataFrame:
-    """The table without the columns whose cells are no single values, such as lists or bytes."""
-    named = {config.target, config.id, config.group, config.time, *config.types}
-    for name in table.columns:
-        if not pd.api.types.is_object_dtype(table[name]):
-            continue
-        kind = next((type(v).__name__ for v in table[name] if isinstance(v, _NO_CELL)), None)
-        if kind and name in named:
-            raise DataError(f"{name} holds a {kind} in a cell: text, numbers or dates are read.")
-        if kind:
-            notes.append(Note(text=f"{name} holds a {kind} in a cell: not a feature"))
-            table = table.drop(columns=name)
-    return table
 
 
 def _target(
@@ -244,10 +233,12 @@ def _class_target(
 
 
 def _identity(
-    table: pd.DataFrame, config: DataConfig, notes: list[Note]
+    table: pd.DataFrame, config: DataConfig, no_features: Sequence[str], left_out: dict[str, str]
 ) -> tuple[np.ndarray, list[str]]:
     """Row ids, and the names of the columns that may be features."""
-    out = {config.target, config.id, config.group, config.weight, *config.drop}
+    out = {
+        config.target, config.id, config.group, config.weight, *config.drop, *no_features
+    }  # fmt: skip
     features = [c for c in table.columns if c not in out]
     row_id = np.arange(len(table), dtype="int64")
     if config.id:
@@ -256,9 +247,7 @@ def _identity(
         why = None if name in config.types or name == config.time else _id_like(table[name])
         if why:
             features.remove(name)
-            notes.append(
-                Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
-            )
+            left_out[name] = why
             if (
                 not config.id
                 and row_id.dtype == "int64"
@@ -287,7 +276,7 @@ def _ids(values: pd.Series, name: str) -> np.ndarray:
 
 def _id_like(values: pd.Series) -> str | None:
     n = len(values)
-    if n < 20 or not values.is_unique or values.isna().any():
+    if n < 20 or pd.api.types.is_float_dtype(values) or not _all_differ(values):
         return None
     if pd.api.types.is_integer_dtype(values):
         first = int(values.iloc[0])
@@ -301,15 +290,19 @@ def _id_like(values: pd.Series) -> str | None:
     return None
 
 
+def _all_differ(values: pd.Series) -> bool:
+    """Whether no value repeats or is missing; the first rows mostly tell."""
+    return bool(values.head(1000).is_unique and values.is_unique and not values.isna().any())
+
+
 def _columns(
-    table: pd.DataFrame, features: Sequence[str], config: DataConfig, notes: list[Note]
-) -> tuple[Column, ...]:
-    columns = []
+    table: pd.DataFrame, features: Sequence[str], config: DataConfig, left_out: dict[str, str]
+) -> tuple[tuple[Column, ...], list[Note]]:
+    columns, notes = [], []
     for name in features:
         values = table[name]
         if values.nunique() < 2 and name not in config.types:
-            state = "is empty" if values.isna().all() else "has one value"
-            notes.append(Note(text=f"{name} {state}: not a feature"))
+            left_out[name] = "is empty" if values.isna().all() else "has one value"
             continue
         kind, note = _kind(values, config.types.get(name))
         if note:
@@ -319,7 +312,7 @@ def _columns(
         raise DataError(
             "No column is left to learn from: each is empty, constant, an id or dropped."
         )
-    return tuple(columns)
+    return tuple(columns), notes
 
 
 def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Note | None]:
@@ -381,20 +374,22 @@ def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
 
 
 def _time(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
-    """Sortable int64 times; a date in nanoseconds, a number scaled so that order is kept."""
+    """A date in nanoseconds (int64), a number as it is."""
     if not name:
         return None
     values = table[name]
     if pd.api.types.is_numeric_dtype(values):
-        order = values.astype("float64")
+        missing = values.isna().to_numpy()
+        found = values.fillna(0).to_numpy()
     else:
-        order = as_date(values).astype("int64").where(as_date(values).notna()).astype("float64")
-    if order.isna().any():
+        dates = as_date(values)
+        missing, found = dates.isna().to_numpy(), dates.to_numpy().astype("int64")
+    if missing.any():
         raise DataError(
             f'data.time = "{name}" must be a date or a number in every row; '
-            f"{int(order.isna().sum()):,} rows are not."
+            f"{int(missing.sum()):,} rows are not."
         )
-    return np.unique(order, return_inverse=True)[1].astype("int64")
+    return np.asarray(found)
 
 
 def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
@@ -412,16 +407,4 @@ def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
 
 def _unit(table: pd.DataFrame, config: DataConfig, row_key: np.ndarray) -> np.ndarray:
     name = config.group or config.id
-    return _hash(table[[name]].astype(str)) if name else row_key
-
-
-def _hash(frame: pd.DataFrame) -> np.ndarray:
-    return np.asarray(pd.util.hash_pandas_object(frame, index=False).to_numpy(dtype="uint64"))
-
-
-def _digest(table: pd.DataFrame) -> str:
-    digest = hashlib.sha256()
-    for name in table.columns:
-        digest.update(f"{name}\0{table[name].dtype}\0".encode())
-    digest.update(_hash(table).tobytes())
-    return digest.hexdigest()
+    return row_keys(table[[name]]) if name else row_key

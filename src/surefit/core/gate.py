@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -20,15 +19,6 @@ from surefit.errors import ConfigError
 from surefit.results import Check, Score, Verdict
 
 FEWEST = 10  # shared test rows below which nothing is decided
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something `check` found: its name, the words, and whether it stops a promotion."""
-
-    name: str
-    text: str
-    serious: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,19 +133,6 @@ def limit_checks(config: GateConfig, *, p95_ms: float | None, n_bytes: float | N
     return checks
 
 
-def finding_checks(findings: Sequence[Finding], waived: Sequence[str]) -> list[Check]:
-    """Each serious finding of `check` rejects, unless its name is waived."""
-    return [
-        Check(
-            name=f"check: {f.name}",
-            verdict="PROMOTED" if f.name in waived else "REJECTED",
-            reason=f"waived: {f.text}" if f.name in waived else f.text,
-        )
-        for f in findings
-        if f.serious
-    ]
-
-
 # --- against the champion ---
 
 
@@ -220,8 +197,3 @@ def _in_words(test: GateTest) -> str:
     if test.verdict == "INCONCLUSIVE" and test.rows_to_decide:
         text += f"; about {test.rows_to_decide:,} test rows would decide"
     return text
-
-
-def waivers(config: GateConfig, findings: Sequence[Finding]) -> Mapping[str, Any]:
-    """The findings that were waived, by name, for the record."""
-    return {f.name: f.text for f in findings if f.serious and f.name in config.waive}

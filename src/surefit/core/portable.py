@@ -29,8 +29,10 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
 
 def as_number(values: pd.Series) -> pd.Series:
     """float64, missing as NaN."""
-    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-    return numbers.where(np.isfinite(numbers))
+    if values.dtype != "float64":
+        values = pd.to_numeric(values, errors="coerce").astype("float64")
+    infinite = np.isinf(values.to_numpy())
+    return values.mask(infinite) if infinite.any() else values
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -44,13 +46,19 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def as_date(values: pd.Series) -> pd.Series:
-    """datetime64[ns] without time zone (UTC where there was one); what is no date is missing."""
-    if isinstance(values.dtype, pd.DatetimeTZDtype):
-        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
-    dates = pd.to_datetime(values, errors="coerce", format=None if _is_date(values) else "mixed")
-    if isinstance(dates.dtype, pd.DatetimeTZDtype):
-        dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
-    return dates.astype("datetime64[ns]")
+    """datetime64[ns] without time zone (UTC where there was one); what is no date is missing.
+
+    So are dates before 1678 and after 2261, such as 9999-12-31.
+    """
+    if _is_date(values):
+        zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
+        dates = values if zoned else values.dt.tz_localize("UTC")
+    else:
+        dates = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
+    dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
+    low, high = pd.Timestamp.min.ceil("s"), pd.Timestamp.max.floor("s")
+    kept: pd.Series = dates.where((dates >= low) & (dates <= high)).astype("datetime64[ns]")
+    return kept
 
 
 def _is_date(values: pd.Series) -> bool:

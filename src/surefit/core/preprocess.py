@@ -5,10 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from surefit.core.data import Column
+from surefit.core.data import MAX_LEVELS, Column
 from surefit.models.family import Encoding
 
 TEXT_COMPONENTS = 30
+
+
+def preprocess(*, scale: bool = False, text_components: int = TEXT_COMPONENTS) -> Any:
+    """An unfitted transformer from a mixed frame to numbers, for a model of your own.
+
+    skrub's TableVectorizer: numbers stay, text that holds numbers or dates is read as such, a
+    category (at most 40 levels) is one column of codes or, for `scale`, one column a level, free
+    text is its TF-IDF of character n-grams cut to `text_components`, dates are their parts. In
+    `make_pipeline(surefit.preprocess(), model)` it is fitted inside each fold. It holds skrub and
+    scikit-learn alone: a model saved with it does not need surefit.
+
+    Args:
+        scale: for models that need numbers without gaps on one scale (linear models, networks,
+            neighbours): categories one-hot, missing numbers imputed by the median, all scaled.
+            False is for trees: codes for categories, missing as NaN.
+        text_components: columns for each free text.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> from sklearn.pipeline import make_pipeline
+    >>> model = make_pipeline(preprocess(scale=True), Ridge())
+    """
+    from sklearn.pipeline import make_pipeline
+    from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
+
+    table = TableVectorizer(
+        cardinality_threshold=MAX_LEVELS + 1,
+        low_cardinality=_categories("onehot" if scale else "ordinal"),
+        high_cardinality=StringEncoder(n_components=text_components, random_state=0),
+        datetime=DatetimeEncoder(add_weekday=True),
+    )
+    return make_pipeline(table, _gapless(indicator=False)) if scale else table
 
 
 def make(columns: Sequence[Column], encoding: Encoding) -> Any:
@@ -28,11 +59,9 @@ def make(columns: Sequence[Column], encoding: Encoding) -> Any:
         steps.append(("category", _categories(encoding), categories))
     if numbers:
         steps.append(("number", _numbers(encoding), numbers))
-    for column in columns:
+    for number, column in enumerate(columns):  # scikit-learn refuses some names of columns as steps
         if column.kind in ("text", "date"):
-            steps.append(
-                (f"{column.kind}:{column.name}", _wide(column.kind, encoding), column.name)
-            )
+            steps.append((f"{column.kind}-{number}", _wide(column.kind, encoding), column.name))
     return ColumnTransformer(steps, sparse_threshold=0.3)
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from surefit.config import SplitConfig
+from surefit.config import SplitConfig, seconds
 from surefit.core.data import Dataset
 from surefit.errors import DataError
 
@@ -27,6 +27,9 @@ class Split:
         n_folds: how many blocks are scored.
         kind: in words, e.g. "5 folds, stratified".
         digest: SHA-256 of the assignment and the row ids.
+        cuts: where the scored blocks start in time, then the test rows; None where time is not
+            what divides.
+        time, gap: rows nearer than `gap` to a scored block do not train its model.
     """
 
     block: np.ndarray = field(repr=False)
@@ -37,6 +40,9 @@ class Split:
     kind: str
     seed: int
     digest: str
+    cuts: np.ndarray | None = field(default=None, repr=False)
+    time: np.ndarray | None = field(default=None, repr=False)
+    gap: float = 0.0
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -60,6 +66,8 @@ class Split:
         train = (self.block < scored if self.ordered else self.block != scored) & (self.block >= 0)
         if self.ordered and self.groups is not None:
             train &= ~np.isin(self.groups, np.unique(self.groups[valid]))
+        if self.gap and self.time is not None and valid.any():
+            train &= self.time < self.time[valid].min() - self.gap
         return np.flatnonzero(train), np.flatnonzero(valid)
 
     def fold_of_rows(self) -> np.ndarray:
@@ -78,7 +86,7 @@ class Split:
     def describe(self) -> str:
         """One line, e.g. "5,634 rows in 5 folds, stratified; 1,409 test rows (20.0 %) sealed"."""
         n, test, lost = len(self.block), len(self.test_rows), int((self.block == UNUSED).sum())
-        purged = f"; {lost:,} past rows of test groups left out" if lost else ""
+        purged = f"; {lost:,} rows left out" if lost else ""
         sealed = f"{test:,} test rows ({100 * test / n:.1f} %) sealed" if test else "no test rows"
         return f"{len(self.train_rows):,} rows in {self.kind}; {sealed}{purged}"
 
@@ -96,16 +104,32 @@ def share(unit: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray((x >> np.uint64(11)).astype("float64") / 2.0**53)
 
 
-def make(data: Dataset, config: SplitConfig) -> Split:
-    """The split of a dataset; a pure function of both.
+def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Split:
+    """The split of a dataset; a pure function of its arguments.
+
+    Args:
+        frozen: what an earlier split of these rows decided; rows it knows keep their places, and
+            so do its boundaries in time. Where most of its rows are gone it is not used.
 
     Raises:
         DataError: when there are too few rows, groups or times for it.
     """
-    block = np.zeros(data.n_rows, dtype="int16")
-    if data.time is not None:
-        _seal_latest(block, data, config.test)
+    if frozen is not None and not frozen.is_of(data):
+        frozen = None
+    n_folds = 1 if config.valid is not None else config.folds
+    cuts: np.ndarray | None = None
+    if data.part is not None:
+        block, ordered, n_folds, done = _given(data.part, config, n_folds)
     else:
+        block, ordered, done = np.zeros(data.n_rows, dtype="int16"), False, False
+    gap = span(config.gap, data.time)
+    if data.time is not None and not done:
+        kept = frozen.cuts if frozen is not None else None
+        cuts = kept if kept is not None else _cuts(data.time, block, config, n_folds)
+        if data.part is None and config.test > 0:
+            block[data.time >= cuts[-1]] = TEST
+        _purge(block, data, gap)
+    elif data.part is None:
         block[share(data.unit, config.seed) < config.test] = TEST
     rows = np.flatnonzero(block >= 0)
     if not len(rows):
@@ -113,43 +137,163 @@ def make(data: Dataset, config: SplitConfig) -> Split:
             "All rows would be test rows: they share one time, group or content.",
             "a smaller split.test, or another data.time or data.group",
         )
-    ordered = data.time is not None or config.valid is not None
-    n_folds = 1 if config.valid is not None else config.folds
-    if data.time is not None:
-        parts = _time_parts(data.time[rows], config, n_folds)
-    elif config.valid is not None:
-        parts = (share(data.unit[rows], config.seed + 2) < config.valid / (1 - config.test)) * 1
-    else:
-        parts = _fold_parts(data, rows, config)
-    block[rows] = parts
+    if not done:
+        ordered = data.time is not None or config.valid is not None
+        block[rows] = _parts(data, rows, config, cuts, frozen)
     split = Split(
         block=block, unit=data.unit, groups=data.groups, ordered=ordered, n_folds=n_folds,
-        kind=_kind(data, config), seed=config.seed, digest=_digest(block, data.row_id),
+        kind=_kind(data, config, n_folds, ordered), seed=config.seed,
+        digest=_digest(block, data.row_id, gap), cuts=cuts, time=data.time if gap else None,
+        gap=gap,
     )  # fmt: skip
     _check(split, data, config)
     return split
 
 
-def _seal_latest(block: np.ndarray, data: Dataset, test: float) -> None:
-    assert data.time is not None
-    if test > 0:
-        block[data.time >= _cut(data.time, 1 - test)] = TEST
-    if data.groups is not None:
-        tested = np.unique(data.groups[block == TEST])
-        block[(block != TEST) & np.isin(data.groups, tested)] = UNUSED
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """What a split decided, kept so that later runs decide the same.
+
+    Attributes:
+        unit, block: (u,) each unit and its block; empty where time decides.
+        cuts: the times at which the scored blocks start, then that of the test rows; or None.
+    """
+
+    unit: np.ndarray = field(repr=False)
+    block: np.ndarray = field(repr=False)
+    cuts: np.ndarray | None
+
+    @classmethod
+    def of(cls, split: Split) -> Frozen:
+        """The decisions of a split."""
+        unit, first = np.unique(split.unit, return_index=True)
+        if split.cuts is not None:
+            unit, first = unit[:0], first[:0]
+        return cls(unit=unit, block=split.block[first], cuts=split.cuts)
+
+    def is_of(self, data: Dataset) -> bool:
+        """Whether it was made of these rows, or of most of them."""
+        if data.time is not None:
+            return self.cuts is not None
+        return self.cuts is None and bool(np.isin(self.unit, data.unit).mean() >= 0.5)
 
 
-def _cut(time: np.ndarray, at: float) -> int:
-    """The first time at or after the quantile, so that equal times stay together."""
-    return int(np.sort(time)[min(round(len(time) * at), len(time) - 1)])
+def span(text: str | float | None, time: np.ndarray | None) -> float:
+    """A duration in the units of the time column: nanoseconds for dates, else as it is.
+
+    Raises:
+        DataError: when there is no time column, or it is of the other kind.
+    """
+    if text is None:
+        return 0.0
+    if time is None:
+        raise DataError("split.gap and split.horizon need a time column.", 'data.time = "COLUMN"')
+    return seconds(text) * 1e9 if isinstance(text, str) else float(text)
 
 
-def _time_parts(time: np.ndarray, config: SplitConfig, n_folds: int) -> np.ndarray:
+def read_parts(values: Sequence[object], name: str) -> np.ndarray:
+    """The user's own split as `Dataset.part`: "train", "test", "valid", a fold's number, or "".
+
+    Raises:
+        DataError: when a value is none of these.
+    """
+    words = {"training": "train", "learn": "train", "holdout": "test", "testing": "test",
+             "val": "valid", "dev": "valid", "validation": "valid", "nan": "", "none": "",
+             "<na>": "", "unused": ""}  # fmt: skip
+    found = []
+    for value in values:
+        word = "" if value is None else str(value).strip().lower()
+        word = words.get(word, word.removesuffix(".0"))
+        if word not in ("train", "test", "valid", "") and not word.isdigit():
+            raise DataError(
+                f'split.column = "{name}" holds {value!r}.',
+                "write train, test, valid or the number of a fold; leave empty what is unused",
+            )
+        found.append(word)
+    return np.asarray(found, dtype=object)
+
+
+def _given(
+    part: np.ndarray, config: SplitConfig, n_folds: int
+) -> tuple[np.ndarray, bool, int, bool]:
+    """(block, ordered, folds, whether the folds are given too) of the user's own split."""
+    block = np.zeros(len(part), dtype="int16")
+    block[part == "test"] = TEST
+    block[part == ""] = UNUSED
+    numbers = sorted({int(p) for p in part if p.isdigit()})
+    if numbers:
+        if (part == "valid").any() or (part == "train").any():
+            raise DataError("split.column mixes numbers of folds with train or valid.")
+        for code, number in enumerate(numbers):
+            block[part == str(number)] = code
+        if len(numbers) < 2:
+            raise DataError("split.column names one fold; at least two are needed.")
+        return block, False, len(numbers), True
+    if (part == "valid").any():
+        block[part == "valid"] = 1
+        return block, True, 1, True
+    return block, False, n_folds, False
+
+
+def _cuts(time: np.ndarray, block: np.ndarray, config: SplitConfig, n_folds: int) -> np.ndarray:
+    """Where the scored blocks start and, last, the test rows; equal times stay together."""
+    inside = time[block >= 0]
+    horizon = span(config.horizon, time)
+    share_of_test = config.test if (block == 0).all() else 0.0
+    if horizon:
+        end = inside.max()
+        test = end - horizon if share_of_test else end
+        starts = [test - horizon * k for k in range(n_folds, 0, -1)]
+        return _just_after(np.asarray([*starts, test]), time.dtype)
+    test = _cut(inside, 1 - share_of_test) if share_of_test else np.nextafter(inside.max(), np.inf)
+    before = inside[inside < test]
+    if len(before) == 0:
+        raise DataError("All times are equal: they cannot make a split.", "leave data.time out")
     if config.valid is not None:
-        cuts = [_cut(time, 1 - config.valid / (1 - config.test))]
+        starts = [_cut(before, 1 - config.valid / (1 - share_of_test))]
     else:
-        cuts = [_cut(time, i / (n_folds + 1)) for i in range(1, n_folds + 1)]
-    return np.searchsorted(np.asarray(cuts), time, side="right")
+        starts = [_cut(before, i / (n_folds + 1)) for i in range(1, n_folds + 1)]
+    return np.asarray([*starts, test], dtype="float64" if time.dtype.kind == "f" else "int64")
+
+
+def _just_after(cuts: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    later = np.nextafter(cuts, np.inf) if dtype.kind == "f" else np.floor(cuts).astype("int64") + 1
+    return np.asarray(later)
+
+
+def _cut(time: np.ndarray, at: float) -> float:
+    """The first time at or after the quantile, so that equal times stay together."""
+    return np.sort(time)[min(round(len(time) * at), len(time) - 1)]  # type: ignore[no-any-return]
+
+
+def _purge(block: np.ndarray, data: Dataset, gap: float) -> None:
+    """Past rows of test groups, and those nearer to the test rows than the gap, are unused."""
+    assert data.time is not None
+    test = block == TEST
+    if not test.any():
+        return
+    if data.groups is not None:
+        block[~test & np.isin(data.groups, np.unique(data.groups[test]))] = UNUSED
+    if gap:
+        block[~test & (data.time >= data.time[test].min() - gap)] = UNUSED
+
+
+def _parts(
+    data: Dataset, rows: np.ndarray, config: SplitConfig, cuts: np.ndarray | None,
+    frozen: Frozen | None,
+) -> np.ndarray:  # fmt: skip
+    """The block of each row that is neither test nor unused."""
+    if data.time is not None and cuts is not None:
+        return np.asarray(np.searchsorted(cuts[:-1], data.time[rows], side="right"))
+    if config.valid is not None:
+        of_rest = config.valid / (1 - config.test) if data.part is None else config.valid
+        return np.asarray(share(data.unit[rows], config.seed + 2) < of_rest).astype("int16")
+    if frozen is None:
+        return _fold_parts(data, rows, config)
+    place = np.minimum(np.searchsorted(frozen.unit, data.unit[rows]), len(frozen.unit) - 1)
+    known = (frozen.unit[place] == data.unit[rows]) & (frozen.block[place] >= 0)
+    by_hash = np.floor(share(data.unit[rows], config.seed + 4) * config.folds).astype("int16")
+    return np.asarray(np.where(known, frozen.block[place], by_hash))
 
 
 def _fold_parts(data: Dataset, rows: np.ndarray, config: SplitConfig) -> np.ndarray:
@@ -194,13 +338,15 @@ def _greedy(
     return of_unit
 
 
-def _kind(data: Dataset, config: SplitConfig) -> str:
+def _kind(data: Dataset, config: SplitConfig, n_folds: int, ordered: bool) -> str:
     how = "by time" if data.time is not None else "at random"
     if data.time is None and data.classes and config.valid is None:
         how = "stratified"
-    if data.groups is not None:
+    if data.part is not None and (ordered or any(p.isdigit() for p in data.part)):
+        how = "as given"
+    elif data.groups is not None:
         how += ", groups kept whole"
-    parts = "train and one validation set" if config.valid is not None else f"{config.folds} folds"
+    parts = "train and one validation set" if ordered and n_folds == 1 else f"{n_folds} folds"
     return f"{parts}, {how}"
 
 
@@ -219,7 +365,9 @@ def _check(split: Split, data: Dataset, config: SplitConfig) -> None:
             )
 
 
-def _digest(block: np.ndarray, row_id: np.ndarray) -> str:
+def _digest(block: np.ndarray, row_id: np.ndarray, gap: float) -> str:
     digest = hashlib.sha256(block.tobytes())
+    if gap:
+        digest.update(f"gap {gap}".encode())
     digest.update("\0".join(map(str, row_id)).encode())
     return digest.hexdigest()

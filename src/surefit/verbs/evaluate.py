@@ -183,7 +183,7 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
     """A table from outside; where it names sealed rows, scoring it is a look at these."""
-    frame = sources.load(path, Path.cwd())
+    frame = sources.table(path, Path.cwd())
     predictions.check_given(frame, work.data, path)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from surefit.config import FILE, Config, Project
+from surefit.edges import sources
 from surefit.errors import InputError, did_you_mean
 from surefit.results import Shown
 from surefit.verbs import workspace
@@ -94,7 +95,7 @@ def _project(folder: Path, data: str | None, target: str | None, overrides: Over
         )
     found = workspace.project(data=data, target=target, config=None, overrides=overrides)
     path = found.config.data.path
-    if not path.startswith("sklearn:"):
+    if sources.is_file(path):
         path = os.path.relpath(found.root / Path(path).expanduser(), folder.resolve())
         path = (
             path

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import gate, metrics, power, predictions, strata
-from surefit.core.gate import Finding, Question
+from surefit.core.gate import Question
 from surefit.core.gatetest import GateTest
 from surefit.core.predictions import Scored
 from surefit.edges import lock, registry, runs
@@ -21,7 +21,7 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
-from surefit.verbs import compare, looks, moves, rivals, trial, workspace
+from surefit.verbs import compare, findings, looks, moves, rivals, trial, workspace
 from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.rivals import Rivals
@@ -35,7 +35,6 @@ def promote(
     dry_run: bool = False,
     force: bool = False,
     reason: str = "",
-    findings: Sequence[Finding] = (),
     data: Data = None,
     target: str | None = None,
     config: str | Path | None = None,
@@ -56,7 +55,6 @@ def promote(
         force: move the alias whatever the gate says; `reason` is then required, and recorded. A
             model whose files were changed, or that does not repeat its predictions, stays out.
         reason: why, for the record.
-        findings: what `surefit check` found; a serious one rejects unless gate.waive names it.
         data, target, config, set: as in `train`.
         quiet: say nothing on standard error.
 
@@ -82,7 +80,7 @@ def promote(
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
         case = _looked_at(store, work, record, champion, found, to, open_run, reporter)
-        judged = _judge(case, findings, force=force)
+        judged = _judge(case, force=force)
         with moves.opened(store, to, stages=stages, reporter=reporter) as log:
             return _conclude(case, judged, log, open_run, dry_run=dry_run, force=force, why=reason)
 
@@ -109,7 +107,7 @@ class Judged:
     version: Version
     sound: bool  # the registered version repeats its predictions; nothing overrules that
     p95_ms: float | None
-    waived: dict[str, Any]
+    waived: dict[str, str]
 
 
 def _chosen(store: Store, run: str) -> RunRecord:
@@ -190,12 +188,13 @@ def _standard_error(
 # --- the judgement ---
 
 
-def _judge(case: Case, findings: Sequence[Finding], *, force: bool) -> Judged:
+def _judge(case: Case, *, force: bool) -> Judged:
     config = case.work.config.gate
     checks, tests = _on_test_rows(case) if len(case.rivals.blind) else ([], [])
     if case.rivals.trouble:
         checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.rivals.trouble))
-    checks += gate.finding_checks(findings, config.waive)
+    found_in_data = findings.latest(case.store, case.work.data.digest)
+    checks += findings.checks(found_in_data)
     version = registry.register(case.store, case.record)
     found = trial.Trial(checks=())
     if force or gate.decide(checks) == "PROMOTED":
@@ -207,7 +206,7 @@ def _judge(case: Case, findings: Sequence[Finding], *, force: bool) -> Judged:
     return Judged(
         checks=tuple(checks), tests=tuple(tests), version=version, p95_ms=found.p95_ms,
         sound=bool(found.checks) and gate.decide(found.checks) == "PROMOTED",
-        waived=dict(gate.waivers(config, findings)),
+        waived=findings.waived(found_in_data),
     )  # fmt: skip
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
@@ -15,16 +18,18 @@ from surefit.core import data as tables
 from surefit.core import metrics
 from surefit.core import split as splits
 from surefit.core.data import Dataset
-from surefit.core.split import Split
-from surefit.edges import environment, runs, sources
+from surefit.core.split import Frozen, Split
+from surefit.edges import environment, frames, runs, sources
+from surefit.edges import splits as saved
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.errors import ConfigError, InputError
+from surefit.errors import ConfigError, DataError, InputError, did_you_mean
+from surefit.redaction import redacted
 from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
 
-Data = str | Path | pd.DataFrame | None
+Data = Any  # a path, or a pandas, Polars or Arrow table, or None
 Overrides = configuration.Overrides
 
 
@@ -46,6 +51,7 @@ class Workspace:
         """The tags by which runs on the same rows are found."""
         return {
             "surefit.data": self.data.digest,
+            "surefit.data.unordered": self.data.unordered,
             "surefit.split": self.split.digest,
             "surefit.config": self.config.digest(),
             "surefit.task": self.data.task,
@@ -61,7 +67,7 @@ def project(
     Raises:
         ConfigError: with every mistake at once.
     """
-    path = "<DataFrame>" if isinstance(data, pd.DataFrame) else data
+    path = "<DataFrame>" if frames.is_table(data) else data
     return configuration.resolve(
         config=Path(config) if config else None,
         data=str(path) if path is not None else None,
@@ -82,9 +88,9 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
             "This project was last used with a DataFrame, which is not at hand.",
             "pass the frame again, or name a file in surefit.toml",
         )
-    table = frame if frame is not None else sources.load(config.data.path, found.root)
-    data = tables.prepare(table, config.data)
-    split = splits.make(data, config.split)
+    loaded = sources.Loaded(frame=frame) if frame is not None else _read(found)
+    data = _prepared(found, loaded)
+    split, reused = _divided(found, data)
     chosen = config.metric.optimize
     metric = metrics.default(data.task).name if chosen == "auto" else chosen
     metrics.find(metric, data.task)
@@ -92,8 +98,63 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
     for note in data.notes:
         override = f"   [{note.override}]" if note.override else ""
         reporter.say(f"       {note.text}{override}")
-    reporter.say(f"Split: {split.describe()}")
+    reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
     return Workspace(project=found, data=data, split=split, metric=metric)
+
+
+def _read(found: Project) -> sources.Loaded:
+    return sources.read(found.config.data, found.root)
+
+
+def _prepared(found: Project, loaded: sources.Loaded) -> Dataset:
+    config, table, part = found.config, loaded.frame, None
+    column = config.split.column
+    no_features: tuple[str, ...] = ()
+    if config.split.test_path is not None:
+        table, part = _with_test(found, table)
+    elif column is not None:
+        if column not in table.columns:
+            advice = did_you_mean(column, map(str, table.columns))
+            raise DataError(f'The table has no column split.column = "{column}"; {advice}')
+        part = splits.read_parts(table[column].tolist(), column)
+        no_features = (column,)
+    data = tables.prepare(table, config.data, part=part, no_features=no_features)
+    return replace(data, notes=(*loaded.notes, *data.notes))
+
+
+def _with_test(found: Project, table: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The table, the given test file's rows below it, and which rows are which."""
+    path = str(found.config.split.test_path)
+    test = sources.read(found.config.data, found.root, path=path).frame
+    lost = [str(c) for c in table.columns if c not in set(test.columns)]
+    if lost:
+        raise DataError(
+            f"split.test_path = {redacted(path)} lacks the columns {', '.join(lost[:5])}.",
+            "test rows are scored against their targets: the file needs all columns",
+        )
+    part = np.repeat(np.asarray(["train", "test"], dtype=object), [len(table), len(test)])
+    return pd.concat([table, test[list(table.columns)]], ignore_index=True), part
+
+
+def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
+    """The split, by what an earlier run decided for these rows; and whether it did."""
+    config = found.config
+    what = [config.name, data.target, config.data.id, config.data.group, config.data.time,
+            config.split.model_dump(mode="json")]  # fmt: skip
+    key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
+    kept = saved.load(found.root, key)
+    frozen = None
+    if kept is not None:
+        cuts = kept["cuts"] if len(kept["cuts"]) else None
+        frozen = Frozen(unit=kept["unit"], block=kept["block"], cuts=cuts)
+    split = splits.make(data, config.split, frozen)
+    now = Frozen.of(split)
+    arrays = {"unit": now.unit, "block": now.block,
+              "cuts": now.cuts if now.cuts is not None else np.zeros(0)}  # fmt: skip
+    same = kept is not None and all(np.array_equal(kept[k], v) for k, v in arrays.items())
+    if not same and found.root.is_dir():
+        saved.save(found.root, key, arrays)
+    return split, frozen is not None and frozen.is_of(data)
 
 
 def open_store(found: Project) -> Store:
@@ -105,7 +166,7 @@ def open_store(found: Project) -> Store:
 
 def frame_of(data: Data) -> pd.DataFrame | None:
     """The frame a caller gave, or None where they gave a path or nothing."""
-    return data if isinstance(data, pd.DataFrame) else None
+    return frames.to_pandas(data) if frames.is_table(data) else None
 
 
 def setup_items(work: Workspace) -> Iterator[Item]:
@@ -139,7 +200,7 @@ def log_dataset(run: Run, work: Workspace) -> None:
     columns = [{"name": c.name, "type": c.dtype, "required": True} for c in work.data.columns]
     profile = {"num_rows": work.data.n_rows, "num_features": len(columns), "task": work.data.task}
     runs.log_dataset(
-        run, name=work.config.name, digest=work.data.digest, source=work.config.data.path,
+        run, name=work.config.name, digest=work.data.digest, source=redacted(work.config.data.path),
         schema=json.dumps({"mlflow_colspec": columns}), profile=json.dumps(profile),
     )  # fmt: skip
 

@@ -1,0 +1,141 @@
+"""What `surefit check` may find: a code, plain words, the evidence, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from surefit.core.data import Dataset
+from surefit.core.metrics import Metric, value
+from surefit.core.split import Split
+from surefit.core.strength import Target, cells, correlation, explained, predicted
+
+Severity = Literal["serious", "warning", "note"]
+MOST_ROWS = 50_000  # rows on which columns are judged; more are sampled
+
+# Code → what it is about; public, documented in docs/check.md.
+CODES = {
+    "LEAK01": "one column tells the target",
+    "LEAK02": "two columns together tell the target",
+    "LEAK03": "whether a value is there tells the target",
+    "LEAK04": "known only after the fact",
+    "GROUP01": "rows of one group on both sides of a split",
+    "TIME01": "rows have a time, and the split ignores it",
+    "DUP01": "equal rows on both sides of a split",
+    "ID01": "a column that only names the row",
+    "COL01": "a constant or empty column",
+    "COL02": "numbers and texts in one column",
+    "COL03": "a column that repeats another",
+    "CAT01": "levels that training rows do not have",
+    "NOISE01": "equal rows with other targets",
+    "CLASS01": "a class too small for the folds",
+    "DRIFT01": "test rows differ from training rows",
+    "OUT01": "targets far from all others",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something to look at before a model is trained.
+
+    Attributes:
+        severity: "serious" blocks promotion unless waived; "warning" and "note" do not.
+        columns: what it is about; () for the rows as a whole.
+        evidence: the numbers it rests on.
+        advice: what to do; a line of TOML where one does it.
+        waived: the reason given in `[check] waive`, or "".
+    """
+
+    code: str
+    severity: Severity
+    columns: tuple[str, ...]
+    words: str
+    evidence: Mapping[str, Any]
+    advice: str
+    waived: str = ""
+
+    @property
+    def key(self) -> str:
+        """By which it is waived: the code, with the columns where there are some."""
+        return f"{self.code}:{','.join(self.columns)}" if self.columns else self.code
+
+    @property
+    def blocks(self) -> bool:
+        """Whether it stops a promotion."""
+        return self.severity == "serious" and not self.waived
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What a check may look at: features of all rows, targets of the training rows only.
+
+    Attributes:
+        train, test: features as the model sees them.
+        raw: the training rows' features as the user has them.
+        target: the training rows' target.
+        alone: the share of the target that each column explains by itself.
+    """
+
+    data: Dataset = field(repr=False)
+    split: Split = field(repr=False)
+    train: pd.DataFrame = field(repr=False)
+    test: pd.DataFrame = field(repr=False)
+    raw: pd.DataFrame = field(repr=False)
+    block: np.ndarray = field(repr=False)
+    target: Target = field(repr=False)
+    alone: dict[str, float] = field(repr=False)
+    baseline: float
+    best_column: str
+    best_score: float
+
+    @property
+    def n_classes(self) -> int:
+        """K; 0 in regression."""
+        return self.target.n_classes
+
+
+def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
+    """The rows a check looks at, a sample where they are many, each column judged by itself."""
+    rng = np.random.default_rng(0)
+    rows, sealed = (_sample(r, rng) for r in (split.train_rows, split.test_rows))
+    train = data.frame.iloc[rows].reset_index(drop=True)
+    target = Target.of(data.y[rows], len(data.classes))
+    alone, scores = {}, {}
+    for name in train.columns:
+        answer = predicted(cells(train[name]), target)
+        alone[name] = explained(answer, target)
+        if pd.api.types.is_float_dtype(train[name].dtype):
+            alone[name] = max(alone[name], correlation(train[name].to_numpy(), target))
+        scores[name] = value(metric, target.y, answer)
+    sign = 1 if metric.greater_is_better else -1
+    best = max(scores, key=lambda c: sign * np.nan_to_num(scores[c], nan=-sign * np.inf))
+    shares = np.bincount(target.y, minlength=target.n_classes) / len(rows) if data.classes else None
+    base = (
+        np.full(len(rows), target.y.mean()) if shares is None else np.tile(shares, (len(rows), 1))
+    )
+    return Rows(
+        data=data, split=split, train=train, target=target, alone=alone,
+        test=data.frame.iloc[sealed].reset_index(drop=True),
+        raw=data.raw.iloc[rows].reset_index(drop=True), block=split.block[rows],
+        baseline=value(metric, target.y, base), best_column=best, best_score=scores[best],
+    )  # fmt: skip
+
+
+def _sample(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return rows if len(rows) <= MOST_ROWS else np.sort(rng.choice(rows, MOST_ROWS, replace=False))
+
+
+def waive(found: Iterable[Finding], reasons: Mapping[str, str]) -> tuple[list[Finding], list[str]]:
+    """The findings with their reasons, worst first; and the waived keys that nothing was found for.
+
+    A key is a code ("LEAK01"), or a code and columns ("LEAK01:boat").
+    """
+    order: list[Severity] = ["serious", "warning", "note"]
+    told = [replace(f, waived=reasons.get(f.key, reasons.get(f.code, ""))) for f in found]
+    used = {key for f in told for key in (f.key, f.code)}
+    told.sort(key=lambda f: (bool(f.waived), order.index(f.severity), f.code, f.columns))
+    return told, [key for key in reasons if key not in used]

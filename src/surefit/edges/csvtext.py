@@ -1,0 +1,340 @@
+"""Delimited text: its encoding, delimiter, decimal sign and missing tokens are found and told."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import lzma
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+
+from surefit.config import DataConfig
+from surefit.errors import DataError
+from surefit.results import Note
+
+HEAD = 200_000  # bytes in which the dialect is looked for
+SEPARATORS = ",;\t|:~^ "
+# What pandas reads as missing; a column of text may well mean something by "NA" or "None".
+TOKENS = ("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
+          "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # fmt: skip
+# Missing only in a column that else holds numbers.
+AMONG_NUMBERS = ("?", "-", "--", ".", "..", "*", "x", "X", "missing", "Missing", "unknown",
+                 "Unknown", "none", "na", "#", "#VALUE!", "#REF!", "#DIV/0!")  # fmt: skip
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)  # fmt: skip
+_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", ":": "colon", " ": "space"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How a text file is to be read."""
+
+    encoding: str
+    separator: str
+    decimal: str
+
+
+def sniff(file: Path, config: DataConfig, shown: str) -> tuple[Dialect, list[Note]]:
+    """The dialect of a file, what the configuration says going first.
+
+    Raises:
+        DataError: when it is no text, or not of that encoding.
+    """
+    notes: list[Note] = []
+    encoding = config.encoding or _encoding(file, shown)
+    lines = _first_lines(file, encoding)
+    separator = config.separator or _separator(lines)
+    decimal = config.decimal or _decimal(lines, separator)
+    if config.encoding is None and not encoding.startswith("utf-8"):
+        notes.append(Note(text=f"read as {encoding}: it is not UTF-8",
+                          override='data.encoding = "latin-1"'))  # fmt: skip
+    if config.separator is None and separator != ",":
+        named = _NAMES.get(separator, repr(separator))
+        notes.append(Note(text=f"columns are separated by {named}",
+                          override='data.separator = ","'))  # fmt: skip
+    if config.decimal is None and decimal != ".":
+        notes.append(Note(text="numbers have a decimal comma", override='data.decimal = "."'))
+    return Dialect(encoding=encoding, separator=separator, decimal=decimal), notes
+
+
+def read(file: Path, dialect: Dialect, shown: str) -> pd.DataFrame:
+    """The table; only empty fields are missing yet, see `typed`.
+
+    Raises:
+        DataError: when a line has more or fewer fields than the header.
+    """
+    with unpacked(file) as stream:
+        try:
+            frame = pd.read_csv(
+                stream, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
+                low_memory=False, keep_default_na=False, na_values=[""],
+                skipinitialspace=dialect.separator == " ",
+            )  # fmt: skip
+        except UnicodeDecodeError:
+            raise DataError(
+                f"{shown} is not {dialect.encoding}.", 'data.encoding = "cp1252"'
+            ) from None
+        except pd.errors.EmptyDataError:
+            raise DataError(f"{shown} is empty.") from None
+        except pd.errors.ParserError as error:
+            raise DataError(_parse_failure(str(error), shown)) from None
+    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
+        frame = _shifted(frame, shown)
+    if len(frame) and frame.shape[1] > 1 and frame.iloc[:, -1].isna().any():
+        _refuse_short_lines(file, dialect, frame.shape[1], shown)
+    return frame
+
+
+def _parse_failure(text: str, shown: str) -> str:
+    match = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text)
+    if match:
+        wanted, line, seen = match.groups()
+        return f"{shown}: line {line} has {seen} fields, the header {wanted}. Correct that line."
+    if "EOF inside string" in text:
+        return f"{shown}: a quotation mark is never closed."
+    return f"{shown} cannot be read: {text.strip().splitlines()[0]}"
+
+
+def _shifted(frame: pd.DataFrame, shown: str) -> pd.DataFrame:
+    """Lines with one field more than the header: harmless where each line ends in a separator."""
+    if frame.iloc[:, -1].isna().all() and frame.index.nlevels == 1:
+        names = list(frame.columns)
+        moved = frame.reset_index().iloc[:, : len(names)]
+        return moved.set_axis(names, axis=1)
+    raise DataError(
+        f"{shown}: the lines have more fields than the header has names ({frame.shape[1]}).",
+        "name every column in the first line",
+    )
+
+
+def _refuse_short_lines(file: Path, dialect: Dialect, n_columns: int, shown: str) -> None:
+    """pandas fills short lines with missing values, silently."""
+    with unpacked(file) as stream, io.TextIOWrapper(stream, dialect.encoding, newline="") as text:
+        for number, line in enumerate(text, start=1):
+            if line.count(dialect.separator) == n_columns - 1 or not line.strip():
+                continue
+            if '"' in line or dialect.separator == " ":
+                _count_quoted(file, dialect, n_columns, shown)
+                return
+            seen = line.count(dialect.separator) + 1
+            if seen < n_columns:
+                raise _short(shown, number, seen, n_columns)
+
+
+def _count_quoted(file: Path, dialect: Dialect, n_columns: int, shown: str) -> None:
+    with unpacked(file) as stream, io.TextIOWrapper(stream, dialect.encoding, newline="") as text:
+        rows = csv.reader(
+            text, delimiter=dialect.separator, skipinitialspace=dialect.separator == " "
+        )
+        for row in rows:
+            if row and len(row) < n_columns:
+                raise _short(shown, rows.line_num, len(row), n_columns)
+
+
+def _short(shown: str, line: int, seen: int, wanted: int) -> DataError:
+    return DataError(
+        f"{shown}: line {line} has {seen} fields, the header {wanted}.", "correct that line"
+    )
+
+
+# --- what kind of text it is ---
+
+
+def unpacked(file: Path) -> Any:
+    """The file's bytes, unpacked where it is packed, by its first bytes and not by its name."""
+    with file.open("rb") as start:
+        magic = start.read(6)
+    if magic.startswith(b"\x1f\x8b"):
+        return gzip.open(file, "rb")
+    if magic.startswith(b"BZh"):
+        return bz2.open(file, "rb")
+    if magic.startswith(b"\xfd7zXZ\x00"):
+        return lzma.open(file, "rb")
+    if magic.startswith(b"\x28\xb5\x2f\xfd"):
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(pa.OSFile(str(file)), "zstd")
+    return file.open("rb")
+
+
+def _encoding(file: Path, shown: str) -> str:
+    with unpacked(file) as stream:
+        head = stream.read(4)
+        for mark, name in _MARKS:
+            if head.startswith(mark):
+                return name
+        return "utf-8" if _is_utf8(stream, head, shown) else "cp1252"
+
+
+def _is_utf8(stream: IO[bytes], head: bytes, shown: str) -> bool:
+    """Whether all of it is UTF-8; on the way NUL bytes are refused."""
+    decoder, good, line, chunk = codecs.getincrementaldecoder("utf-8")(), True, 1, head
+    while chunk:
+        at = chunk.find(b"\0")
+        if at >= 0:
+            line += chunk.count(b"\n", 0, at)
+            raise DataError(
+                f"{shown} holds NUL bytes (first in line {line}): it is no plain text.",
+                'data.encoding = "utf-16" if that is what it is, else clean the file',
+            )
+        line += chunk.count(b"\n")
+        if good:
+            try:
+                decoder.decode(chunk)
+            except UnicodeDecodeError:
+                good = False
+        chunk = stream.read(1 << 20)
+    if good:
+        try:
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            good = False
+    return good
+
+
+def _first_lines(file: Path, encoding: str) -> list[str]:
+    with unpacked(file) as stream:
+        head = stream.read(HEAD)
+    text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(head)
+    lines = text.splitlines()
+    whole = lines[:-1] if len(head) == HEAD and len(lines) > 1 else lines
+    return [line for line in whole if line.strip()][:200]
+
+
+def _rows(lines: Sequence[str], separator: str) -> list[list[str]]:
+    return list(csv.reader(lines, delimiter=separator, skipinitialspace=separator == " "))
+
+
+def _separator(lines: Sequence[str]) -> str:
+    """The separator that gives most lines the header's number of fields, at least two."""
+    best, most = ",", (0.0, 0, 0)
+    for separator in SEPARATORS:
+        try:
+            counts = [len(r) for r in _rows(lines, separator) if r]
+        except csv.Error:
+            continue
+        if not counts or counts[0] < 2:
+            continue
+        same = sum(c == counts[0] for c in counts) / len(counts)
+        score = (round(same, 1), 0 if separator in ":~^ " else 1, counts[0])
+        if same >= 0.8 and score > most:
+            best, most = separator, score
+    return best
+
+
+def _decimal(lines: Sequence[str], separator: str) -> str:
+    """A comma where fields such as 1,5 occur, and none such as 1.5, beside another separator."""
+    if separator == ",":
+        return "."
+    fields = list(itertools.chain.from_iterable(_rows(lines[1:], separator)))
+    commas = sum(bool(re.fullmatch(r"\s*[-+]?\d+,\d+(e[-+]?\d+)?\s*", f, re.I)) for f in fields)
+    points = sum(bool(re.fullmatch(r"\s*[-+]?\d+\.\d+(e[-+]?\d+)?\s*", f, re.I)) for f in fields)
+    return "," if commas and not points else "."
+
+
+# --- missing values and types ---
+
+
+def typed(
+    frame: pd.DataFrame, dialect: Dialect, config: DataConfig
+) -> tuple[pd.DataFrame, list[Note]]:
+    """The table with missing tokens set to missing, and columns of numbers as numbers.
+
+    `data.missing` replaces what is looked for. Otherwise the usual tokens (NA, null, …) count
+    everywhere, and signs such as "?" in columns that else hold numbers.
+    """
+    seen: Counter[str] = Counter()
+    columns: Counter[str] = Counter()
+    changed = {}
+    for name in frame.columns:
+        values = frame[name]
+        if not _is_text(values):
+            continue
+        tokens = set(config.missing) if config.missing is not None else set(TOKENS)
+        new = _without(values, tokens, config.missing is None, dialect.decimal, seen, columns)
+        if new is not None:
+            changed[name] = new
+    if changed:
+        frame = frame.copy(deep=False)
+        for name, values in changed.items():
+            frame[name] = values
+    return frame, _missing_notes(seen, columns, config) + _renamed_notes(frame)
+
+
+def _is_text(values: pd.Series) -> bool:
+    return bool(pd.api.types.is_string_dtype(values) or pd.api.types.is_object_dtype(values))
+
+
+def _without(
+    values: pd.Series, tokens: set[str], infer: bool, decimal: str,
+    seen: Counter[str], columns: Counter[str],
+) -> pd.Series | None:  # fmt: skip
+    """The column without its missing tokens, as numbers where nothing else is left; else None."""
+    counts = values.astype("str").value_counts()
+    found = {str(v): int(n) for v, n in counts.items() if str(v).strip() in tokens}
+    rest = [str(v) for v in counts.index if str(v) not in found]
+    if infer:
+        signs = {v for v in rest if v.strip() in AMONG_NUMBERS}
+        if signs and len(signs) <= 2 and _numbers([v for v in rest if v not in signs], decimal):
+            found |= {v: int(counts[v]) for v in signs}
+            rest = [v for v in rest if v not in signs]
+    if not found:
+        return None
+    for token, count in found.items():
+        seen[token.strip()] += count
+        columns[token.strip()] += 1
+    left = values.mask(values.isin(list(found)))
+    if rest and _numbers(rest, decimal):
+        text = left.str.replace(",", ".") if decimal == "," else left
+        return pd.to_numeric(text)
+    return left.astype("float64") if not rest else left
+
+
+def _numbers(texts: Sequence[str], decimal: str) -> bool:
+    if not texts:
+        return False
+    if decimal == ",":
+        texts = [t.replace(",", ".") for t in texts]
+    parsed = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce").to_numpy()
+    return bool(np.isfinite(parsed.astype("float64")).all())
+
+
+def _missing_notes(seen: Counter[str], columns: Counter[str], config: DataConfig) -> list[Note]:
+    if config.missing is not None or not seen:
+        return []
+    told = ", ".join(
+        f'"{token}" ({count:,} in {columns[token]} column{"s" * (columns[token] > 1)})'
+        for token, count in seen.most_common(4)
+    )
+    return [Note(text=f"read as missing: {told}", override='data.missing = [""]')]
+
+
+def _renamed_notes(frame: pd.DataFrame) -> list[Note]:
+    """What pandas calls columns that share a name or have none."""
+    names = [str(c) for c in frame.columns]
+    notes = []
+    twins = [n for n in names if re.fullmatch(r".+\.\d+", n) and n.rpartition(".")[0] in names]
+    if twins:
+        notes.append(Note(text=f"columns share a name; the later ones are called {_few(twins)}"))
+    nameless = [n for n in names if re.fullmatch(r"Unnamed: \d+", n)]
+    if nameless:
+        notes.append(Note(text=f"columns without a name are called {_few(nameless)}"))
+    return notes
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

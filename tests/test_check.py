@@ -1,0 +1,196 @@
+"""surefit check finds planted leaks, keeps quiet on clean tables, and reads no test target."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import surefit
+from planted import clean, honest, planted
+from surefit.config import DataConfig, SplitConfig
+from surefit.core import data as tables
+from surefit.core import metrics, split
+from surefit.core.columns import about_columns
+from surefit.core.findings import CODES, Finding, rows_of, waive
+from surefit.core.leaks import leaks
+from surefit.edges import sources
+from surefit.errors import ConfigError
+from surefit.verbs import findings as found_by
+from surefit.verbs import workspace
+
+SHARED = Path(os.environ.get("PROVEN_DATA", "absent"))
+LEAKS = ("LEAK", "GROUP", "DUP")
+
+
+def found(frame: pd.DataFrame, target: str = "y", how: Any = None, **keys: Any) -> list[Finding]:
+    data = tables.prepare(frame, DataConfig(path="t", target=target, **keys))
+    divided = split.make(data, SplitConfig(**(how or {})))
+    rows = rows_of(data, divided, metrics.default(data.task))
+    return waive([*leaks(rows), *about_columns(rows)], {})[0]
+
+
+def keys(findings: list[Finding], severity: str = "serious") -> set[str]:
+    return {f.key for f in findings if f.severity == severity}
+
+
+def test_planted_leaks_and_false_alarms(capsys: pytest.CaptureFixture[str]) -> None:
+    """Leaks of many kinds and sizes are found, clean tables raise nothing serious; both counted."""
+    n = int(os.environ.get("SUREFIT_CHECK_ROWS", "800"))
+    rounds = int(os.environ.get("SUREFIT_CHECK_ROUNDS", "1"))
+    missed, only_warned, total, alarms = [], [], 0, []
+    for seed in range(rounds):
+        for table in planted(n, seed):
+            total += 1
+            told = [f for f in found(table.frame) if set(f.columns) & table.columns]
+            told = [f for f in told if f.code.startswith(LEAKS)]
+            if not told:
+                missed.append(table.kind)
+            elif not any(f.severity == "serious" for f in told):
+                only_warned.append(table.kind)
+    quiet = 15 * rounds
+    for table in honest(n, 0, quiet):
+        if any(f.code.startswith(LEAKS) for f in found(table.frame)):
+            alarms.append(table.kind)
+    with capsys.disabled():
+        print(f"\n{total} planted leaks: {total - len(missed)} found "
+              f"({total - len(missed) - len(only_warned)} serious); "
+              f"false alarms on {len(alarms)} of {quiet} clean tables")  # fmt: skip
+        print(f"  warned: {sorted(set(only_warned))}\n  missed: {sorted(set(missed))}")
+    assert total >= 30
+    assert len(missed) <= 0.15 * total
+    assert len(alarms) <= 0.05 * quiet
+
+
+def test_the_target_of_test_rows_is_not_read() -> None:
+    """Other targets in test rows change no finding."""
+    frame = clean(np.random.default_rng(0), 600, "binary").assign(row=range(600))
+    keyed = {"id": "row"}
+    data = tables.prepare(frame, DataConfig(path="t", target="y", **keyed))
+    sealed = split.make(data, SplitConfig()).test_rows
+    other = frame.copy()
+    other.loc[sealed, "y"] = np.where(other.loc[sealed, "y"] == "yes", "no", "yes")
+    assert found(frame, **keyed) == found(other, **keyed)
+
+
+def test_groups_and_times_named_are_no_findings() -> None:
+    """Once the group or the time is named, nothing is torn."""
+    rng = np.random.default_rng(0)
+    from planted import subjects
+
+    frame = subjects(clean(rng, 800, "regression"), rng)
+    assert "GROUP01:subject" in keys(found(frame))
+    assert not {k for k in keys(found(frame, group="subject")) if k.startswith("GROUP")}
+
+
+def test_dates_after_the_rows_own_time() -> None:
+    """With a time column, a later date is known only afterwards."""
+    frame = clean(np.random.default_rng(0), 600, "binary")
+    frame["closed"] = (frame["when"] + pd.Timedelta("9D")).where(np.arange(600) % 2 == 0)
+    assert "LEAK04:closed" in keys(found(frame, time="when"))
+
+
+def test_copies_with_ids_of_their_own_are_torn() -> None:
+    """Equal rows under other ids land on both sides, and are found."""
+    frame = clean(np.random.default_rng(0), 400, "binary")
+    doubled = pd.concat([frame, frame.head(100)], ignore_index=True)
+    doubled["key"] = [f"k{i}" for i in range(500)]
+    assert "DUP01" in keys(found(doubled, id="key"))
+    assert "DUP01" not in keys(found(doubled.drop(columns="key")))
+
+
+def test_the_lesser_findings() -> None:
+    """Constants, repeats, mixtures, unseen levels, noise, small classes, drift, outliers."""
+    rng = np.random.default_rng(0)
+    n = 900
+    frame = pd.DataFrame({
+        "same": 1, "none": np.nan, "level": rng.choice(list("abc"), n), "number": np.arange(n),
+        "mix": rng.choice(["1", "2", "x"], n), "y": rng.choice(["no", "yes"], n),
+    })  # fmt: skip
+    frame["again"] = frame["level"].map({"a": 1, "b": 2, "c": 3})
+    frame.loc[:2, "y"] = "rare"
+    frame["part"] = np.where(np.arange(n) < 700, "train", "test")
+    frame["late"] = np.where(frame["part"] == "test", 3.0, 0.0) + rng.normal(size=n)
+    frame.loc[n - 30 :, "level"] = "new"
+    data = tables.prepare(
+        frame, DataConfig(path="t", target="y"), no_features=("part",),
+        part=split.read_parts(frame["part"], "part"),
+    )  # fmt: skip
+    rows = rows_of(data, split.make(data, SplitConfig()), metrics.default(data.task))
+    codes = {f.code for f in [*leaks(rows), *about_columns(rows)]}
+    assert {"COL01", "ID01", "COL02", "CAT01", "CLASS01", "DRIFT01"} <= codes
+    assert "COL03:level,again" in {f.key for f in about_columns(rows)}
+    few = pd.DataFrame({"a": rng.integers(0, 3, n), "b": rng.integers(0, 3, n),
+                        "y": rng.choice(["no", "yes"], n)})  # fmt: skip
+    assert "NOISE01" in keys(found(few), "warning")
+    far = clean(rng, 400, "regression")
+    far.loc[3, "y"] = 1e6
+    assert "OUT01:y" in keys(found(far), "note")
+
+
+def test_the_verb_records_a_run_and_the_gate_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serious findings stand in the run, block the gate, and a reason lifts them and is kept."""
+    monkeypatch.chdir(tmp_path)
+    frame = clean(np.random.default_rng(0), 400, "binary")
+    frame.assign(leak=frame["y"]).to_csv("t.csv", index=False)
+    first = surefit.check("t.csv", target="y", quiet=True)
+    assert {f.key for f in first.serious} == {"LEAK01:leak"}
+    assert first.to_dict()["findings"][0]["code"] == "LEAK01"
+    assert "1 serious finding" in str(first)
+    project = workspace.project(data="t.csv", target="y", config=None, overrides=())
+    store = workspace.open_store(project)
+    assert [f["key"] for f in found_by.serious(store, first.digest)] == ["LEAK01:leak"]
+    blocked = found_by.gate_check(store, first.digest)
+    assert blocked is not None
+    assert blocked.verdict == "REJECTED"
+    waived = {"check.waive": {"LEAK01:leak": "it is the same thing on purpose"}}
+    reasons = ['check.waive={ "LEAK01:leak" = "it is the same thing on purpose" }']
+    second = surefit.check("t.csv", target="y", set=reasons, quiet=True)
+    assert not second.serious
+    assert [f.waived for f in second.findings if f.code == "LEAK01"] == list(
+        waived["check.waive"].values()
+    )
+    assert found_by.serious(store, first.digest) == []
+    assert found_by.gate_check(store, "0" * 64) is None
+    with pytest.raises(ConfigError, match="no finding LEKA01"):
+        surefit.check("t.csv", target="y", set=['check.waive={ LEKA01 = "x" }'], quiet=True)
+    from surefit.edges import runs
+
+    text = runs.read_text(store, second.run_id, "findings.json")
+    assert text is not None
+    assert json.loads(text)[-1]["waived"] or any(f["waived"] for f in json.loads(text))
+    page = runs.read_text(store, second.run_id, "report.html")
+    assert page is not None
+    assert "Best single column" in page
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="PROVEN_DATA names no folder of real tables")
+@pytest.mark.parametrize(
+    ("file", "target", "serious"),
+    [
+        ("titanic.csv", "survived", {"LEAK03:boat", "LEAK03:body"}),
+        ("bike_sharing.csv", "cnt", {"LEAK02:registered,casual"}),
+        ("parkinsons.csv", "total_UPDRS", {"GROUP01:subject#"}),
+        ("adult_train.csv", "income", set()),
+        ("letter.csv", "class", set()),
+        ("california_housing.csv", "MedHouseVal", set()),
+        ("car.csv", "class", set()),
+        ("telco_churn.csv", "Churn", set()),
+        ("employee_salaries.csv", "current_annual_salary", set()),
+        ("house_prices.csv", "SalePrice", set()),
+    ],
+)
+def test_real_tables(file: str, target: str, serious: set[str]) -> None:
+    """The known leaks of published tables, and nothing serious on the clean ones."""
+    findings = found(sources.load(file, SHARED), target)
+    assert keys(findings) == serious
+    if file == "bike_sharing.csv":
+        assert "ID01:instant" in keys(findings, "note")
+    assert {f.code for f in findings} <= set(CODES)
