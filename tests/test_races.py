@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from surefit.edges import lock, registry, runs
 from surefit.edges.store import Store
 from surefit.verbs import moves, workspace
 from surefit.verbs.history import history
+from surefit.verbs.promote import promote
 from surefit.verbs.reporter import Reporter
 
 QUIET = Reporter(quiet=True)
@@ -103,6 +105,24 @@ def test_twenty_at_once_over_a_server(tmp_path, pristine, server) -> None:
     at_once(trained, 20, "crowd")
     names = {m.name for m in opened(trained).client.search_registered_models()}
     assert not [n for n in names if ".lock." in n]
+
+
+def promote_whole(trained: Trained, name: str) -> None:
+    """A whole promotion; its exit code says whether the alias moved."""
+    decision = promote(trained.runs[name], to="three", config=trained.config, quiet=True)
+    told = [c.name for c in decision.checks if c.verdict != "PROMOTED"]
+    sys.exit(0 if decision.moved else 1 if told == ["no other move meanwhile"] else 2)
+
+
+def test_of_whole_promotions_at_once_the_losers_are_told(trained) -> None:
+    """Judged against the same champion, one moves the alias and the others are told why not; any
+    that came later were judged against the new one."""
+    crowd = [started(promote_whole, trained, name) for name in ("good", "better", "good")]
+    codes = exit_codes(crowd)
+    assert 0 in codes
+    assert set(codes) <= {0, 1}
+    entries = consistent(trained, "three")
+    assert sum(e.outcome == "done" for e in entries) == codes.count(0) or len(entries) < 3
 
 
 def killed(trained: Trained, count: int, alias: str, seed: int) -> list[str]:

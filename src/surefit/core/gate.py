@@ -85,6 +85,18 @@ def _floor_check(score: Score, floor: float, *, by_point: bool) -> Check:
     )
 
 
+def undecidable(question: Question) -> list[Check]:
+    """Why these rows decide nothing: too few, or rows on which the metric is undefined."""
+    rows, metric = question.rows, question.metric
+    if len(rows.y) < FEWEST:
+        reason = f"only {len(rows.y)} test rows"
+    elif not np.isfinite(metrics.value(metric, rows.y, rows.pred)):
+        reason = f"{metric.name} is undefined on these {len(rows.y)} test rows"
+    else:
+        return []
+    return [Check(name="test rows", verdict="INCONCLUSIVE", reason=reason)]
+
+
 def baseline_check(question: Question) -> tuple[Check, GateTest]:
     """Whether the challenger beats one answer for all rows."""
     rows = question.rows
@@ -136,15 +148,12 @@ def limit_checks(config: GateConfig, *, p95_ms: float | None, n_bytes: float | N
 # --- against the champion ---
 
 
-def champion_check(question: Question, champion: np.ndarray) -> tuple[Check, GateTest | None]:
+def champion_check(question: Question, champion: np.ndarray) -> tuple[Check, GateTest]:
     """The challenger against the champion on the same rows, paired."""
     rows, config = question.rows, question.config
     name = "better than the champion"
     if config.against == "not_worse":
         name = f"not worse than the champion by more than {config.margin:g}"
-    if len(rows.y) < FEWEST:
-        reason = f"only {len(rows.y)} test rows are untouched by both"
-        return Check(name=name, verdict="INCONCLUSIVE", reason=reason), None
     test = gatetest.gate(
         question.metric, rows.y, champion, rows.pred, alpha=config.alpha, look=question.look,
         margin=config.margin, against=config.against, clusters=question.clusters,

@@ -74,13 +74,20 @@ def _take(store: Store, name: str, token: str, patience: float) -> None:
         holder = tags.get("surefit.token", "")
         if holder != seen:
             seen, since = holder, time.monotonic()
-        alive = environment.owner_alive(tags.get("surefit.owner", ""))
-        if holder and (not alive or time.monotonic() - since > LEASE):
+        if holder and _gone(tags.get("surefit.owner", ""), time.monotonic() - since):
             _break(store, name, holder)
             continue
         if time.monotonic() > until:
             raise _busy(name, tags.get("surefit.owner", ""))
         time.sleep(0.05 + 0.15 * random.random())  # noqa: S311
+
+
+def _gone(owner: str, unchanged: float) -> bool:
+    """Whether a holder is dead: known of a process of this machine, else told by its silence."""
+    if not environment.owner_alive(owner):
+        return True
+    elsewhere = owner.split("/")[0] != environment.owner().split("/")[0]
+    return elsewhere and unchanged > LEASE
 
 
 def _create(store: Store, name: str, token: str) -> bool:

@@ -18,7 +18,7 @@ from surefit.edges import environment, lock, registry, runs
 from surefit.edges.registry import Version
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.results import Tag, Text
+from surefit.results import Check, Tag, Text
 from surefit.verbs.reporter import Reporter
 
 RECORD = "decision.json"
@@ -97,6 +97,15 @@ def write(
     }  # fmt: skip
     run.log(Tag(key=key, value=value) for key, value in tags.items())
     return next(e for e in read(log.store, log.alias) if e.run_id == run.run_id)
+
+
+def overtaken(log: Log, before: str | None) -> list[Check]:
+    """Whether the alias moved since it was looked at: then what was judged is no longer so."""
+    after = log.named.version if log.named else None
+    if before == after:
+        return []
+    reason = f"{log.alias} moved from version {before} to {after} while this was judged"
+    return [Check(name="no other move meanwhile", verdict="INCONCLUSIVE", reason=reason)]
 
 
 def carry_out(log: Log, entry: Entry, version: Version) -> None:

@@ -219,6 +219,9 @@ def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
         look=1 if work.config.gate.reuse == "ignore" else case.look,
         clusters=groups[at] if groups is not None else None,
     )  # fmt: skip
+    undecidable = gate.undecidable(question)
+    if undecidable:
+        return undecidable, []
     checks = gate.floor_checks(question) + gate.calibration_check(question)
     check, test = gate.baseline_check(question)
     checks, tests = [*checks, check], [test]
@@ -227,7 +230,7 @@ def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
         check, against = gate.champion_check(question, theirs)
         parts = strata.slices(work.data.frame.iloc[at], work.data.columns, work.config.gate.slices)
         checks += [check, *gate.slice_check(question, theirs, parts)]
-        tests += [against] if against is not None else []
+        tests.append(against)
     return checks, tests
 
 
@@ -252,7 +255,7 @@ def _conclude(
     case: Case, judged: Judged, log: moves.Log, run: Run, *, dry_run: bool, force: bool, why: str
 ) -> Decision:
     """The record first, then the move: an alias that moved always has its evidence."""
-    lost = _overtaken(case, log)
+    lost = moves.overtaken(log, case.champion.version if case.champion else None)
     checks = (*judged.checks, *lost)
     verdict = gate.decide(checks)
     forced = force and verdict != "PROMOTED" and judged.sound and not lost
@@ -278,16 +281,6 @@ def _conclude(
     if moved:
         moves.carry_out(log, entry, judged.version)
     return decision
-
-
-def _overtaken(case: Case, log: moves.Log) -> list[Check]:
-    """Whether the alias moved while this promotion was judged: then it was judged in vain."""
-    before = case.champion.version if case.champion else None
-    after = log.named.version if log.named else None
-    if before == after:
-        return []
-    reason = f"{case.alias} moved from version {before} to {after} while this was judged"
-    return [Check(name="no other promotion meanwhile", verdict="INCONCLUSIVE", reason=reason)]
 
 
 def _next(verdict: str, uri: str, *, lost: bool, moved: bool) -> str:

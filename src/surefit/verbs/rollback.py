@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from surefit.core import decision, gate
+from surefit.core import decision
 from surefit.edges import registry, runs
 from surefit.edges.registry import Version
+from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.results import Check, Shown, Tag, plain
 from surefit.verbs import moves, trial, workspace
@@ -72,23 +73,27 @@ def rollback(
     stages = project.config.gate.stages
     with moves.opened(store, to, stages=stages, reporter=reporter) as log:
         chosen = _chosen(log, str(version) if version is not None else None)
-        reporter.say(f"Plan:  {to} back to version {chosen.version}, tried first, about 5 s")
-        tags = {"surefit.alias": to, "surefit.of": chosen.run_id}
-        with runs.recording(store, f"rollback {to}", "promote", tags=tags) as run:
-            found = trial.answers(store, chosen, manifest=_manifest(log, chosen))
-            sound = gate.decide(found.checks) != "REJECTED"
+        before = log.named.version if log.named else None
+    reporter.say(f"Plan:  {to} back to version {chosen.version}, tried first, about 5 s")
+    tags = {"surefit.alias": to, "surefit.of": chosen.run_id}
+    with runs.recording(store, f"rollback {to}", "promote", tags=tags) as run:
+        found = trial.answers(store, chosen, manifest=_manifest(store, chosen))
+        with moves.opened(store, to, stages=stages, reporter=reporter) as log:
+            lost = moves.overtaken(log, before)
+            checks = (*found.checks, *lost)
+            moved = not lost and all(c.verdict != "REJECTED" for c in checks)
             facts = moves.facts(project.root, verdict=None, why=reason)
             entry = moves.write(
-                log, run, action="rollback", version=chosen.version, moves=sound, facts=facts,
-                evidence={"checks": plain(found.checks), "latency_p95_ms": found.p95_ms},
+                log, run, action="rollback", version=chosen.version, moves=moved, facts=facts,
+                evidence={"checks": plain(checks), "latency_p95_ms": found.p95_ms},
             )  # fmt: skip
             result = Rollback(
                 model=store.experiment, alias=to, version=chosen.version, previous=entry.previous,
-                moved=sound, checks=found.checks, record=entry.sequence, run_id=run.run_id,
-                next="surefit history" if sound else "surefit rollback --version N",
+                moved=moved, checks=checks, record=entry.sequence, run_id=run.run_id,
+                next="surefit history" if moved else "surefit rollback --version N",
             )  # fmt: skip
             run.log([Tag(key="mlflow.note.content", value="\n\n".join(result.lines()[:-2]))])
-            if sound:
+            if moved:
                 moves.carry_out(log, entry, chosen)
     return result
 
@@ -109,10 +114,10 @@ def _chosen(log: moves.Log, version: str | None) -> Version:
     return found
 
 
-def _manifest(log: moves.Log, version: Version) -> str:
+def _manifest(store: Store, version: Version) -> str:
     """The manifest's digest as the training run has it, else as the version's tag has it."""
     try:
-        record = runs.find(log.store, version.run_id)
+        record = runs.find(store, version.run_id)
     except InputError:
         return version.tags.get("surefit.manifest", "")
     return record.tags.get("surefit.manifest", "")
