@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, ndtr
 from scipy.stats import binom, binomtest, ttest_rel
 
@@ -54,7 +55,22 @@ def numbers(n, rng, *, tails="normal"):
     y = rng.normal(size=n) * 2
     if tails == "normal":
         return y, y + rng.normal(size=n)
+    if tails == "lognormal":
+        error = rng.lognormal(sigma=0.6, size=n)
+        mean, variance = math.exp(0.18), math.exp(0.36) * (math.exp(0.36) - 1)
+        return y, y + (error - mean) / math.sqrt(variance)
     return y, y + rng.standard_t(5, size=n) / math.sqrt(5 / 3)
+
+
+def rare(n, rng, *, share=0.05):
+    """As `two_classes`, with a share of positives, every data set having at least ten."""
+    while True:
+        y = (rng.random(n) < share).astype(int)
+        if y.sum() >= 10:
+            break
+    score = rng.normal(size=n) + SEPARATION * (y - 0.5)
+    p = expit(SEPARATION * score + math.log(share / (1 - share)))
+    return y, np.column_stack([1 - p, p])
 
 
 def truth(name: str) -> float:
@@ -74,14 +90,26 @@ def truth(name: str) -> float:
 
 
 def coverage(
-    name, n, n_datasets, seed, *, n_resamples=600, n_folds=1, tails="normal", level=0.95
+    name,
+    n,
+    n_datasets,
+    seed,
+    *,
+    n_resamples=600,
+    n_folds=1,
+    tails="normal",
+    level=0.95,
+    imbalanced=False,
 ) -> Rate:
     """How often the interval of a score holds the truth."""
     rng = np.random.default_rng(seed)
     task = "regression" if name in metrics.names("regression") else "binary"
     metric, true, hits = metrics.find(name, task), truth(name), 0
     for k in range(n_datasets):
-        y, pred = numbers(n, rng, tails=tails) if task == "regression" else two_classes(n, rng)
+        if task == "regression":
+            y, pred = numbers(n, rng, tails=tails)
+        else:
+            y, pred = rare(n, rng) if imbalanced else two_classes(n, rng)
         folds = np.arange(n) % n_folds
         found = stats.score(
             metric, y, pred, folds=folds, level=level, n_resamples=n_resamples, seed=k
@@ -235,3 +263,30 @@ def power_of_gains(gain, n, n_datasets, seed, *, look=1, differ=0.06, n_resample
         by_point += found.difference > 0
     theory = power_at(gain, error, alpha=0.05, look=look)
     return Rate(hits=hits, trials=n_datasets), theory, Rate(hits=by_point, trials=n_datasets)
+
+
+def false_discoveries(n, n_datasets, seed, *, n_columns=4, n_bad=1, harm=0.35) -> float:
+    """The mean share of slices called worse that are not, where `n_bad` columns have a bad one.
+
+    In each bad column the rows of the value "a" have their class wrong with share `harm`.
+    """
+    from surefit.core import slices
+    from surefit.core.data import Column
+    from surefit.core.predictions import Scored
+
+    rng = np.random.default_rng(seed)
+    metric, shares = metrics.find("accuracy", "binary"), []
+    columns = [Column(name=f"c{k}", dtype="string", kind="category") for k in range(n_columns)]
+    for _ in range(n_datasets):
+        y, pred = two_classes(n, rng)
+        features = pd.DataFrame({c.name: rng.choice(list("abcdef"), n) for c in columns})
+        for c in columns[:n_bad]:
+            bad = (features[c.name] == "a").to_numpy() & (rng.random(n) < harm)
+            y = np.where(bad, 1 - y, y)
+        scored = Scored(task="binary", classes=(0, 1), row_id=np.arange(n), y=y, pred=pred,
+                        folds=None)  # fmt: skip
+        bad_ones = {c.name for c in columns[:n_bad]}
+        called = [s for s in slices.find(metric, scored, features, columns) if s.worse]
+        false = sum(not (s.column in bad_ones and s.value == "a") for s in called)
+        shares.append(false / max(len(called), 1))
+    return float(np.mean(shares))

@@ -235,3 +235,22 @@ def test_resamples_give_what_scipys_bootstrap_gives(name):
         ]
     )
     np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["rmse", "r2"])
+def test_intervals_cover_with_lognormal_errors(name):
+    """With skewed errors the intervals of 200 rows still hold the truth about as often as said."""
+    found = coverage(name, 200, 150, 31, n_resamples=400, tails="lognormal")
+    assert found.at_least(0.93), str(found)
+
+
+def test_intervals_cover_with_rare_positives():
+    """With one row in twenty positive the intervals of 400 rows hold the truth."""
+    found = coverage("roc_auc", 400, 150, 32, n_resamples=400, imbalanced=True)
+    assert found.at_least(0.93), str(found)
+
+
+def test_intervals_cover_with_twenty_groups():
+    """With twenty groups the cluster intervals hold the truth."""
+    found = cluster_coverage(20, 150, 33, n_resamples=400)
+    assert found.at_least(0.93), str(found)

@@ -20,6 +20,7 @@ from surefit.results import Score
 Calibrator = Callable[[np.ndarray], np.ndarray]
 METHODS = ("as it is", "Platt", "isotonic")
 FEW_ROWS = 100
+N_RESAMPLES = 500  # for each of the methods: these intervals are for comparing, not for reporting
 EDGE = 1e-6
 
 
@@ -54,7 +55,13 @@ def measure(scored: Scored, *, clusters: np.ndarray | None = None) -> Calibratio
     for method in METHODS if len(scored.y) >= FEW_ROWS else METHODS[:1]:
         pred = cross_fitted(scored, method, clusters=clusters)
         found[method] = stats.scores(
-            chosen, scored.y, pred, folds=scored.folds, clusters=clusters, weights=scored.weights
+            chosen,
+            scored.y,
+            pred,
+            folds=scored.folds,
+            clusters=clusters,
+            weights=scored.weights,
+            n_resamples=N_RESAMPLES,
         )
     return Calibration(by_noise=by_noise(scored), scores=found)
 

@@ -1,4 +1,4 @@
-"""Pictures of columns: the metric by slice, and the importance of each feature."""
+"""The metric by slice, as a forest plot."""
 
 from __future__ import annotations
 
@@ -65,25 +65,3 @@ def draw_slices(numbers: pd.DataFrame, metric: str) -> Figure:
     canvas.legend(ax, loc="upper center", bbox_to_anchor=(0.3, -0.5 / max(len(shown), 4) - 0.08),
                   ncols=2)  # fmt: skip
     return canvas.finish("slices", title, drawing, numbers)
-
-
-def draw_importance(numbers: pd.DataFrame, metric: str) -> Figure:
-    """How much worse the metric gets without each feature's information.
-
-    Columns feature, importance, low, high; the most important first.
-    """
-    shown = numbers.head(MAX_BARS)
-    some = f": {len(shown)} of {len(numbers)}" if len(shown) < len(numbers) else ""
-    title = f"Permutation importance{some}"
-    drawing, (ax,) = canvas.start(title, width=6.6, height=1.5 + 0.26 * max(len(shown), 4))
-    canvas.dress(ax, f"{canvas.label(metric)} lost when the column is shuffled", "", grid="x")
-    at = np.arange(len(shown))
-    value = shown["importance"].to_numpy()
-    reach = np.maximum([value - shown["low"], shown["high"] - value], 0)
-    ax.barh(at, value, height=0.62, color=canvas.SKY, alpha=0.6)
-    ax.errorbar(value, at, xerr=reach, color=canvas.BLUE, linestyle="", elinewidth=1.4)
-    ax.axvline(0, color=canvas.INK, linewidth=1)
-    ax.set_yticks(at, [canvas.label(f, 30) for f in shown["feature"]], fontsize=8.5)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.tick_params(axis="y", length=0)
-    return canvas.finish("importance", title, drawing, numbers)

@@ -318,8 +318,10 @@ def _from_end(values: Floats) -> Floats:
 
 def ks(tp: Floats, fp: Floats) -> Floats:
     """The greatest distance of the two classes' cumulated shares (Kolmogorov, Smirnov)."""
-    gap = ratio(tp, tp[..., -1:]) - ratio(fp, fp[..., -1:])
-    return np.asarray(np.abs(gap).max(axis=-1))
+    one = np.ones_like(tp[..., -1:])
+    gap = tp * ratio(one, tp[..., -1:])
+    gap -= fp * ratio(one, fp[..., -1:])
+    return np.asarray(np.maximum(gap.max(axis=-1), -gap.min(axis=-1)))
 
 
 def ks_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
@@ -344,12 +346,17 @@ def lift(tp: Floats, fp: Floats) -> Floats:
     whole = found[..., -1]
     k = LIFT_SHARE * whole
     at = np.argmax(found >= k[..., None] * (1 - 1e-12), axis=-1)[..., None]
-    size = np.take_along_axis(np.diff(found, axis=-1, prepend=0.0), at, axis=-1)[..., 0]
-    gained = np.take_along_axis(np.diff(tp, axis=-1, prepend=0.0), at, axis=-1)[..., 0]
-    before = np.take_along_axis(found, at, axis=-1)[..., 0] - size
-    hits = np.take_along_axis(tp, at, axis=-1)[..., 0] - gained
+    before, hits = (_before(curve, at) for curve in (found, tp))
+    size = np.take_along_axis(found, at, axis=-1)[..., 0] - before
+    gained = np.take_along_axis(tp, at, axis=-1)[..., 0] - hits
     hits = hits + gained * np.nan_to_num(ratio(k - before, size))
     return ratio(ratio(hits, k), ratio(tp[..., -1], whole))
+
+
+def _before(cumulated: Floats, at: NDArray[np.intp]) -> Floats:
+    """What was cumulated before the places `at` (..., 1)."""
+    earlier = np.take_along_axis(cumulated, np.maximum(at - 1, 0), axis=-1)[..., 0]
+    return np.where(at[..., 0] > 0, earlier, 0.0)
 
 
 def lift_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:

@@ -119,31 +119,19 @@ def _sections(
         yield _slices(result)
     if len(found.worst):
         yield _worst(found.worst)
-    apart = ("slices", "importance")
     yield Section(
         title="Pictures",
         text="Where there are folds, pictures show the rows of all of them together, so that an "
         "area in a title may differ a little from the mean over folds above.",
-        figures=[p for p in pictures if p.name not in apart],
+        figures=[p for p in pictures if p.name != "slices"],
     )
     if found.classes is not None:
         yield _classes(found.classes)
-    if "importance" in shown:
-        yield _importance(shown["importance"])
     if found.threshold is not None:
         yield _threshold(found.threshold)
     if found.calibration is not None:
         yield _calibration(found.calibration)
     yield from _background(about)
-
-
-def _importance(picture: Figure) -> Section:
-    return Section(
-        title="What the model uses",
-        text="How much worse the metric gets when one column is shuffled, with 95 % intervals. "
-        "Columns that say the same stand in for each other and look unimportant.",
-        figures=[picture],
-    )
 
 
 def score_rows(scores: Sequence[Score]) -> TableBlock:
