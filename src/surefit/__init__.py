@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from surefit.config import Config as Config
+    from surefit.core.preprocess import preprocess as preprocess
     from surefit.errors import SurefitError as SurefitError
     from surefit.results import Comparison as Comparison
     from surefit.results import Decision as Decision
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
+    "preprocess": "core.preprocess",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",

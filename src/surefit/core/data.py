@@ -58,6 +58,7 @@ class Dataset:
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
             row's content, so that equal rows are one unit.
         row_key: 64-bit digest of each row's content.
+        weight: how much each row counts in fitting, where the user named a column; never in scores.
         groups, time: codes of the group and the time of each row, where the user named a column.
         digest: SHA-256 of every cell, the column names and the types.
     """
@@ -76,6 +77,7 @@ class Dataset:
     time: np.ndarray | None = field(repr=False)
     digest: str
     notes: tuple[Note, ...]
+    weight: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def n_rows(self) -> int:
@@ -128,7 +130,7 @@ def prepare(table: pd.DataFrame, config: DataConfig) -> Dataset:
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
         unit=_unit(table, config, row_key), time=_time(table, config.time),
-        digest=_digest(table), notes=tuple(notes),
+        digest=_digest(table), notes=tuple(notes), weight=_weight(table, config.weight),
     )  # fmt: skip
 
 
@@ -140,7 +142,8 @@ def _checked(table: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
     if doubled:
         raise DataError(f"Column names must be unique; doubled: {', '.join(doubled)}.")
     table = table.set_axis(names, axis=1)
-    wanted = {"target": config.target, "id": config.id, "group": config.group, "time": config.time}
+    wanted = {"target": config.target, "id": config.id, "group": config.group, "time": config.time,
+              "weight": config.weight}  # fmt: skip
     named = [(f"data.{k}", v) for k, v in wanted.items() if v]
     named += [("data.drop", v) for v in config.drop] + [("data.types", v) for v in config.types]
     wrong = [f'{key} = "{v}": {did_you_mean(v, names)}' for key, v in named if v not in names]
@@ -223,7 +226,7 @@ def _identity(
     table: pd.DataFrame, config: DataConfig, notes: list[Note]
 ) -> tuple[np.ndarray, list[str]]:
     """Row ids, and the names of the columns that may be features."""
-    out = {config.target, config.id, config.group, *config.drop}
+    out = {config.target, config.id, config.group, config.weight, *config.drop}
     features = [c for c in table.columns if c not in out]
     row_id = np.arange(len(table), dtype="int64")
     if config.id:
@@ -354,6 +357,19 @@ def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
         return None
     codes, _ = pd.factorize(table[name], use_na_sentinel=False)
     return np.asarray(codes, dtype="int64")
+
+
+def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
+    if not name:
+        return None
+    weight = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype="float64")
+    wrong = ~(np.isfinite(weight) & (weight >= 0))
+    if wrong.any() or not weight.any():
+        raise DataError(
+            f'data.weight = "{name}" must be a number of 0 or more in every row; '
+            f"{int(wrong.sum()):,} rows are not."
+        )
+    return np.asarray(weight)
 
 
 def _time(table: pd.DataFrame, name: str | None) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.metadata
 import os
@@ -43,6 +44,15 @@ def installed() -> str:
 def pinned(names: Iterable[str]) -> list[str]:
     """`name==version` for the named distributions, as installed here."""
     return [f"{name}=={importlib.metadata.version(name)}" for name in names]
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The installed versions of the named distributions; those that are absent are left out."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def owner() -> str:

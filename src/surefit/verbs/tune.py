@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit import models
 from surefit.config import TuneConfig
 from surefit.core import fit, metrics, predictions, space
 from surefit.core.figures_search import search_history, search_slices
@@ -28,9 +27,11 @@ from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.errors import InputError, UserCodeError
+from surefit.errors import ConfigError, InputError, UserCodeError
 from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow, TuneResult
+from surefit.verbs import candidate as candidates
 from surefit.verbs import workspace
+from surefit.verbs.candidate import Candidate
 from surefit.verbs.compare import TRIALS, corrected
 from surefit.verbs.engine import Engine, Rules, unpack
 from surefit.verbs.reporter import Reporter, duration
@@ -40,7 +41,6 @@ from surefit.verbs.train import (
     fold_seconds,
     in_row_order,
     preload,
-    problem_of,
     record_model,
 )  # fmt: skip
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -89,7 +89,8 @@ def tune(
     if given:
         project = configuration.amend(project, given)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
-    plan = _plan(work)
+    chosen = candidates.candidate(work, keep=False)
+    plan = _plan(work, chosen)
     store = workspace.open_store(project)
     configuration.remember(project)
     path = project.root / SEARCHES / f"{plan.fingerprint[:16]}.sqlite"
@@ -99,10 +100,12 @@ def tune(
         for line in plan.announce(finished):
             reporter.say(line)
         with _parent(store, work, plan, journal, name) as parent:
+            parent.log(candidates.code_items(chosen))
             started = time.monotonic()
             if finished < plan.tune.trials:
                 _search(store, parent, plan, journal, reporter)
             result = _conclude(parent, work, plan, journal, finished, started)
+    chosen.forget()
     stores.analyze(store)
     return result
 
@@ -141,15 +144,19 @@ class Plan:
         yield "Space: " + ", ".join(f"{k} {v}" for k, v in space.describe(self.space).items())
 
 
-def _plan(work: Workspace) -> Plan:
-    problem, tune_config = problem_of(work), work.config.tune
-    family = models.named(problem.family)
+def _plan(work: Workspace, chosen: Candidate) -> Plan:
+    problem, tune_config, family = chosen.problem, work.config.tune, chosen.problem.model
     raw = tune_config.space or family.space(work.data.task)
+    if not raw:
+        raise ConfigError(
+            f"{family.name} has no space to search.",
+            "--set 'tune.space.learning_rate=\"log 0.001..0.1\"', or [tune.space] in surefit.toml",
+        )
     family.resolve(raw, work.data.task)  # refuses unknown names
     dimensions = space.parse(raw)
     fixed = {
         k: v
-        for k, v in family.resolve(work.config.model.params, work.data.task).items()
+        for k, v in chosen.params.items()
         if k not in dimensions
     }
     if tune_config.method == "grid":
@@ -161,7 +168,7 @@ def _plan(work: Workspace) -> Plan:
     metric = metrics.find(work.metric, work.data.task)
     return Plan(
         problem=problem, tune=tune_config, space=dimensions, fixed=fixed, starts=starts,
-        fingerprint=_fingerprint(work, tune_config, dimensions, fixed),
+        fingerprint=_fingerprint(work, tune_config, dimensions, fixed, chosen),
         greater_is_better=metric.greater_is_better,
     )  # fmt: skip
 
@@ -182,15 +189,17 @@ def _starts(known: Sequence[dict[str, Any]], dimensions: space.Space) -> tuple[d
 
 
 def _fingerprint(
-    work: Workspace, config: TuneConfig, dimensions: space.Space, fixed: Mapping[str, Any]
-) -> str:
+    work: Workspace, config: TuneConfig, dimensions: space.Space, fixed: Mapping[str, Any],
+    chosen: Candidate,
+) -> str:  # fmt: skip
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     parts = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
-        "family": work.config.model.family, "seeds": [work.config.model.seed, config.seed],
+        "family": chosen.problem.family, "code": chosen.code_digest(),
+        "seeds": [work.config.model.seed, config.seed],
         "space": space.digest(dimensions), "fixed": dict(fixed), "method": config.method,
         "window": config.window, "race": config.race,
-        "versions": environment.pinned(DECIDES),
+        "versions": environment.versions_of((*DECIDES, *chosen.problem.model.requires)),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

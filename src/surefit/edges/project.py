@@ -1,0 +1,181 @@
+"""The user's own code: a function loaded from the file that the configuration names, by its path.
+
+Nothing is imported from the current folder by chance. The file's folder is put last on the import
+path, so that `import features` beside it works and none of its files hides a library's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import linecache
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import cloudpickle
+
+from surefit.errors import ConfigError, UserCodeError, did_you_mean
+
+_LIBRARIES = ("site-packages", "dist-packages", "<", "lib/python")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserCode:
+    """A function of the user's, ready to travel.
+
+    Attributes:
+        place: as the configuration says it: "model.py:build".
+        function: cloudpickled, with all of the user's own modules that it uses inside.
+        digest: SHA-256 of the source of the file and of the user's modules that it imported.
+        files: their sources, by path relative to the project's folder.
+    """
+
+    place: str
+    function: bytes = field(repr=False)
+    digest: str
+    files: dict[str, str] = field(repr=False)
+
+    def load(self) -> Callable[..., Any]:
+        """The function; from bytes that this run made."""
+        loaded: Callable[..., Any] = cloudpickle.loads(self.function)
+        return loaded
+
+
+def load(place: str, root: Path) -> UserCode:
+    """The function that "file.py:name" names, relative to the project's folder.
+
+    Raises:
+        ConfigError: when there is no such file or function.
+        UserCodeError: when the file fails as it is imported, the user's line first.
+    """
+    path, _, name = place.rpartition(":")
+    file = (root / Path(path).expanduser()).resolve()
+    if not file.is_file():
+        near = did_you_mean(file.name, [p.name for p in file.parent.glob("*.py")])
+        raise ConfigError(f'"{place}": there is no file {path}; {near}')
+    before = set(sys.modules)
+    module = _import(file)
+    own = _own_modules(before, file)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise ConfigError(f'"{place}": {path} has no function {name}; {did_you_mean(name, names)}')
+    for each in own:
+        cloudpickle.register_pickle_by_value(each)
+    texts = {_relative(Path(str(m.__file__)), root): _source(m) for m in own}
+    digest = hashlib.sha256()
+    for key in sorted(texts):
+        digest.update(f"{key}\0{texts[key]}\0".encode())
+    return UserCode(
+        place=place, function=cloudpickle.dumps(function), digest=digest.hexdigest(), files=texts
+    )
+
+
+def _import(file: Path) -> ModuleType:
+    """Run the file anew, as the module named after it: it may have changed since the last time."""
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    name = file.stem if file.stem not in sys.stdlib_module_names else f"user_{file.stem}"
+    for old in [n for n, m in sys.modules.items() if _within(m, file.parent)]:
+        del sys.modules[old]
+    linecache.checkcache()
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        with users_line(str(file)):
+            # compiled here: a cached .pyc is told apart by the second, and edits are quicker
+            exec(compile(file.read_bytes(), str(file), "exec"), vars(module))  # noqa: S102
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _own_modules(before: set[str], file: Path) -> list[ModuleType]:
+    new = [m for name, m in sorted(sys.modules.items()) if name not in before or _is(m, file)]
+    return [m for m in new if _within(m, file.parent)]
+
+
+def _is(module: ModuleType, file: Path) -> bool:
+    return getattr(module, "__file__", None) == str(file)
+
+
+def _within(module: ModuleType, folder: Path) -> bool:
+    """Whether a module is the user's: a file under the folder that is no installed library."""
+    path = getattr(module, "__file__", None)
+    if not path or getattr(module, "__name__", "") == "__main__":
+        return False
+    parts = Path(path).parts
+    outside = "site-packages" in parts or "dist-packages" in parts
+    return not outside and Path(path).is_relative_to(folder) and not _ours(module)
+
+
+def _ours(module: ModuleType) -> bool:
+    return module.__name__.partition(".")[0] in ("surefit", "conftest", "pytest")
+
+
+def _source(module: ModuleType) -> str:
+    return Path(str(module.__file__)).read_text("utf-8")
+
+
+def _relative(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+
+@contextmanager
+def users_line(*files: str) -> Iterator[None]:
+    """Turn what the user's code raises into an error that shows the user's own line first.
+
+    Args:
+        files: paths that are the user's; by default every file that is no library's.
+
+    Raises:
+        UserCodeError: from any exception in the block but our own errors.
+    """
+    try:
+        yield
+    except UserCodeError:
+        raise
+    except Exception as error:
+        raise UserCodeError(_told(error, files)) from error
+
+
+def _told(error: BaseException, files: tuple[str, ...]) -> str:
+    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+    if isinstance(error, SyntaxError) and error.filename:
+        shown = (error.text or "").strip()
+        return f"{Path(error.filename).name}, line {error.lineno}: {said}\n    {shown}"
+    frame = _users_frame(error.__traceback__, files)
+    if frame is None:
+        return f"{said}\n{''.join(traceback.format_exception(error)).strip()}"
+    line = (frame.line or "").strip()
+    where = f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"
+    rest = "".join(traceback.format_list(_below(error.__traceback__, frame))).rstrip()
+    return f"{where}: {said}\n    {line}" + (f"\n  which led to\n{rest}" if rest else "")
+
+
+def _users_frame(
+    trace: TracebackType | None, files: tuple[str, ...]
+) -> traceback.FrameSummary | None:
+    mine = Path(__file__).parent.parent
+    for frame in reversed(traceback.extract_tb(trace)):
+        library = any(part in frame.filename for part in _LIBRARIES)
+        if frame.filename in files or not (library or Path(frame.filename).is_relative_to(mine)):
+            return frame
+    return None
+
+
+def _below(trace: TracebackType | None, frame: traceback.FrameSummary) -> list[Any]:
+    """The last two frames under the user's: where in a library it ended."""
+    frames = list(traceback.extract_tb(trace))
+    return frames[frames.index(frame) + 1 :][-2:]
