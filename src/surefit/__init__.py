@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from surefit.results import TrainResult as TrainResult
     from surefit.results import TuneResult as TuneResult
     from surefit.verbs.compare import compare as compare
+    from surefit.verbs.eject import eject as eject
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.init import init as init
     from surefit.verbs.promote import promote as promote
+    from surefit.verbs.reproduce import reproduce as reproduce
     from surefit.verbs.train import train as train
     from surefit.verbs.tune import tune as tune
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
     "promote": "verbs.promote", "train": "verbs.train", "tune": "verbs.tune",
-    "preprocess": "core.preprocess",
+    "preprocess": "core.preprocess", "eject": "verbs.eject", "reproduce": "verbs.reproduce",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "results", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",

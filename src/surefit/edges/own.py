@@ -142,7 +142,7 @@ def _fit_loop(
     )  # fmt: skip
     with _seeded(setting.seed), _one_thread(), project.users_line():
         model = loop(context)
-    if not callable(model) and not hasattr(model, "predict"):
+    if not (callable(model) or hasattr(model, "predict") or hasattr(model, "predict_proba")):
         raise UserCodeError(
             f"{own.code.place} returned {type(model).__name__}, which does not predict.",
             "return an object with predict(X) or predict_proba(X), or a function of a frame",
@@ -283,7 +283,7 @@ def is_pickle(model_folder: Path) -> bool:
 def _modules_in(data: bytes) -> set[str]:
     """The top-level modules that a pickle names."""
     texts = [argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)]
-    named = {t.partition(" ")[0] for t in texts}
+    named = {t.partition(" ")[0] for t in texts} - {params_module.__name__}
     return {t.partition(".")[0] for t in named if t in sys.modules}
 
 

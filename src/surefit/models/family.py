@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from surefit.errors import ConfigError, did_you_mean
+from surefit.errors import ConfigError, MissingExtraError, did_you_mean
 from surefit.results import Task
 
 Encoding = Literal["ordinal", "onehot", "raw"]
@@ -137,6 +138,18 @@ class Family:
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+
+def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:
+    """An optional library.
+
+    Raises:
+        MissingExtraError: when it is not installed, naming the install line.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError:
+        raise MissingExtraError(library, extra or library, purpose) from None
 
 
 def weights(params: Params, rows: Rows, n_classes: int) -> np.ndarray | None:
