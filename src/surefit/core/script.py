@@ -1,4 +1,4 @@
-"""A run as a readable script of plain scikit-learn, the family's library and MLflow: the way out."""
+"""A run as a readable script of scikit-learn, the family's library and MLflow: the way out."""
 
 from __future__ import annotations
 

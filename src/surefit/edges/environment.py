@@ -7,6 +7,7 @@ import getpass
 import importlib.metadata
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -24,6 +25,17 @@ def git_tags(root: Path) -> dict[str, str]:
         "mlflow.source.git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",
         "surefit.git.dirty": str(bool(_git(root, "status", "--porcelain"))).lower(),
     }
+
+
+def git_diff(root: Path) -> str:
+    """What is uncommitted in the folder's repository, against HEAD; 1 MB at most, "" when clean."""
+    return _git(root, "diff", "HEAD")[:1_000_000]
+
+
+def peak_memory() -> int:
+    """Bytes of memory this process had at its peak, all of its life."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def user() -> str:

@@ -22,7 +22,7 @@ from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.results import Figure, Item, Metric, Score, Table, Tag, TrainResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import workspace
+from surefit.verbs import extras, workspace
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
@@ -87,6 +87,7 @@ def train(
         folds = fit_folds(problem, params, reporter)
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
+        run.log(extras.items(work, model))
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
     chosen.forget()
