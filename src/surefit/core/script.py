@@ -279,9 +279,10 @@ def main() -> None:
     part = pd.read_csv(here / "parts.csv", keep_default_na=False)["part"].to_numpy()
     train, test = np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
     frame = coerce(table, COLUMNS)
-    y = table[TARGET].astype("float64")
     if CLASSES:
         y = table[TARGET].map({label: code for code, label in enumerate(CLASSES)}).astype("int64")
+    else:
+        y = table[TARGET].astype("float64")
 
     with threadpool_limits(limits=1, user_api="blas"):
         encoder = preprocessing()
