@@ -60,7 +60,7 @@ class Dataset:
             row's content, so that equal rows are one unit.
         row_key: 64-bit digest of each row's content.
         groups, time: codes of the group and the time of each row, where the user named a column.
-        weight: how much each row counts in a metric, where the user named a column.
+        weight: how much each row counts, in fitting and in metrics, where the user named a column.
         digest: SHA-256 of every cell, the column names and the types.
     """
 
