@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from surefit.results import TuneResult as TuneResult
     from surefit.verbs.check import check as check
     from surefit.verbs.compare import compare as compare
+    from surefit.verbs.eject import eject as eject
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.history import history as history
     from surefit.verbs.init import init as init
     from surefit.verbs.predict import predict as predict
     from surefit.verbs.promote import promote as promote
     from surefit.verbs.report import report as report
+    from surefit.verbs.reproduce import reproduce as reproduce
     from surefit.verbs.rollback import rollback as rollback
     from surefit.verbs.train import train as train
     from surefit.verbs.tune import tune as tune
@@ -34,6 +36,7 @@ _HOMES = {
     "history": "verbs.history", "predict": "verbs.predict", "promote": "verbs.promote",
     "report": "verbs.report",
     "rollback": "verbs.rollback", "train": "verbs.train", "tune": "verbs.tune",
+    "preprocess": "core.preprocess", "eject": "verbs.eject", "reproduce": "verbs.reproduce",
     "Config": "config", "SurefitError": "errors",
     "Comparison": "comparison", "Decision": "results", "Evaluation": "results", "Score": "results",
     "TrainResult": "results", "TuneResult": "results",

@@ -123,7 +123,8 @@ def train(data: str | None, target: str | None, name: str | None, register: bool
 
     FILE is a table (CSV, Parquet, Feather, JSON lines), a folder or pattern of parts, a URL,
     data.py:load or sklearn:NAME; by default what the configuration names. Choose a family with
-    --set model.family=linear (lightgbm, linear, forest, dummy).
+    --set model.family=linear (lightgbm, hist, xgboost, catboost, forest, linear, mlp, dummy), or
+    your own code with --set model.build=model.py:build or --set model.train=model.py:train.
     """
     from surefit.verbs.train import train as verb
 
@@ -335,6 +336,40 @@ def predict(input: str, out: str, model: str, id: str | None, config: str | None
     from surefit.verbs.predict import predict as verb
 
     answer(verb(input, out=out, model=model, id=id, config=config, set=set_, quiet=quiet), as_json)
+
+
+@cli.command()
+@click.argument("run", default="last", metavar="[RUN]")
+@shared(table=False)
+def reproduce(run: str, config: str | None, set_: tuple[str, ...], as_json: bool,
+              quiet: bool) -> None:  # fmt: skip
+    """Run a training run again from its record: IDENTICAL, WITHIN NOISE or DIFFERENT.
+
+    Nothing is checked out: what differs in code, configuration, data and environment is named.
+    Exit code 0: IDENTICAL or WITHIN NOISE (of three seeds). 1: DIFFERENT.
+    """
+    from surefit.verbs.reproduce import reproduce as verb
+
+    result = verb(run, config=config, set=set_, quiet=quiet)
+    answer(result, as_json)
+    if result.verdict == "DIFFERENT":
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("run", default="last", metavar="[RUN]")
+@click.argument("directory", required=False, type=click.Path(file_okay=False))
+@shared(table=False)
+def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, ...],
+          as_json: bool, quiet: bool) -> None:  # fmt: skip
+    """Write a training run as a plain script that needs no surefit and predicts the same.
+
+    DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split);
+    by default ejected/ID.
+    """
+    from surefit.verbs.eject import eject as verb
+
+    answer(verb(run, directory, config=config, set=set_, quiet=quiet), as_json)
 
 
 @cli.command()

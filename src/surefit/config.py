@@ -98,11 +98,34 @@ class SplitConfig(Section):
 
 
 class ModelConfig(Section):
-    """Which family is fitted, with which hyperparameters."""
+    """Which family, or function of the user's, is fitted, with which hyperparameters."""
 
     family: str = "lightgbm"
+    build: str | None = None
+    train: str | None = None
+    labels: Literal["as_given", "codes"] = "as_given"
     params: dict[str, Any] = {}
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+    @model_validator(mode="after")
+    def _one_model(self) -> ModelConfig:
+        given = [k for k in ("build", "train") if getattr(self, k) is not None]
+        if len(given) == 2:
+            raise ValueError("give build or train, not both")
+        for key in given:
+            if not re.fullmatch(r"[^:]+\.py:[A-Za-z_]\w*", getattr(self, key)):
+                raise ValueError(f'{key} names a file and a function, as "model.py:{key}"')
+        return self
+
+    @property
+    def own(self) -> str | None:
+        """The user's function, as "model.py:build"; None where a built-in family is fitted."""
+        return self.build or self.train
+
+    @property
+    def label(self) -> str:
+        """What runs are recorded under: the family, or the user's function."""
+        return self.own or self.family
 
 
 class MetricConfig(Section):

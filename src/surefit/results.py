@@ -412,6 +412,63 @@ class TuneResult(Shown):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reproduction(Shown):
+    """A run that was run again.
+
+    Attributes:
+        subject: the run that was reproduced; `run_id` is the record of doing so.
+        before, score: the deciding metric then and now; None where it could not be run.
+        apart: the largest difference of any stored prediction; 0 is IDENTICAL.
+        noise: how far the scores of three seeds lie apart, where that was needed.
+        differs: what is not as it was: code, configuration, data, environment.
+    """
+
+    verdict: Literal["IDENTICAL", "WITHIN NOISE", "DIFFERENT"]
+    run_id: str
+    subject: str
+    name: str
+    metric: str
+    before: float
+    score: float | None
+    apart: float | None
+    noise: float | None
+    differs: tuple[str, ...]
+    next: str
+
+    def lines(self) -> list[str]:
+        """The result in words, the verdict first."""
+        first = f"{self.verdict}: {self.name} ({self.subject[:8]})"
+        if self.score is None:
+            return [f"{first} cannot be run again on these rows", *self._differs()]
+        lines = [f"{first}, valid {self.metric} {self.before:.6g} then, {self.score:.6g} now"]
+        if self.noise is not None:
+            lines.append(f"  three seeds lie {self.noise:.3g} apart")
+        return [*lines, *self._differs(), f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+    def _differs(self) -> list[str]:
+        if not self.differs:
+            return ["  code, configuration, data and environment are as they were"]
+        return [f"  differs: {what}" for what in self.differs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ejected(Shown):
+    """A run written as a plain script that needs no surefit."""
+
+    run_id: str
+    folder: str
+    next: str
+
+    def lines(self) -> list[str]:
+        """The result in words, the verdict first."""
+        return [
+            f"Wrote {self.folder}/train.py and parts.csv: plain scikit-learn and MLflow, run "
+            f"{self.run_id[:8]}",
+            f"Next: {self.next}",
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """One question of the gate and its answer."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from surefit import models
 from surefit.core import metrics, preprocess
 from surefit.core.data import Column, Dataset
+from surefit.core.portable import as_given
 from surefit.core.split import Split
 from surefit.models.family import Family, Fitted, Params, Rows, Setting
 from surefit.results import Task
@@ -21,7 +22,13 @@ REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """All that a fit needs but the hyperparameters; sent once to each worker."""
+    """All that a fit needs but the hyperparameters; sent once to each worker.
+
+    Attributes:
+        frame: the rows as the model sees them.
+        family: the family's name, or of the user's own function.
+        own: the user's function as a family, or None.
+    """
 
     task: Task
     frame: pd.DataFrame = field(repr=False)
@@ -32,7 +39,24 @@ class Problem:
     family: str
     metric: str
     seed: int
+    weight: np.ndarray | None = field(default=None, repr=False)
+    own: Family | None = field(default=None, repr=False)
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def model(self) -> Family:
+        """What is fitted: the user's own function, or a built-in family."""
+        return self.own or models.named(self.family)
+
+    def rows(self, X: Any, chosen: np.ndarray) -> Rows:
+        """Preprocessed rows with their targets and weights."""
+        encoding = self.model.encoding
+        return Rows(
+            X=X, y=self.y[chosen],
+            categorical=preprocess.categorical_columns(self.columns, encoding),
+            numbers=preprocess.number_columns(self.columns) if encoding == "ordinal" else {},
+            weight=None if self.weight is None else self.weight[chosen],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +68,7 @@ class FoldResult:
         score: the problem's metric on the scored rows; NaN where it is undefined.
         curve: (step, training loss, validation loss) a step.
         rounds: the best number of steps, for iterative families.
+        steps: (name, step, value) of further numbers that a user's loop logged.
     """
 
     fold: int
@@ -52,6 +77,7 @@ class FoldResult:
     curve: tuple[tuple[int, float, float], ...] = field(repr=False)
     rounds: int | None
     seconds: float
+    steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,17 +92,27 @@ class Model:
     seconds: float
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
-        """(n, K) probabilities, or (n,) values, for rows in the model's view (`coerce`)."""
+        """(n, K) probabilities, or (n,) values, for rows in the model's view (`view`)."""
         return self.family.predict(
             self.fitted.estimator, self.preprocess.transform(frame), self.n_classes
         )
 
 
-def problem(data: Dataset, split: Split, *, family: str, metric: str, seed: int) -> Problem:
-    """The problem that a dataset, a split and a family pose."""
+def view(data: Dataset, family: Family) -> pd.DataFrame:
+    """The rows as a family sees them: by kind (`coerce`), or as the user has them."""
+    if family.encoding == "raw":
+        return as_given(data.raw, [c.to_dict() for c in data.columns])
+    return data.frame
+
+
+def problem(
+    data: Dataset, split: Split, *, family: str, metric: str, seed: int, own: Family | None = None
+) -> Problem:
+    """The problem that a dataset, a split and a family, or the user's own function, pose."""
     return Problem(
-        task=data.task, frame=data.frame, y=data.y, columns=data.columns,
-        n_classes=len(data.classes), split=split, family=family, metric=metric, seed=seed,
+        task=data.task, frame=view(data, own or models.named(family)), y=data.y,
+        columns=data.columns, n_classes=len(data.classes), split=split, family=family,
+        metric=metric, seed=seed, weight=data.weight, own=own,
     )  # fmt: skip
 
 
@@ -89,11 +125,11 @@ def fit_fold(
     by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit.
     """
     started = time.perf_counter()
-    family = models.named(problem.family)
+    family = problem.model
     parts = _fold_rows(problem, family, fold)
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
-        curve=curve, cache=parts.cache,
+        curve=curve, cache=parts.cache, job=f"fold {fold}",
     )  # fmt: skip
     with _one_blas_thread():
         fitted = family.fit(params, parts.train, parts.stop, setting)
@@ -102,6 +138,7 @@ def fit_fold(
     return FoldResult(
         fold=fold, pred=pred, score=metrics.value(metric, parts.scored.y, pred),
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
+        steps=fitted.steps,
     )  # fmt: skip
 
 
@@ -119,21 +156,27 @@ def fit_all(problem: Problem, params: Params, *, rounds: list[int], threads: int
 def fit_rows(
     problem: Problem, params: Params, rows: np.ndarray, *, rounds: int | None, threads: int = 1
 ) -> Model:
-    """Fit on the given rows; `rounds` None with an iterative family means all its steps."""
+    """Fit on the given rows; `rounds` None with an iterative family means all its steps.
+
+    A family that carves gives up stop rows here too, and chooses its steps anew.
+    """
     started = time.perf_counter()
-    family = models.named(problem.family)
+    family = problem.model
     transformer = preprocess.make(problem.columns, family.encoding)
+    given_up = rows[:0]
+    if family.carves:
+        stop = problem.split.stop_rows(rows)
+        rows, given_up, rounds = rows[~stop], rows[stop], None
     with _one_blas_thread():
-        train = Rows(
-            X=transformer.fit_transform(problem.frame.iloc[rows]),
-            y=problem.y[rows],
-            categorical=preprocess.categorical_columns(problem.columns, family.encoding),
-        )
+        train = problem.rows(transformer.fit_transform(problem.frame.iloc[rows]), rows)
+        kept = None
+        if len(given_up):
+            kept = problem.rows(transformer.transform(problem.frame.iloc[given_up]), given_up)
         setting = Setting(
             task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
             rounds=rounds,
         )  # fmt: skip
-        fitted = family.fit(params, train, None, setting)
+        fitted = family.fit(params, train, kept, setting)
     return Model(
         family=family, preprocess=transformer, fitted=fitted, columns=problem.columns,
         n_classes=problem.n_classes, seconds=time.perf_counter() - started,
@@ -161,18 +204,16 @@ def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
     train, scored = problem.split.fold(fold)
     stop = problem.split.stop_rows(train) if family.iterative else np.zeros(len(train), dtype=bool)
     transformer = preprocess.make(problem.columns, family.encoding)
-    categorical = preprocess.categorical_columns(problem.columns, family.encoding)
     with _one_blas_thread():
         fitted_on = transformer.fit_transform(problem.frame.iloc[train[~stop]])
         rest = [
             transformer.transform(problem.frame.iloc[rows]) if len(rows) else None
             for rows in (train[stop], scored)
         ]
-    first = Rows(X=fitted_on, y=problem.y[train[~stop]], categorical=categorical)
     return _FoldRows(
-        train=first,
-        stop=replace(first, X=rest[0], y=problem.y[train[stop]]) if stop.any() else None,
-        scored=replace(first, X=rest[1], y=problem.y[scored]),
+        train=problem.rows(fitted_on, train[~stop]),
+        stop=problem.rows(rest[0], train[stop]) if stop.any() else None,
+        scored=problem.rows(rest[1], scored),
         cache={},
     )
 

@@ -27,6 +27,33 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
     return pd.DataFrame(data, index=frame.index)
 
 
+def as_given(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
+    """The user's own columns, in order, with one type each in training and in serving.
+
+    Args:
+        frame: rows as the user has them; further columns are ignored.
+        columns: dicts with "name" and "dtype": "long" (int64; float64 where some are missing),
+            "double", "boolean" (float64 where some are missing), "datetime", "string" (object).
+
+    Raises:
+        KeyError: naming the columns that are missing.
+    """
+    missing = [c["name"] for c in columns if c["name"] not in frame.columns]
+    if missing:
+        raise KeyError(f"the input lacks the columns {missing}")
+    data: dict[str, pd.Series] = {}
+    for column in columns:
+        values, dtype = frame[column["name"]], column["dtype"]
+        if dtype == "string":
+            data[column["name"]] = as_text(values)
+        elif dtype == "datetime":
+            data[column["name"]] = as_date(values)
+        else:
+            whole: Any = {"long": "int64", "boolean": "bool"}.get(dtype, "float64")
+            data[column["name"]] = values.astype("float64" if values.isna().any() else whole)
+    return pd.DataFrame(data, index=frame.index)
+
+
 def as_number(values: pd.Series) -> pd.Series:
     """float64, missing as NaN."""
     if values.dtype != "float64":

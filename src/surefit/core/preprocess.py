@@ -33,13 +33,28 @@ def preprocess(*, scale: bool = False, text_components: int = TEXT_COMPONENTS) -
     from sklearn.pipeline import make_pipeline
     from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
 
+    categories = _categories("onehot" if scale else "ordinal")
+    if scale:
+        categories.set_params(sparse_output=False)
     table = TableVectorizer(
         cardinality_threshold=MAX_LEVELS + 1,
-        low_cardinality=_categories("onehot" if scale else "ordinal"),
+        low_cardinality=categories,
         high_cardinality=StringEncoder(n_components=text_components, random_state=0),
         datetime=DatetimeEncoder(add_weekday=True),
     )
     return make_pipeline(table, _gapless(indicator=False)) if scale else table
+
+
+class AsItIs:
+    """No preprocessing: the user's own code does it, inside each fold."""
+
+    def fit_transform(self, frame: Any) -> Any:
+        """The frame itself."""
+        return frame
+
+    def transform(self, frame: Any) -> Any:
+        """The frame itself."""
+        return frame
 
 
 def make(columns: Sequence[Column], encoding: Encoding) -> Any:
@@ -48,8 +63,11 @@ def make(columns: Sequence[Column], encoding: Encoding) -> Any:
     Args:
         columns: the features with their kinds.
         encoding: "ordinal" for trees (categories as codes, unknown and missing as NaN, numbers as
-            they are), "onehot" for models that need numbers without gaps on one scale.
+            they are), "onehot" for models that need numbers without gaps on one scale; "raw" for
+            the user's own code, which gets the frame as it is.
     """
+    if encoding == "raw":
+        return AsItIs()
     from sklearn.compose import ColumnTransformer
 
     steps: list[tuple[str, Any, Any]] = []
@@ -69,6 +87,13 @@ def categorical_columns(columns: Sequence[Column], encoding: Encoding) -> tuple[
     """Which columns of the matrix are category codes: they come first."""
     count = sum(c.kind == "category" for c in columns)
     return tuple(range(count)) if encoding == "ordinal" else ()
+
+
+def number_columns(columns: Sequence[Column]) -> dict[str, int]:
+    """Where each number feature is in the matrix of the ordinal encoding, by name."""
+    first = sum(c.kind == "category" for c in columns)
+    numbers = [c.name for c in columns if c.kind == "number"]
+    return {name: first + place for place, name in enumerate(numbers)}
 
 
 def _categories(encoding: Encoding) -> Any:

@@ -1,6 +1,7 @@
 """A fitted model as a plain MLflow model that needs no surefit: parts, meta.json and predict.py.
 
-Every family takes this one form. Files hold no pickle; a manifest with the SHA-256 of every file
+Every family takes this one form. Files hold no pickle, unless the user's own class leaves no other
+way, and then the run says so; a manifest with the SHA-256 of every file
 is written last, and its own digest goes on the run and the registered version.
 """
 
@@ -20,7 +21,7 @@ from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from surefit.edges import environment
+from surefit.edges import environment, own
 from surefit.edges.runs import Run
 from surefit.edges.store import without_logs
 from surefit.errors import IntegrityError
@@ -52,6 +53,7 @@ class Logged:
     model_id: str
     digest: str
     n_bytes: int
+    is_pickle: bool = False
 
 
 def log(
@@ -87,6 +89,7 @@ def log(
                 folder, code, parts, model, columns, classes, example, run.run_id, created.model_id
             )
             digest, n_bytes = _seal(folder)
+            is_pickle = own.is_pickle(folder)
             client.log_model_artifacts(created.model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(created.model_id, "FAILED")
@@ -95,7 +98,7 @@ def log(
     from mlflow.entities import LoggedModelOutput
 
     client.log_outputs(run.run_id, [LoggedModelOutput(created.model_id, step=0)])
-    return Logged(model_id=created.model_id, digest=digest, n_bytes=n_bytes)
+    return Logged(model_id=created.model_id, digest=digest, n_bytes=n_bytes, is_pickle=is_pickle)
 
 
 def _write_parts(
@@ -103,7 +106,8 @@ def _write_parts(
 ) -> Path:
     parts = scratch / "parts"
     parts.mkdir()
-    skops_files.save_skops(model.preprocess, parts / "preprocess.skops")
+    if model.family.encoding != "raw":
+        skops_files.save_skops(model.preprocess, parts / "preprocess.skops")
     model.family.save(model.fitted.estimator, parts)
     meta = {
         "columns": list(columns),
@@ -118,7 +122,11 @@ def _write_parts(
 
 def source(family: Family, portable: Any) -> str:
     """The text of `predict.py` for a family: our functions as they are tested, importing none."""
-    shared = (skops_files.load_skops, skops_files.class_probabilities, family.load)
+    shared = (
+        skops_files.load_skops, skops_files.class_probabilities, *family.helpers, family.load
+    )  # fmt: skip
+    imports = "import os\n\nimport cloudpickle\n" if family.encoding == "raw" else ""
+    load, apply = _steps(family)
     body = inspect.getsource(portable).partition("from typing import Any\n")[2]
     functions = "\n\n".join(inspect.getsource(cast(FunctionType, f)) for f in shared)
     return f'''"""How this model answers: plain MLflow, scikit-learn and the family's library.
@@ -131,7 +139,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
-{body}
+{imports}{body}
 
 TRUSTED = {json.dumps(skops_files.TRUSTED, indent=4)}
 
@@ -148,17 +156,26 @@ class Model(PythonModel):
     def load_context(self, context):
         folder = Path(context.artifacts["parts"])
         self.meta = json.loads((folder / "meta.json").read_text("utf-8"))
-        self.preprocess = load_skops(folder / "preprocess.skops")
-        self.estimate = load_estimator(folder, self.meta["n_classes"])
+{load}        self.estimate = load_estimator(folder, self.meta["n_classes"])
 
     def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:
-        frame = coerce(model_input, self.meta["columns"])
-        raw = self.estimate(self.preprocess.transform(frame))
+{apply}
         return answer(raw, self.meta["classes"], self.meta["threshold"])
 
 
 set_model(Model())
 '''
+
+
+def _steps(family: Family) -> tuple[str, str]:
+    """The lines of `predict.py` that load the preprocessing, and that apply it."""
+    indent = " " * 8
+    if family.encoding == "raw":
+        given = f'{indent}frame = as_given(model_input, self.meta["columns"])\n'
+        return "", f"{given}{indent}raw = self.estimate(frame)"
+    read = f'{indent}frame = coerce(model_input, self.meta["columns"])\n'
+    load = f'{indent}self.preprocess = load_skops(folder / "preprocess.skops")\n'
+    return load, f"{read}{indent}raw = self.estimate(self.preprocess.transform(frame))"
 
 
 def _save(
@@ -184,7 +201,7 @@ def _save(
             artifacts={"parts": str(parts)},
             signature=_signature(columns, classes),
             input_example=example,
-            pip_requirements=environment.pinned(_requirements(model.family, columns)),
+            pip_requirements=environment.pinned(_requirements(model, columns)),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
     _without_paths(folder)
@@ -192,9 +209,11 @@ def _save(
         shutil.rmtree(cache)
 
 
-def _requirements(family: Family, columns: Sequence[dict[str, str]]) -> list[str]:
+def _requirements(model: FittedModel, columns: Sequence[dict[str, str]]) -> list[str]:
+    family = model.family
     needed = ["mlflow", "numpy", "pandas", "scikit-learn", "skops", *family.requires]
-    if any(c["kind"] in ("text", "date") for c in columns):
+    needed += [name for name in family.needs(model.fitted.estimator) if name not in needed]
+    if family.encoding != "raw" and any(c["kind"] in ("text", "date") for c in columns):
         needed.append("skrub")
     return needed
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import importlib.metadata
 import os
 import platform
+import resource
 import socket
 import subprocess
 import sys
@@ -23,6 +25,17 @@ def git_tags(root: Path) -> dict[str, str]:
         "mlflow.source.git.branch": _git(root, "rev-parse", "--abbrev-ref", "HEAD") or "",
         "surefit.git.dirty": str(bool(_git(root, "status", "--porcelain"))).lower(),
     }
+
+
+def git_diff(root: Path) -> str:
+    """What is uncommitted in the folder's repository, against HEAD; 1 MB at most, "" when clean."""
+    return _git(root, "diff", "HEAD")[:1_000_000]
+
+
+def peak_memory() -> int:
+    """Bytes of memory this process had at its peak, all of its life."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def user() -> str:
@@ -51,6 +64,15 @@ def version_of(name: str) -> str | None:
         return importlib.metadata.version(name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return None
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The installed versions of the named distributions; those that are absent are left out."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def owner() -> str:

@@ -1,80 +1,205 @@
-"""The user's own code: functions of the project's files, their failures told with their line."""
+"""The user's own code: a function loaded from the file that the configuration names, by its path.
+
+Nothing is imported from the current folder by chance. The file's folder is put last on the import
+path, so that `import features` beside it works and none of its files hides a library's.
+"""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
+import linecache
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any
+
+import cloudpickle
 
 from surefit.errors import ConfigError, SurefitError, UserCodeError, did_you_mean
 
-
-def names_function(spec: str) -> bool:
-    """Whether a text has the form "file.py:function"."""
-    file, _, name = spec.rpartition(":")
-    return file.endswith(".py") and name.isidentifier()
+_LIBRARIES = ("site-packages", "dist-packages", "<", "lib/python")
 
 
-def function(spec: str, root: Path) -> Callable[..., Any]:
-    """The function that "file.py:name" names, in a file of the project's folder.
+@dataclass(frozen=True, kw_only=True)
+class UserCode:
+    """A function of the user's, ready to travel.
+
+    Attributes:
+        place: as the configuration says it: "model.py:build".
+        function: cloudpickled, with all of the user's own modules that it uses inside.
+        digest: SHA-256 of the source of the file and of the user's modules that it imported.
+        files: their sources, by path relative to the project's folder.
+    """
+
+    place: str
+    function: bytes = field(repr=False)
+    digest: str
+    files: dict[str, str] = field(repr=False)
+
+    def load(self) -> Callable[..., Any]:
+        """The function; from bytes that this run made."""
+        loaded: Callable[..., Any] = cloudpickle.loads(self.function)
+        return loaded
+
+
+def load(place: str, root: Path) -> UserCode:
+    """The function that "file.py:name" names, relative to the project's folder.
 
     Raises:
         ConfigError: when there is no such file or function.
-        UserCodeError: when the file fails as it is imported; and, from the function itself, when
-            it fails as it is called.
+        UserCodeError: when the file fails as it is imported, the user's line first.
     """
-    file, _, name = spec.rpartition(":")
-    path = (root / file).resolve()
-    if not path.is_file():
-        raise ConfigError(f"{spec}: there is no file {file} in the project's folder.")
-    module = _imported(path, root)
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
-        raise ConfigError(f"{spec}: {file} has no function {name}; {did_you_mean(name, known)}")
+    path, _, name = place.rpartition(":")
+    file = (root / Path(path).expanduser()).resolve()
+    if not file.is_file():
+        near = did_you_mean(file.name, [p.name for p in file.parent.glob("*.py")])
+        raise ConfigError(f'"{place}": there is no file {path}; {near}')
+    before = set(sys.modules)
+    module = _import(file)
+    own = _own_modules(before, file)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
+        raise ConfigError(f'"{place}": {path} has no function {name}; {did_you_mean(name, names)}')
+    for each in own:
+        cloudpickle.register_pickle_by_value(each)
+    texts = {_relative(Path(str(m.__file__)), root): _source(m) for m in own}
+    digest = hashlib.sha256()
+    for key in sorted(texts):
+        digest.update(f"{key}\0{texts[key]}\0".encode())
+    return UserCode(
+        place=place, function=cloudpickle.dumps(function), digest=digest.hexdigest(), files=texts
+    )
+
+
+def names_function(place: str) -> bool:
+    """Whether a text has the form "file.py:function"."""
+    file, _, name = place.rpartition(":")
+    return file.endswith(".py") and name.isidentifier()
+
+
+def function(place: str, root: Path) -> Callable[..., Any]:
+    """The function that "file.py:name" names; what it raises shows the user's line first.
+
+    Raises:
+        ConfigError: when there is no such file or function.
+        UserCodeError: when the file fails as it is imported, or the function as it is called.
+    """
+    found = load(place, root).load()
 
     @functools.wraps(found)
     def call(*args: Any, **kwargs: Any) -> Any:
-        try:
+        with users_line():
             return found(*args, **kwargs)
-        except SurefitError:
-            raise
-        except Exception as error:
-            raise told(error, root) from error
 
     return call
 
 
-def _imported(path: Path, root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"surefit_project_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
+def _import(file: Path) -> ModuleType:
+    """Run the file anew, as the module named after it: it may have changed since the last time."""
+    folder = str(file.parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    name = file.stem if file.stem not in sys.stdlib_module_names else f"user_{file.stem}"
+    for old in [n for n, m in sys.modules.items() if _within(m, file.parent)]:
+        del sys.modules[old]
+    linecache.checkcache()
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(root))
+    sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise told(error, root) from error
-    finally:
-        sys.path.remove(str(root))
+        with users_line(str(file)):
+            # compiled here: a cached .pyc is told apart by the second, and edits are quicker
+            exec(compile(file.read_bytes(), str(file), "exec"), vars(module))  # noqa: S102
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
-def told(error: BaseException, root: Path) -> UserCodeError:
-    """A failure of the user's code as ours: their file, line and text of the line."""
+def _own_modules(before: set[str], file: Path) -> list[ModuleType]:
+    new = [m for name, m in sorted(sys.modules.items()) if name not in before or _is(m, file)]
+    return [m for m in new if _within(m, file.parent)]
+
+
+def _is(module: ModuleType, file: Path) -> bool:
+    return getattr(module, "__file__", None) == str(file)
+
+
+def _within(module: ModuleType, folder: Path) -> bool:
+    """Whether a module is the user's: a file under the folder that is no installed library."""
+    path = getattr(module, "__file__", None)
+    if not path or getattr(module, "__name__", "") == "__main__":
+        return False
+    parts = Path(path).parts
+    outside = "site-packages" in parts or "dist-packages" in parts
+    return not outside and Path(path).is_relative_to(folder) and not _ours(module)
+
+
+def _ours(module: ModuleType) -> bool:
+    return module.__name__.partition(".")[0] in ("surefit", "conftest", "pytest")
+
+
+def _source(module: ModuleType) -> str:
+    return Path(str(module.__file__)).read_text("utf-8")
+
+
+def _relative(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name
+
+
+@contextmanager
+def users_line(*files: str) -> Iterator[None]:
+    """Turn what the user's code raises into an error that shows the user's own line first.
+
+    Args:
+        files: paths that are the user's; by default every file that is no library's.
+
+    Raises:
+        UserCodeError: from any exception in the block but our own errors.
+    """
+    try:
+        yield
+    except SurefitError:
+        raise
+    except Exception as error:
+        raise UserCodeError(_told(error, files)) from error
+
+
+def _told(error: BaseException, files: tuple[str, ...]) -> str:
+    said = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
     if isinstance(error, SyntaxError) and error.filename:
-        place = f"{Path(error.filename).name}, line {error.lineno}"
-        return UserCodeError(f"{place}: {error.msg}\n    {(error.text or '').strip()}")
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if Path(f.filename).is_relative_to(root.resolve())]
-    what = f"{type(error).__name__}: {error}"
-    if not own:
-        return UserCodeError(what)
-    last = own[-1]
-    where = Path(last.filename).relative_to(root.resolve())
-    return UserCodeError(f"{where}, line {last.lineno}, in {last.name}: {what}\n    {last.line}")
+        shown = (error.text or "").strip()
+        return f"{Path(error.filename).name}, line {error.lineno}: {said}\n    {shown}"
+    frame = _users_frame(error.__traceback__, files)
+    if frame is None:
+        return f"{said}\n{''.join(traceback.format_exception(error)).strip()}"
+    line = (frame.line or "").strip()
+    where = f"{Path(frame.filename).name}, line {frame.lineno}, in {frame.name}"
+    rest = "".join(traceback.format_list(_below(error.__traceback__, frame))).rstrip()
+    return f"{where}: {said}\n    {line}" + (f"\n  which led to\n{rest}" if rest else "")
+
+
+def _users_frame(
+    trace: TracebackType | None, files: tuple[str, ...]
+) -> traceback.FrameSummary | None:
+    mine = Path(__file__).parent.parent
+    for frame in reversed(traceback.extract_tb(trace)):
+        library = any(part in frame.filename for part in _LIBRARIES)
+        if frame.filename in files or not (library or Path(frame.filename).is_relative_to(mine)):
+            return frame
+    return None
+
+
+def _below(trace: TracebackType | None, frame: traceback.FrameSummary) -> list[Any]:
+    """The last two frames under the user's: where in a library it ended."""
+    frames = list(traceback.extract_tb(trace))
+    return frames[frames.index(frame) + 1 :][-2:]

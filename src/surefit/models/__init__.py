@@ -10,7 +10,7 @@ from surefit.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from surefit.models.family import Family
 
-NAMES = ("lightgbm", "linear", "forest", "dummy")
+NAMES = ("lightgbm", "hist", "xgboost", "catboost", "forest", "linear", "mlp", "dummy")
 
 
 def named(name: str) -> Family:

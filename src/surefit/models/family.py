@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,24 +10,30 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from surefit.errors import ConfigError, did_you_mean
+from surefit.errors import ConfigError, MissingExtraError, did_you_mean
 from surefit.results import Task
 
-Encoding = Literal["ordinal", "onehot"]
+Encoding = Literal["ordinal", "onehot", "raw"]
 Params = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Preprocessed rows: X (n, d) dense or sparse, y (n,), and which columns are category codes."""
+    """Preprocessed rows.
+
+    Attributes:
+        X: (n, d) dense or sparse; for encoding "raw" the user's own frame.
+        y: (n,) class codes or values.
+        categorical: which columns are category codes.
+        numbers: the column of each number feature that is one column, by its name.
+        weight: (n,) how much each row counts, or None.
+    """
 
     X: Any = field(repr=False)
     y: np.ndarray = field(repr=False)
     categorical: tuple[int, ...] = ()
-
-    def take(self, chosen: np.ndarray) -> Rows:
-        """The rows where `chosen` (a mask or row numbers) says so."""
-        return Rows(X=self.X[chosen], y=self.y[chosen], categorical=self.categorical)
+    numbers: Mapping[str, int] = field(default_factory=dict, repr=False)
+    weight: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +46,7 @@ class Setting:
         curve: whether the training loss a step is wanted too.
         rounds: fit exactly so many steps, without early stopping; None: as the parameters say.
         cache: what a family may keep between fits of the same rows, e.g. binned data.
+        job: which fit of the run this is: "fold 0", "all".
     """
 
     task: Task
@@ -48,6 +56,7 @@ class Setting:
     curve: bool = False
     rounds: int | None = None
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
+    job: str = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +67,13 @@ class Fitted:
         curve: (step, training loss, validation loss) a step, from 1; the validation loss is that
             of the rows given up for early stopping. Log-loss, or mean squared error.
         rounds: the steps used, for families that take steps.
+        steps: (name, step, value) of further numbers that a user's loop logged.
     """
 
     estimator: Any = field(repr=False)
     curve: tuple[tuple[int, float, float], ...] = ()
     rounds: int | None = None
+    steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
 
 
 class Fit(Protocol):
@@ -78,7 +89,8 @@ class Family:
     """One kind of model.
 
     Attributes:
-        encoding: how categories reach it; "onehot" also imputes and scales.
+        encoding: how categories reach it; "onehot" also imputes and scales, "raw" leaves the
+            user's columns as they are.
         iterative: whether it learns in steps, with a loss curve and early stopping.
         defaults: hyperparameters used unless the user sets them.
         known: every hyperparameter that may be set.
@@ -89,6 +101,10 @@ class Family:
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
         cost: about how many seconds one fit takes on one core: (rows, columns, outputs) → seconds.
         requires: the distributions that loading needs.
+        helpers: functions that `load` calls; their source travels too.
+        carves: whether the last fit gives up rows for early stopping, as those of the folds do.
+        open: whether hyperparameters are the user's own and any name is good.
+        needs: (fitted estimator) → further distributions that loading needs.
     """
 
     name: str
@@ -104,6 +120,10 @@ class Family:
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
     cost: Callable[[int, int, int], float]
     requires: tuple[str, ...] = ()
+    helpers: tuple[Callable[..., Any], ...] = ()
+    carves: bool = False
+    open: bool = False
+    needs: Callable[[Any], tuple[str, ...]] = lambda estimator: ()
 
     def resolve(self, params: Params, task: Task) -> dict[str, Any]:
         """The defaults with the user's choices over them.
@@ -111,8 +131,63 @@ class Family:
         Raises:
             ConfigError: for a name that the family does not know.
         """
+        if self.open:
+            return dict(params)
         known = self.known(task)
         wrong = [f"model.params.{k}: {did_you_mean(k, known)}" for k in params if k not in known]
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+
+def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:
+    """An optional library.
+
+    Raises:
+        MissingExtraError: when it is not installed, naming the install line.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError:
+        raise MissingExtraError(library, extra or library, purpose) from None
+
+
+def weights(params: Params, rows: Rows, n_classes: int) -> np.ndarray | None:
+    """Row weights: `data.weight` times `class_weight`; None when neither is set.
+
+    `class_weight` is "balanced" (each class counts the same) or a weight for each class code.
+    """
+    chosen = params.get("class_weight")
+    if chosen is None or not n_classes:
+        return rows.weight
+    counts = np.bincount(rows.y, minlength=n_classes)
+    if chosen == "balanced":
+        by_class = len(rows.y) / (n_classes * np.maximum(counts, 1))
+    elif isinstance(chosen, list | tuple) and len(chosen) == n_classes:
+        by_class = np.asarray(chosen, dtype="float64")
+    else:
+        raise ConfigError(
+            f"model.params.class_weight = {chosen!r} is not understood.",
+            f'"balanced", or a list of {n_classes} weights in the order of the classes',
+        )
+    return np.asarray(by_class[rows.y] * (1.0 if rows.weight is None else rows.weight))
+
+
+def monotone(params: Params, rows: Rows) -> list[int] | None:
+    """A direction (-1, 0, 1) for each column of X; None when `monotone` is not set.
+
+    Raises:
+        ConfigError: for a feature that is no number, or another direction.
+    """
+    chosen = params.get("monotone")
+    if not chosen:
+        return None
+    wrong = [f"{k}: {did_you_mean(k, rows.numbers)}" for k in chosen if k not in rows.numbers]
+    wrong += [f"{k} = {v!r}: give 1, -1 or 0" for k, v in chosen.items() if v not in (-1, 0, 1)]
+    if wrong:
+        lines = "\n".join(f"  - {w}" for w in wrong)
+        raise ConfigError(f"model.params.monotone takes number features:\n{lines}")
+    directions = [0] * int(rows.X.shape[1])
+    for name, direction in chosen.items():
+        directions[rows.numbers[name]] = int(direction)
+    return directions

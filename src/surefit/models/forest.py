@@ -1,39 +1,58 @@
-"""Random forests of scikit-learn; missing values and category codes as they are."""
+"""Random forests and extra trees of scikit-learn; missing values and codes as they are."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from surefit.errors import ConfigError, did_you_mean
 from surefit.models import skops_files
-from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
 from surefit.results import Task
 
 
 def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
-    """Fit all trees; the same whatever the number of threads."""
-    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+    """Fit all trees; the same whatever the number of threads.
 
-    make: Any = RandomForestClassifier if setting.n_classes else RandomForestRegressor
-    estimator = make(**params, random_state=setting.seed, n_jobs=setting.threads)
-    estimator.fit(train.X, train.y)
+    `kind` is "random" or "extra"; `max_samples` makes extra trees draw their rows too.
+    """
+    make = _maker(str(params["kind"]), setting.n_classes)
+    given = {k: v for k, v in params.items() if k not in ("kind", "monotone", "class_weight")}
+    if given.get("max_samples") is not None:
+        given["bootstrap"] = True
+    estimator = make(
+        **given, monotonic_cst=monotone(params, train), random_state=setting.seed,
+        n_jobs=setting.threads,
+    )  # fmt: skip
+    estimator.fit(train.X, train.y, sample_weight=weights(params, train, setting.n_classes))
     estimator.n_jobs = None  # whoever loads it decides
     return Fitted(estimator=estimator)
 
 
+def _maker(kind: str, n_classes: int) -> Any:
+    import sklearn.ensemble
+
+    names = {"random": "RandomForest", "extra": "ExtraTrees"}
+    if kind not in names:
+        raise ConfigError(f'model.params.kind = "{kind}": {did_you_mean(kind, names)}')
+    return getattr(sklearn.ensemble, names[kind] + ("Classifier" if n_classes else "Regressor"))
+
+
 def _defaults(task: Task) -> dict[str, Any]:
     if task == "regression":
-        return {"n_estimators": 200, "max_features": 0.5, "min_samples_leaf": 2}
-    return {"n_estimators": 200, "max_features": "sqrt", "min_samples_leaf": 2}
+        return {"kind": "random", "n_estimators": 200, "max_features": 0.5, "min_samples_leaf": 2}
+    return {"kind": "random", "n_estimators": 200, "max_features": "sqrt", "min_samples_leaf": 2}
 
 
 def _known(task: Task) -> set[str]:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     make = RandomForestRegressor if task == "regression" else RandomForestClassifier
-    return set(make().get_params()) - {"random_state", "n_jobs", "verbose", "warm_start"}
+    taken = {"random_state", "n_jobs", "verbose", "warm_start", "monotonic_cst"}
+    return (set(make().get_params()) | {"kind", "monotone", "class_weight"}) - taken
 
 
-# Space: TabArena's for random forests, with the leaf size in place of min_samples_split.
+# Space: TabArena's for random forests and extra trees, with the leaf size in place of
+# min_samples_split.
 FAMILY = Family(
     name="forest",
     encoding="ordinal",
@@ -41,11 +60,15 @@ FAMILY = Family(
     defaults=_defaults,
     known=_known,
     space=lambda task: {
+        "kind": ["random", "extra"],
         "max_features": "0.2..1",
         "max_samples": "0.5..0.99",
         "min_samples_leaf": "int log 1..32",
     },
-    starts=lambda task: ({"max_features": 0.5, "max_samples": 0.9, "min_samples_leaf": 2},),
+    starts=lambda task: (
+        {"kind": "random", "max_features": 0.5, "max_samples": 0.9, "min_samples_leaf": 2},
+        {"kind": "extra", "max_features": 0.75, "max_samples": 0.99, "min_samples_leaf": 2},
+    ),
     fit=fit,
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
 from surefit.results import Task
 
-OURS = {"num_iterations", "early_stopping_round"}
+OURS = {"num_iterations", "early_stopping_round", "monotone", "class_weight"}
 # These decide how values are binned: rows binned with others cannot be used again.
 BINNING = ("max_bin", "min_data_in_bin", "bin_construct_sample_cnt", "max_cat_to_onehot")
 FIXED = {
@@ -30,14 +30,21 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
 
     given = {k: v for k, v in params.items() if k not in OURS}
     native = {**given, **FIXED, **_objective(setting), "num_threads": setting.threads}
+    directions = monotone(params, train)
+    if directions:
+        native["monotone_constraints"] = directions
+    weight = weights(params, train, setting.n_classes)
     rounds = setting.rounds or int(params["num_iterations"])
     binned = _binned(native, train, "train", setting, reference=None)
+    binned.set_weight(weight)
     sets: list[Any] = []
     names: list[str] = []
     callbacks: list[Any] = []
     losses: dict[str, Any] = {}
     if stop is not None and setting.rounds is None:
-        sets.append(_binned(native, stop, "stop", setting, reference=binned))
+        stopping = _binned(native, stop, "stop", setting, reference=binned)
+        stopping.set_weight(weights(params, stop, setting.n_classes))
+        sets.append(stopping)
         names.append("valid")
         callbacks.append(
             lightgbm.early_stopping(int(params["early_stopping_round"]), verbose=False)
@@ -131,7 +138,7 @@ def _known(task: Task) -> set[str]:
 
     aliases = _ConfigAliases._get_all_param_aliases()
     taken = {"objective", "metric", "num_class", "num_threads", "seed", *FIXED}
-    return {"num_iterations", "early_stopping_round", *aliases} - taken
+    return {*OURS, *aliases} - taken
 
 
 # Space: TabArena's for LightGBM (Apache-2.0; figures only). Starting points: the library's default,

@@ -1,4 +1,4 @@
-"""Logistic and ridge regression on imputed, scaled numbers and one-hot categories."""
+"""Logistic, ridge and elastic net regression on imputed, scaled numbers and one-hot categories."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ import warnings
 from typing import Any
 
 from surefit.models import skops_files
-from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, weights
 from surefit.results import Task
 
 
 def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
-    """Fit to convergence, or to `max_iter` steps; deterministic."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression, Ridge
+    """Fit to convergence, or to `max_iter` steps; deterministic.
 
-    if not setting.n_classes:
-        return Fitted(estimator=Ridge(**params).fit(train.X, train.y))
+    `l1_ratio` above 0 makes it an elastic net; 1 is the lasso.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
+
+    given = {k: v for k, v in params.items() if k not in ("class_weight", "l1_ratio")}
+    ratio = float(params.get("l1_ratio", 0.0))
+    if setting.n_classes:
+        solver = "saga" if ratio else "lbfgs"
+        model: Any = LogisticRegression(
+            **given, l1_ratio=ratio, solver=solver, random_state=setting.seed
+        )
+    else:
+        model = ElasticNet(**given, l1_ratio=ratio) if ratio else Ridge(**given)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return Fitted(estimator=LogisticRegression(**params).fit(train.X, train.y))
+        model.fit(train.X, train.y, sample_weight=weights(params, train, setting.n_classes))
+    return Fitted(estimator=model)
 
 
 def _defaults(task: Task) -> dict[str, Any]:
@@ -30,8 +41,8 @@ def _defaults(task: Task) -> dict[str, Any]:
 
 def _known(task: Task) -> set[str]:
     if task == "regression":
-        return {"alpha", "fit_intercept", "tol", "max_iter", "positive"}
-    return {"C", "max_iter", "tol", "class_weight", "fit_intercept"}
+        return {"alpha", "l1_ratio", "fit_intercept", "tol", "max_iter", "positive"}
+    return {"C", "l1_ratio", "max_iter", "tol", "class_weight", "fit_intercept"}
 
 
 # Space: TabArena's (C log 0.1–1000), widened downwards for wide one-hot tables.

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit import models
 from surefit.core import fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
@@ -21,12 +20,17 @@ from surefit.edges import store as stores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
-from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, TrainResult
-from surefit.verbs import workspace
+from surefit.results import Figure, Item, Metric, Score, Table, Tag, TrainResult
+from surefit.verbs import candidate as candidates
+from surefit.verbs import extras, workspace
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
 WORTH_A_POOL = 6.0  # seconds of fitting from which starting workers pays
+PICKLED = (
+    "Model: its own class leaves no safer form than a pickle with its code: loading it runs that "
+    "code\n       [tag surefit.pickle = true; a scikit-learn pipeline alone needs none]"
+)
 CURVE_POINTS = 100  # steps of a loss curve that are recorded, beside the last
 
 
@@ -70,43 +74,31 @@ def train(
         workspace.check_alias(to)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
-    family = models.named(work.config.model.family)
-    params = family.resolve(work.config.model.params, work.data.task)
-    problem = problem_of(work)
+    chosen = candidates.candidate(work)
+    problem, params = chosen.problem, chosen.params
     reporter.say(f"Plan:  {_plan(problem, work)}")
     store = workspace.open_store(project)
     configuration.remember(project)
-    tags = work.tags() | {"surefit.family": family.name}
-    with runs.recording(store, name or f"train {family.name}", "train", tags=tags) as run:
+    tags = work.tags() | {"surefit.family": problem.family}
+    with runs.recording(store, name or f"train {problem.family}", "train", tags=tags) as run:
         run.log(workspace.setup_items(work))
-        run.log(param_items(family.name, params))
+        run.log(candidates.items(work, chosen))
         workspace.log_dataset(run, work)
         folds = fit_folds(problem, params, reporter)
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
+        run.log(extras.items(work, model))
+        if outcome.logged.is_pickle:
+            reporter.say(PICKLED)
+    chosen.forget()
     stores.analyze(store)
     version = _register(store, run, to, stages=work.config.gate.stages) if register or to else None
-    return _result(work, run, outcome, version, family.name)
-
-
-def problem_of(work: Workspace, family: str | None = None) -> Problem:
-    """The fitting problem that the workspace and its configuration pose."""
-    return fit.problem(
-        work.data, work.split, family=family or work.config.model.family, metric=work.metric,
-        seed=work.config.model.seed,
-    )  # fmt: skip
-
-
-def param_items(family: str, params: dict[str, Any]) -> Iterator[Item]:
-    """The resolved hyperparameters, defaults included."""
-    yield Param(key="model.family", value=family)
-    for key, value in params.items():
-        yield Param(key=f"model.params.{key}", value=value)
+    return _result(work, run, outcome, version, problem.family)
 
 
 def fold_seconds(problem: Problem) -> float:
     """About how many seconds one fold takes on one core, by the family's formula."""
-    family = models.named(problem.family)
+    family = problem.model
     outputs = problem.n_classes if problem.n_classes > 2 else 1
     rows = len(problem.split.train_rows)
     text = sum(c.kind == "text" for c in problem.columns)
@@ -151,12 +143,18 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
             if outcome is None:
                 continue
             if outcome.state == "FAILED":
-                raise UserCodeError(
-                    f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}"
-                )
+                raise UserCodeError(failure(outcome))
             folds[outcome.value.fold] = outcome.value
             advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
     return [folds[number] for number in range(n)]
+
+
+def failure(outcome: pool.Outcome) -> str:
+    """Why a fold failed: the user's own line first, where there is one."""
+    _, found, told = outcome.traceback.rpartition("UserCodeError: ")
+    if found:
+        return told.strip()
+    return f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}"
 
 
 def _fit_job(problem: Problem, params: dict[str, Any], fold: int) -> FoldResult:
@@ -175,8 +173,9 @@ def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldRe
     if problem.split.n_folds > 1:
         return fit.fit_all(problem, params, rounds=rounds, threads=threads)
     train_rows, _ = problem.split.fold(0)
-    iterative = models.named(problem.family).iterative
-    kept = train_rows[~problem.split.stop_rows(train_rows)] if iterative else train_rows
+    family = problem.model
+    given_up = family.iterative and not family.carves
+    kept = train_rows[~problem.split.stop_rows(train_rows)] if given_up else train_rows
     return fit.fit_rows(
         problem, params, kept, rounds=rounds[0] if rounds else None, threads=threads
     )
@@ -224,6 +223,7 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
     )  # fmt: skip
     run.log([
         Metric(key="model_bytes", value=logged.n_bytes),
+        Tag(key="surefit.pickle", value=str(logged.is_pickle).lower()),
         Tag(key="surefit.model", value=logged.model_id),
         Tag(key="surefit.manifest", value=logged.digest),
         Tag(key="surefit.classes", value=json.dumps(data.classes)),
@@ -282,6 +282,8 @@ def _fold_items(folds: Sequence[FoldResult], metric: str) -> Iterator[Item]:
         yield Metric(key=f"fold_{f.fold}_{metric}", value=f.score)
         if f.rounds:
             yield Metric(key=f"fold_{f.fold}_rounds", value=f.rounds)
+        for name, step, value in f.steps:
+            yield Metric(key=f"fold_{f.fold}_{name}", value=value, step=step)
     curves = {f.fold: f.curve for f in folds if f.curve}
     if not curves:
         return
@@ -311,10 +313,9 @@ def _curve_figure(curves: dict[int, Any]) -> Figure:
 def _prediction_items(work: Workspace, model: Model, pred: np.ndarray) -> Iterator[Item]:
     yield Table(path=predictions.VALID, frame=predictions.valid_table(work.data, work.split, pred))
     sealed = work.split.test_rows
+    seen = fit.view(work.data, model.family)
     if len(sealed):
-        blind = predictions.blind_table(
-            work.data, work.split, model.predict(work.data.frame.iloc[sealed])
-        )
+        blind = predictions.blind_table(work.data, work.split, model.predict(seen.iloc[sealed]))
         yield Table(path=predictions.TEST, frame=blind)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from surefit import config as configuration
-from surefit import models
 from surefit.config import TuneConfig
 from surefit.core import fit, metrics, predictions, stats
 from surefit.core import space as spaces
@@ -23,9 +22,11 @@ from surefit.edges import environment, runs
 from surefit.edges import store as stores
 from surefit.edges.journal import Journal
 from surefit.edges.runs import Run
-from surefit.errors import InputError
+from surefit.errors import ConfigError, InputError
 from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
+from surefit.verbs import candidate as candidates
 from surefit.verbs import searches, workspace
+from surefit.verbs.candidate import Candidate
 from surefit.verbs.compare import TRIALS, corrected
 from surefit.verbs.objective import Direction, Objective, tune_objective
 from surefit.verbs.reporter import Reporter, duration
@@ -36,7 +37,6 @@ from surefit.verbs.train import (
     fold_seconds,
     in_row_order,
     preload,
-    problem_of,
     record_model,
     reported,
 )
@@ -100,7 +100,8 @@ def tune(
     if given or space is not None:
         project = configuration.amend(project, given, space=space)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
-    found = _search(work)
+    chosen = candidates.candidate(work, keep=False)
+    found = _search(work, chosen)
     store = workspace.open_store(project)
     configuration.remember(project)
     with searches.open_journal(project.root, found) as journal:
@@ -110,6 +111,7 @@ def tune(
 
         def items(run: Run) -> None:
             run.log(workspace.setup_items(work))
+            run.log(candidates.code_items(chosen))
             workspace.log_dataset(run, work)
 
         title = name or f"tune {found.family}"
@@ -120,6 +122,7 @@ def tune(
             if finished < found.tune.trials:
                 searches.carry_out(store, parent, found, journal, reporter)
             result = _conclude(parent, work, found, journal, finished, started)
+    chosen.forget()
     stores.analyze(store)
     return result
 
@@ -138,14 +141,17 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
     yield "Space: " + ", ".join(f"{k} {v}" for k, v in spaces.describe(found.space).items())
 
 
-def _search(work: Workspace) -> Search:
-    problem, tune_config = problem_of(work), work.config.tune
-    family = models.named(problem.family)
+def _search(work: Workspace, chosen: Candidate) -> Search:
+    problem, tune_config, family = chosen.problem, work.config.tune, chosen.problem.model
     raw = tune_config.space or family.space(work.data.task)
+    if not raw:
+        raise ConfigError(
+            f"{family.name} has no space to search.",
+            "--set 'tune.space.learning_rate=\"log 0.001..0.1\"', or [tune.space] in surefit.toml",
+        )
     family.resolve(raw, work.data.task)  # refuses unknown names
     dimensions = spaces.parse(raw)
-    resolved = family.resolve(work.config.model.params, work.data.task)
-    fixed = {k: v for k, v in resolved.items() if k not in dimensions}
+    fixed = {k: v for k, v in chosen.params.items() if k not in dimensions}
     starts = _starts(family.starts(work.data.task), dimensions)
     if tune_config.method == "grid":
         count = len(spaces.grid(dimensions))
@@ -155,7 +161,7 @@ def _search(work: Workspace) -> Search:
     return Search(
         family=problem.family, metric=work.metric, greater_is_better=metric.greater_is_better,
         n_folds=work.split.n_folds, tune=tune_config, space=dimensions, fixed=fixed,
-        starts=starts, fingerprint=_fingerprint(work, tune_config, dimensions, fixed),
+        starts=starts, fingerprint=_fingerprint(work, tune_config, dimensions, fixed, chosen),
         shared=problem, job=_fit_job, read=_read, preload=preload(),
     )  # fmt: skip
 
@@ -190,15 +196,20 @@ def _starts(
 
 
 def _fingerprint(
-    work: Workspace, config: TuneConfig, dimensions: spaces.Space, fixed: Mapping[str, Any]
+    work: Workspace,
+    config: TuneConfig,
+    dimensions: spaces.Space,
+    fixed: Mapping[str, Any],
+    chosen: Candidate,
 ) -> str:
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     parts = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
-        "family": work.config.model.family, "seeds": [work.config.model.seed, config.seed],
+        "family": chosen.problem.family, "code": chosen.code_digest(),
+        "seeds": [work.config.model.seed, config.seed],
         "space": spaces.digest(dimensions), "fixed": dict(fixed), "method": config.method,
         "window": config.window, "race": config.race,
-        "versions": environment.pinned(DECIDES),
+        "versions": environment.versions_of((*DECIDES, *chosen.problem.model.requires)),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -1,0 +1,72 @@
+"""Permutation importance: what a model loses when one feature's values are shuffled.
+
+Breiman 2001, "Random forests"; for any model as Fisher, Rudin, Dominici 2019. The rows are
+validation rows; where the final model was fitted on them too (folds), it says how much the model
+relies on a feature, not how much that helps on new rows. Correlated features share their worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from surefit.core import canvas, metrics
+from surefit.core.metrics import Metric
+from surefit.results import Figure
+
+REPEATS = 5
+MOST_ROWS = 1000
+SHOWN = 25
+
+
+def permuted(
+    predict: Callable[[pd.DataFrame], np.ndarray], frame: pd.DataFrame, y: np.ndarray,
+    metric: Metric, *, seed: int, seconds: float,
+) -> pd.DataFrame | None:  # fmt: skip
+    """Columns feature, importance, low, high: the loss in the metric, with its 95 % t-interval.
+
+    The interval is over the shuffles, of these rows and this model. None when it would take longer
+    than `seconds`.
+    """
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.permutation(len(frame))[:MOST_ROWS])
+    frame, y = frame.iloc[rows].reset_index(drop=True), y[rows]
+    started = time.perf_counter()
+    base = metrics.value(metric, y, predict(frame))
+    once = time.perf_counter() - started
+    if not np.isfinite(base) or once * REPEATS * frame.shape[1] > seconds:
+        return None
+    sign = 1 if metric.greater_is_better else -1
+    quantile = stats.t.ppf(0.975, REPEATS - 1)
+    found = []
+    for name in frame.columns:
+        losses = []
+        for _ in range(REPEATS):
+            shuffled = frame[name].to_numpy()[rng.permutation(len(frame))]
+            value = metrics.value(metric, y, predict(frame.assign(**{name: shuffled})))
+            losses.append(sign * (base - value))
+        mean, half = np.mean(losses), quantile * np.std(losses, ddof=1) / np.sqrt(REPEATS)
+        found.append((name, mean, mean - half, mean + half))
+    table = pd.DataFrame(found, columns=["feature", "importance", "low", "high"])
+    return table.sort_values("importance", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def draw(numbers: pd.DataFrame, *, metric: str) -> Figure:
+    """Dots with intervals, the most important feature on top."""
+    shown = numbers.head(SHOWN)
+    title = "What the model relies on: loss when a feature is shuffled"
+    drawing, (ax,) = canvas.start(title, width=6.6, height=1.6 + 0.3 * max(len(shown), 2))
+    canvas.dress(ax, f"loss of {canvas.label(metric, 40)}", "", grid="x")
+    at = np.arange(len(shown))
+    ax.axvline(0, color=canvas.GREY, linewidth=1)
+    ax.hlines(at, shown["low"], shown["high"], color=canvas.BLUE, linewidth=2.2)
+    ax.plot(shown["importance"], at, marker="o", linestyle="", color=canvas.BLUE)
+    ax.set_yticks(at, [canvas.label(name, 32) for name in shown["feature"]])
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    canvas.group_digits(ax, "x")
+    return canvas.finish("importance", title, drawing, numbers)

@@ -1,0 +1,305 @@
+"""A run as a readable script of scikit-learn, the family's library and MLflow: the way out."""
+
+from __future__ import annotations
+
+import inspect
+import pprint
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from surefit.core import portable
+from surefit.core.preprocess import TEXT_COMPONENTS
+from surefit.errors import InputError
+from surefit.results import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that the script holds.
+
+    Attributes:
+        read: the line that reads the table, an expression of pandas.
+        columns: dicts with the name and kind of each feature.
+        rounds: steps of the final fit, for families that take steps.
+    """
+
+    run_id: str
+    name: str
+    family: str
+    task: Task
+    read: str
+    target: str
+    classes: Sequence[Any]
+    columns: Sequence[dict[str, str]]
+    params: Mapping[str, Any] = field(repr=False)
+    seed: int
+    rounds: int | None
+
+
+# How each family is fitted and asked, in its own library's words.
+_LIGHTGBM = """
+import lightgbm
+
+
+def fit(X, y):
+    fixed = {"verbosity": -1, "deterministic": True, "force_row_wise": True,
+             "feature_pre_filter": False, "num_threads": 1, "seed": SEED}
+    rows = lightgbm.Dataset(X, y, categorical_feature=CATEGORICAL, free_raw_data=False)
+    return lightgbm.train({**PARAMS, **fixed, **OBJECTIVE}, rows, ROUNDS)
+
+
+def estimate(model, X):
+    raw = np.asarray(model.predict(X))
+    return np.column_stack([1 - raw, raw]) if len(CLASSES) == 2 else raw
+"""
+_XGBOOST = """
+import xgboost
+
+
+def matrix(X, y=None):
+    kinds = ["c" if i in CATEGORICAL else "q" for i in range(X.shape[1])]
+    return xgboost.DMatrix(X, y, feature_types=kinds, enable_categorical=True, nthread=1)
+
+
+def fit(X, y):
+    fixed = {"verbosity": 0, "tree_method": "hist", "nthread": 1, "seed": SEED}
+    return xgboost.train({**PARAMS, **fixed, **OBJECTIVE}, matrix(X, y), ROUNDS)
+
+
+def estimate(model, X):
+    raw = np.asarray(model.predict(matrix(X)), dtype="float64")
+    return np.column_stack([1 - raw, raw]) if len(CLASSES) == 2 else raw
+"""
+_CATBOOST = """
+import catboost
+
+
+def whole(X):
+    if not CATEGORICAL:
+        return X
+    frame = pd.DataFrame(np.asarray(X, dtype="float64"))
+    for column in CATEGORICAL:
+        frame[column] = frame[column].fillna(-1).astype("int64")
+    return frame
+
+
+def fit(X, y):
+    fixed = {"random_seed": SEED, "thread_count": 1, "allow_writing_files": False,
+             "verbose": False, "iterations": ROUNDS}
+    model = catboost.CatBoost({**PARAMS, **fixed, **OBJECTIVE})
+    return model.fit(catboost.Pool(whole(X), y, cat_features=CATEGORICAL))
+
+
+def estimate(model, X):
+    kind = "Probability" if CLASSES else "RawFormulaVal"
+    return np.asarray(model.predict(whole(X), prediction_type=kind), dtype="float64")
+"""
+_SKLEARN = """
+{imports}
+
+def fit(X, y):
+    with threadpool_limits(limits=1):  # sums depend on how many threads share them
+        return {make}.fit(X, y)
+
+
+def estimate(model, X):
+    if not CLASSES:
+        return np.asarray(model.predict(X), dtype="float64")
+    answer = np.zeros((X.shape[0], len(CLASSES)))
+    answer[:, model.classes_] = model.predict_proba(X)
+    return answer
+"""
+_OBJECTIVES = {
+    "lightgbm": {"binary": {"objective": "binary"}, "regression": {"objective": "regression"},
+                 "multiclass": {"objective": "multiclass"}},
+    "xgboost": {"binary": {"objective": "binary:logistic"},
+                "regression": {"objective": "reg:squarederror"},
+                "multiclass": {"objective": "multi:softprob"}},
+    "catboost": {"binary": {"loss_function": "Logloss"}, "regression": {"loss_function": "RMSE"},
+                 "multiclass": {"loss_function": "MultiClass"}},
+}  # fmt: skip
+_STEPS = {
+    "num_iterations", "early_stopping_round", "num_boost_round", "early_stopping_rounds",
+    "iterations",
+}  # fmt: skip
+KNOWN = ("catboost", "dummy", "forest", "hist", "lightgbm", "linear", "xgboost")
+
+
+def script(recipe: Recipe) -> str:
+    """The script's text.
+
+    Raises:
+        InputError: for what it cannot say in plain code yet.
+    """
+    special = sorted({"monotone", "class_weight"} & set(recipe.params))
+    if recipe.family not in KNOWN or special:
+        what = f"{recipe.family} with {special[0]}" if special else recipe.family
+        raise InputError(
+            f"eject cannot write {what} as a plain script.",
+            "the run's model and its predict.py load in plain MLflow without surefit",
+        )
+    body = inspect.getsource(portable).partition("from typing import Any\n")[2].strip()
+    body = body.replace("from __future__ import annotations\n", "").replace(
+        "import numpy as np\nimport pandas as pd\n", ""
+    )
+    return _HEAD.format(r=recipe) + body.strip() + _settings(recipe) + _preprocessing(recipe) + (
+        "\n" + _estimator(recipe) + _MAIN
+    )  # fmt: skip
+
+
+def _settings(recipe: Recipe) -> str:
+    ordinal = recipe.family != "linear"
+    count = sum(c["kind"] == "category" for c in recipe.columns)
+    objective: dict[str, Any] = dict(_OBJECTIVES.get(recipe.family, {}).get(recipe.task, {}))
+    if recipe.task == "multiclass" and recipe.family in ("lightgbm", "xgboost"):
+        objective["num_class"] = len(recipe.classes)
+    values = {
+        "TARGET": recipe.target, "CLASSES": list(recipe.classes),
+        "COLUMNS": [{"name": c["name"], "kind": c["kind"]} for c in recipe.columns],
+        "CATEGORICAL": list(range(count)) if ordinal else [],
+        "PARAMS": {k: v for k, v in recipe.params.items() if k not in _steps(recipe.family)},
+        "OBJECTIVE": objective, "SEED": recipe.seed, "ROUNDS": recipe.rounds,
+    }  # fmt: skip
+    lines = "\n".join(
+        f"{key} = {pprint.pformat(value, width=96, sort_dicts=False)}"
+        for key, value in values.items()
+        if key != "OBJECTIVE" or value
+    )
+    return f"\n\n\n{lines}\n"
+
+
+def _steps(family: str) -> set[str]:
+    return {"max_iter"} if family == "hist" else _STEPS
+
+
+def _preprocessing(recipe: Recipe) -> str:
+    onehot = recipe.family == "linear"
+    of = {k: [c["name"] for c in recipe.columns if c["kind"] == k]
+          for k in ("category", "number", "text", "date")}  # fmt: skip
+    gaps = (
+        "make_pipeline(SimpleImputer(strategy='median', {more}keep_empty_features=True),\n"
+        "                      StandardScaler())"
+    )
+    category = (
+        "OneHotEncoder(handle_unknown='ignore', dtype=np.float64)" if onehot else
+        "OrdinalEncoder(handle_unknown='use_encoded_value', unknown_value=np.nan,\n"
+        "                                    encoded_missing_value=np.nan)"
+    )  # fmt: skip
+    number = gaps.format(more="add_indicator=True, ") if onehot else '"passthrough"'
+    steps = []
+    if of["category"]:
+        steps.append(f'("category", {category}, {of["category"]!r})')
+    if of["number"]:
+        steps.append(f'("number", {number}, {of["number"]!r})')
+    for column in recipe.columns:
+        encoder = {"date": "DatetimeEncoder(add_weekday=True)",
+                   "text": f"StringEncoder(n_components={TEXT_COMPONENTS}, random_state=0)",
+                   }.get(column["kind"])  # fmt: skip
+        if encoder:
+            full = f"make_pipeline({encoder}, {gaps.format(more='')})" if onehot else encoder
+            steps.append(f'("{column["kind"]}:{column["name"]}", {full}, {column["name"]!r})')
+    lines = "".join(f"        {step},\n" for step in steps)
+    skrub = "from skrub import DatetimeEncoder, StringEncoder\n" if of["text"] + of["date"] else ""
+    return (
+        f"\n{_SKLEARN_IMPORTS}{skrub}\n\ndef preprocessing():\n"
+        f"    return ColumnTransformer([\n{lines}    ], sparse_threshold=0.3)\n"
+    )
+
+
+def _estimator(recipe: Recipe) -> str:
+    native = {"lightgbm": _LIGHTGBM, "xgboost": _XGBOOST, "catboost": _CATBOOST}
+    if recipe.family in native:
+        return native[recipe.family]
+    imports, make = _sklearn(recipe)
+    return _SKLEARN.format(imports=imports, make=make)
+
+
+def _sklearn(recipe: Recipe) -> tuple[str, str]:
+    kind = "Classifier" if recipe.classes else "Regressor"
+    if recipe.family == "dummy":
+        return f"from sklearn.dummy import Dummy{kind}\n", f"Dummy{kind}(**PARAMS)"
+    if recipe.family == "linear":
+        name = "LogisticRegression" if recipe.classes else "Ridge"
+        ratio, more = recipe.params.get("l1_ratio", 0), ""
+        if ratio:
+            name = name if recipe.classes else "ElasticNet"
+            more = ", solver='saga', random_state=SEED" if recipe.classes else ""
+        return f"from sklearn.linear_model import {name}\n", f"{name}(**PARAMS{more})"
+    if recipe.family == "forest":
+        name = {"random": "RandomForest", "extra": "ExtraTrees"}[recipe.params["kind"]] + kind
+        more = ", bootstrap=True" if recipe.params.get("max_samples") is not None else ""
+        given = "{k: v for k, v in PARAMS.items() if k not in ('kind', 'bootstrap')}"
+        if "bootstrap" in recipe.params and not more:
+            more = f", bootstrap={recipe.params['bootstrap']!r}"
+        call = f"{name}(**{given}{more}, random_state=SEED)"
+        return f"from sklearn.ensemble import {name}\n", call
+    name = f"HistGradientBoosting{kind}"
+    return (
+        f"from sklearn.ensemble import {name}\n",
+        f"{name}(**PARAMS, max_iter=ROUNDS, categorical_features=CATEGORICAL or None,\n"
+        "            early_stopping=False, scoring='loss', random_state=SEED)",
+    )
+
+
+_SKLEARN_IMPORTS = """
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
+"""
+_HEAD = '''"""{r.name}: {r.family}, as trained in run {r.run_id}.
+
+Plain pandas, scikit-learn, the family's library and MLflow. `parts.csv` beside this file says which
+rows (by number, those without a target left out) are for training and which are for testing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+
+def read() -> pd.DataFrame:
+    return {r.read}
+
+
+'''
+_MAIN = """
+
+def main() -> None:
+    here = Path(__file__).resolve().parent
+    table = read()
+    table = table[table[TARGET].notna()].reset_index(drop=True)
+    part = pd.read_csv(here / "parts.csv", keep_default_na=False)["part"].to_numpy()
+    train, test = np.flatnonzero(part == "train"), np.flatnonzero(part == "test")
+    frame = coerce(table, COLUMNS)
+    if CLASSES:
+        y = table[TARGET].map({label: code for code, label in enumerate(CLASSES)}).astype("int64")
+    else:
+        y = table[TARGET].astype("float64")
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        encoder = preprocessing()
+        model = fit(encoder.fit_transform(frame.iloc[train]), y.to_numpy()[train])
+
+    def predict(rows: pd.DataFrame) -> pd.DataFrame:
+        raw = estimate(model, encoder.transform(coerce(rows, COLUMNS)))
+        return answer(raw, CLASSES, 0.5)
+
+    predictions = predict(table.iloc[test]).assign(row=test)
+    predictions.to_csv(here / "predictions.csv", index=False)
+    with mlflow.start_run():
+        mlflow.log_params(PARAMS)
+        mlflow.log_artifact(str(here / "predictions.csv"))
+        print(f"{len(test)} test rows predicted: {here / 'predictions.csv'}")
+
+
+if __name__ == "__main__":
+    main()
+"""

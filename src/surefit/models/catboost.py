@@ -1,0 +1,135 @@
+"""Gradient boosting by CatBoost (an extra), with its own encoding of categories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, needed, weights
+from surefit.results import Task
+
+OURS = {"iterations", "early_stopping_rounds", "monotone", "class_weight"}
+
+
+def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
+    """Boost until the loss on `stop` has not fallen for `early_stopping_rounds` rounds."""
+    catboost = needed("catboost", "model.family = catboost")
+    losses = {"regression": "RMSE", "binary": "Logloss", "multiclass": "MultiClass"}
+    native = {k: v for k, v in params.items() if k not in OURS} | {
+        "loss_function": losses[setting.task], "random_seed": setting.seed,
+        "thread_count": setting.threads, "allow_writing_files": False, "verbose": False,
+        "iterations": setting.rounds or int(params["iterations"]),
+    }  # fmt: skip
+    directions = monotone(params, train)
+    if directions:
+        native["monotone_constraints"] = directions
+
+    def pool(rows: Rows) -> Any:
+        return catboost.Pool(
+            category_frame(rows.X, list(rows.categorical)), rows.y,
+            cat_features=list(rows.categorical),
+            weight=weights(params, rows, setting.n_classes),
+        )  # fmt: skip
+
+    model = catboost.CatBoost(native)
+    if stop is None or setting.rounds is not None:
+        model.fit(pool(train))
+        return Fitted(estimator=model, rounds=model.tree_count_)
+    model.fit(
+        pool(train), eval_set=pool(stop), use_best_model=True,
+        early_stopping_rounds=int(params["early_stopping_rounds"]),
+    )  # fmt: skip
+    return Fitted(
+        estimator=model, curve=_curve(model.get_evals_result()), rounds=max(1, model.tree_count_)
+    )
+
+
+def _curve(results: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:
+    name = next(iter(results["learn"]))
+    squared = 2 if name == "RMSE" else 1
+    pairs = enumerate(zip(results["learn"][name], results["validation"][name], strict=True))
+    return tuple((i + 1, float(t) ** squared, float(v) ** squared) for i, (t, v) in pairs)
+
+
+def category_frame(X: Any, categorical: list[int]) -> Any:
+    """Category codes as whole numbers, which CatBoost wants; -1 where missing or unknown."""
+    if not categorical:
+        return np.asarray(X, dtype="float64")
+    frame = pd.DataFrame(np.asarray(X, dtype="float64"))
+    for column in categorical:
+        frame[column] = frame[column].fillna(-1).astype("int64")
+    return frame
+
+
+def catboost_output(model: Any, X: Any, n_classes: int) -> np.ndarray:
+    """Probabilities (n, K), or values (n,) when `n_classes` is 0."""
+    frame = category_frame(X, list(model.get_cat_feature_indices()))
+    if n_classes:
+        return np.asarray(model.predict(frame, prediction_type="Probability"), dtype="float64")
+    return np.asarray(model.predict(frame), dtype="float64")
+
+
+def save(estimator: Any, folder: Path) -> None:
+    """Write CatBoost's own binary format."""
+    estimator.save_model(str(folder / "model.cbm"))
+
+
+def load_estimator(folder: Path, n_classes: int) -> Any:
+    """The saved model as a function of X."""
+    import catboost
+
+    model = catboost.CatBoost()
+    model.load_model(str(folder / "model.cbm"))
+    return lambda X: catboost_output(model, X, n_classes)
+
+
+_KNOWN = {
+    "learning_rate", "depth", "l2_leaf_reg", "subsample", "bootstrap_type", "colsample_bylevel",
+    "rsm", "grow_policy", "leaf_estimation_iterations", "one_hot_max_size", "max_ctr_complexity",
+    "boosting_type", "random_strength", "bagging_temperature", "min_data_in_leaf", "max_leaves",
+    "border_count", *OURS,
+}  # fmt: skip
+
+
+# Space: TabArena's for CatBoost (Apache-2.0; figures only). Starting points: the library's default
+# and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
+def _starts(task: Task) -> tuple[dict[str, Any], ...]:
+    usual = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8}
+    tuned = {"learning_rate": 0.09, "depth": 8, "leaf_estimation_iterations": 20}
+    if task != "regression":
+        tuned = {"learning_rate": 0.08, "depth": 7, "l2_leaf_reg": 1e-4, "subsample": 0.9,
+                 "leaf_estimation_iterations": 1}  # fmt: skip
+    return usual, {**usual, **tuned}
+
+
+FAMILY = Family(
+    name="catboost",
+    encoding="ordinal",
+    iterative=True,
+    defaults=lambda task: {
+        "learning_rate": 0.1 if task == "multiclass" else 0.05,
+        "iterations": 1000,
+        "early_stopping_rounds": 50,
+        "bootstrap_type": "Bernoulli",
+        "boosting_type": "Plain",
+    },
+    known=lambda task: _KNOWN,
+    space=lambda task: {
+        "learning_rate": "log 0.005..0.1",
+        "depth": "int 4..8",
+        "l2_leaf_reg": "log 0.0001..5",
+        "subsample": "0.7..1",
+        "leaf_estimation_iterations": "int log 1..20",
+    },
+    starts=_starts,
+    fit=fit,
+    predict=catboost_output,
+    save=save,
+    load=load_estimator,
+    helpers=(category_frame, catboost_output),
+    cost=lambda rows, columns, outputs: 1.0 + 3e-4 * rows * (1 + columns / 20) * max(1, outputs),
+    requires=("catboost",),
+)

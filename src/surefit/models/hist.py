@@ -1,0 +1,94 @@
+"""scikit-learn's histogram gradient boosting, with native categories and missing values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from surefit.models import skops_files
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
+from surefit.results import Task
+
+MOST_LEVELS = 255  # of a native category; a column with more is treated as a number
+
+
+def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
+    """Boost until the loss on `stop` has not fallen for `n_iter_no_change` rounds, and cut there.
+
+    One thread: sums of gradients depend on how many share them.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from threadpoolctl import threadpool_limits
+
+    make: Any = HistGradientBoostingRegressor
+    if setting.n_classes:
+        make = HistGradientBoostingClassifier
+    early = stop is not None and setting.rounds is None
+    ours = ("max_iter", "monotone", "class_weight")
+    estimator = make(
+        **{k: v for k, v in params.items() if k not in ours},
+        max_iter=setting.rounds or int(params["max_iter"]),
+        categorical_features=[
+            c for c in train.categorical if np.nanmax(train.X[:, c], initial=0) < MOST_LEVELS
+        ] or None,
+        monotonic_cst=monotone(params, train), early_stopping=early, scoring="loss",
+        random_state=setting.seed,
+    )  # fmt: skip
+    weight = weights(params, train, setting.n_classes)
+    with threadpool_limits(limits=1):
+        if not early or stop is None:
+            return Fitted(
+                estimator=estimator.fit(train.X, train.y, sample_weight=weight),
+                rounds=estimator.n_iter_,
+            )
+        estimator.fit(
+            train.X, train.y, sample_weight=weight, X_val=stop.X, y_val=stop.y,
+            sample_weight_val=weights(params, stop, setting.n_classes),
+        )  # fmt: skip
+    valid = -estimator.validation_score_[1:]
+    best = int(np.argmin(valid)) + 1
+    del estimator._predictors[best:]  # scikit-learn keeps the rounds after the best one
+    pairs = zip(-estimator.train_score_[1:], valid, strict=True)
+    curve = tuple((i + 1, float(t), float(v)) for i, (t, v) in enumerate(pairs))
+    return Fitted(estimator=estimator, curve=curve, rounds=best)
+
+
+def _defaults(task: Task) -> dict[str, Any]:
+    rate = 0.1 if task == "multiclass" else 0.05
+    return {"learning_rate": rate, "max_iter": 1000, "n_iter_no_change": 30}
+
+
+def _names(task: Task) -> set[str]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    taken = {"random_state", "verbose", "warm_start", "early_stopping", "scoring",
+             "validation_fraction", "categorical_features", "monotonic_cst"}  # fmt: skip
+    return (set(HistGradientBoostingClassifier().get_params()) | {"monotone"}) - taken
+
+
+# Space: scikit-learn's own guide to the class, with the ranges of LightGBM in TabArena
+# (Apache-2.0; figures only), whose histogram trees these are.
+FAMILY = Family(
+    name="hist",
+    encoding="ordinal",
+    iterative=True,
+    defaults=_defaults,
+    known=_names,
+    space=lambda task: {
+        "learning_rate": "log 0.005..0.2",
+        "max_leaf_nodes": "int log 4..200",
+        "min_samples_leaf": "int log 1..64",
+        "l2_regularization": "log 0.0001..2",
+        "max_features": "0.4..1",
+    },
+    starts=lambda task: (
+        {"learning_rate": 0.05, "max_leaf_nodes": 31, "min_samples_leaf": 20,
+         "l2_regularization": 1e-4, "max_features": 1.0},
+    ),
+    fit=fit,
+    predict=skops_files.class_probabilities,
+    save=skops_files.save_estimator,
+    load=skops_files.load_estimator,
+    cost=lambda rows, columns, outputs: 0.3 + 6e-5 * rows * (1 + columns / 20) * max(1, outputs),
+)  # fmt: skip

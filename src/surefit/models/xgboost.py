@@ -1,0 +1,134 @@
+"""Gradient boosting by XGBoost (an extra), with native categories and missing values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, needed, weights
+from surefit.results import Task
+
+OURS = {"num_boost_round", "early_stopping_rounds", "monotone", "class_weight"}
+
+
+def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
+    """Boost until the loss on `stop` has not fallen for `early_stopping_rounds` rounds."""
+    xgboost = needed("xgboost", "model.family = xgboost")
+    native = {k: v for k, v in params.items() if k not in OURS} | _objective(setting)
+    directions = monotone(params, train)
+    if directions:
+        native["monotone_constraints"] = tuple(directions)
+    kinds = ["c" if i in train.categorical else "q" for i in range(train.X.shape[1])]
+
+    def matrix(rows: Rows) -> Any:
+        return xgboost.DMatrix(
+            rows.X, rows.y, weight=weights(params, rows, setting.n_classes), feature_types=kinds,
+            enable_categorical=True, nthread=setting.threads,
+        )  # fmt: skip
+
+    binned = matrix(train)
+    losses: dict[str, Any] = {}
+    early: dict[str, Any] = {}
+    if stop is not None and setting.rounds is None:
+        sets = [(matrix(stop), "valid")]
+        if setting.curve:
+            sets.insert(0, (binned, "train"))
+        early = {"evals": sets, "early_stopping_rounds": int(params["early_stopping_rounds"])}
+    rounds = setting.rounds or int(params["num_boost_round"])
+    booster = xgboost.train(
+        native, binned, rounds, evals_result=losses, verbose_eval=False, **early
+    )
+    best = booster.best_iteration + 1 if early else rounds
+    return Fitted(estimator=booster[:best], curve=_curve(losses), rounds=best)
+
+
+def _objective(setting: Setting) -> dict[str, Any]:
+    names = {"regression": ("reg:squarederror", "rmse"), "binary": ("binary:logistic", "logloss"),
+             "multiclass": ("multi:softprob", "mlogloss")}  # fmt: skip
+    objective, metric = names[setting.task]
+    fixed = {"objective": objective, "eval_metric": metric, "seed": setting.seed, "verbosity": 0,
+             "nthread": setting.threads, "tree_method": "hist"}  # fmt: skip
+    return fixed | ({"num_class": setting.n_classes} if setting.task == "multiclass" else {})
+
+
+def _curve(losses: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:
+    if not losses:
+        return ()
+    squared = 2 if "rmse" in losses["valid"] else 1
+    valid = next(iter(losses["valid"].values()))
+    train = next(iter(losses["train"].values())) if "train" in losses else [np.nan] * len(valid)
+    pairs = enumerate(zip(train, valid, strict=True))
+    return tuple((i + 1, float(t) ** squared, float(v) ** squared) for i, (t, v) in pairs)
+
+
+def booster_output(booster: Any, X: Any, n_classes: int) -> np.ndarray:
+    """Probabilities (n, K), or values (n,) when `n_classes` is 0."""
+    import xgboost
+
+    data = xgboost.DMatrix(X, feature_types=booster.feature_types, enable_categorical=True)
+    raw = np.asarray(booster.predict(data), dtype="float64")
+    return np.column_stack([1 - raw, raw]) if n_classes == 2 else raw
+
+
+def save(estimator: Any, folder: Path) -> None:
+    """Write XGBoost's own binary JSON."""
+    estimator.save_model(str(folder / "booster.ubj"))
+
+
+def load_estimator(folder: Path, n_classes: int) -> Any:
+    """The saved booster as a function of X."""
+    import xgboost
+
+    booster = xgboost.Booster(model_file=str(folder / "booster.ubj"))
+    return lambda X: booster_output(booster, X, n_classes)
+
+
+_KNOWN = {
+    "learning_rate", "max_depth", "max_leaves", "grow_policy", "min_child_weight", "subsample",
+    "colsample_bytree", "colsample_bylevel", "colsample_bynode", "reg_alpha", "reg_lambda",
+    "gamma", "max_bin", "max_cat_to_onehot", "max_cat_threshold", "max_delta_step",
+    "scale_pos_weight", *OURS,
+}  # fmt: skip
+
+
+# Space: TabArena's for XGBoost (Apache-2.0; figures only). Starting points: the library's default
+# and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
+def _starts(task: Task) -> tuple[dict[str, Any], ...]:
+    usual = {"learning_rate": 0.05, "max_depth": 6, "min_child_weight": 1.0, "subsample": 1.0,
+             "colsample_bylevel": 1.0, "reg_lambda": 1.0}  # fmt: skip
+    tuned = {"max_depth": 9, "min_child_weight": 2.0, "subsample": 0.7, "reg_lambda": 1e-4}
+    if task != "regression":
+        tuned = {"learning_rate": 0.08, "max_depth": 6, "min_child_weight": 0.001,
+                 "colsample_bylevel": 0.9, "subsample": 0.65, "reg_lambda": 1e-4}  # fmt: skip
+    return usual, {**usual, **tuned}
+
+
+FAMILY = Family(
+    name="xgboost",
+    encoding="ordinal",
+    iterative=True,
+    defaults=lambda task: {
+        "learning_rate": 0.1 if task == "multiclass" else 0.05,
+        "num_boost_round": 1000,
+        "early_stopping_rounds": 50,
+    },
+    known=lambda task: _KNOWN,
+    space=lambda task: {
+        "learning_rate": "log 0.005..0.1",
+        "max_depth": "int log 4..10",
+        "min_child_weight": "log 0.001..5",
+        "subsample": "0.6..1",
+        "colsample_bylevel": "0.6..1",
+        "reg_lambda": "log 0.0001..5",
+    },
+    starts=_starts,
+    fit=fit,
+    predict=booster_output,
+    save=save,
+    load=load_estimator,
+    helpers=(booster_output,),
+    cost=lambda rows, columns, outputs: 0.3 + 4e-5 * rows * (1 + columns / 20) * max(1, outputs),
+    requires=("xgboost",),
+)

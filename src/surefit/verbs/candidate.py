@@ -1,0 +1,87 @@
+"""What is fitted: a built-in family or the user's own function, with its hyperparameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from surefit.core import fit
+from surefit.core.fit import Problem
+from surefit.edges import checkpoints, environment, own, project
+from surefit.edges.checkpoints import Checkpoints
+from surefit.edges.project import UserCode
+from surefit.results import Item, Param, Tag, Text
+from surefit.verbs.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A fitting problem, the hyperparameters, and the user's code where there is some."""
+
+    problem: Problem = field(repr=False)
+    params: dict[str, Any]
+    code: UserCode | None = None
+    kept: Checkpoints | None = None
+
+    def code_digest(self) -> str:
+        """SHA-256 of the user's source, "" for a built-in family."""
+        return self.code.digest if self.code else ""
+
+    def forget(self) -> None:
+        """Remove the checkpoints: what they were for is recorded."""
+        if self.kept:
+            self.kept.clear()
+
+
+def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
+    """What the workspace's configuration asks to fit.
+
+    Args:
+        keep: whether finished jobs' checkpoints stay until the run is recorded.
+
+    Raises:
+        ConfigError: for a family, parameter, file or function that does not exist.
+        UserCodeError: when the user's file fails as it is imported.
+    """
+    model = work.config.model
+    code, kept, family = None, None, None
+    if model.own:
+        code = project.load(model.own, work.project.root)
+        kept = checkpoints.at(
+            work.project.root, work.data.digest, work.split.digest, code.digest, model.own,
+            environment.versions_of(("numpy", "torch")), keep, keep=keep,
+        )  # fmt: skip
+        family = own.family(own.Own(
+            kind="build" if model.build else "train", code=code, classes=work.data.classes,
+            labels=model.labels, checkpoints=kept,
+        ))  # fmt: skip
+    problem = fit.problem(
+        work.data, work.split, family=model.label, metric=work.metric, seed=model.seed, own=family
+    )
+    params = problem.model.resolve(model.params, work.data.task)
+    return Candidate(problem=problem, params=params, code=code, kept=kept)
+
+
+def items(work: Workspace, chosen: Candidate) -> Iterator[Item]:
+    """The resolved hyperparameters with where each came from, and the user's source."""
+    yield Param(key="model.family", value=chosen.problem.family)
+    yield Param(key="model.seed", value=work.config.model.seed)
+    origins = {}
+    for key, value in chosen.params.items():
+        yield Param(key=f"model.params.{key}", value=value)
+        origins[key] = work.project.origins.get(f"model.params.{key}", "family default")
+    yield Text(path="params.json", text=json.dumps(
+        {k: {"value": v, "origin": origins[k]} for k, v in chosen.params.items()},
+        indent=1, default=str,
+    ))  # fmt: skip
+    yield from code_items(chosen)
+
+
+def code_items(chosen: Candidate) -> Iterator[Item]:
+    """The user's source files and their digest."""
+    if chosen.code:
+        yield Tag(key="surefit.code", value=chosen.code.digest)
+        for path, text in chosen.code.files.items():
+            yield Text(path=f"code/{path}", text=text)

@@ -1,0 +1,108 @@
+"""`surefit eject`: a run → a folder with a plain script that gives the same predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from surefit.config import Config
+from surefit.core import fit, script
+from surefit.edges.runs import RunRecord
+from surefit.errors import InputError
+from surefit.results import Ejected
+from surefit.verbs import again
+from surefit.verbs.again import Again
+from surefit.verbs.reporter import Reporter
+from surefit.verbs.workspace import Overrides
+
+
+def eject(
+    run: str = "last",
+    directory: str | Path | None = None,
+    *,
+    config: str | Path | None = None,
+    set: Overrides = (),
+    quiet: bool = False,
+) -> Ejected:
+    """Write train.py and parts.csv: plain scikit-learn, the family's library and MLflow.
+
+    The script reads the same data, fits the same model on the same rows, and writes the same
+    predictions of the test rows; it needs no surefit. Files that are there are not overwritten.
+
+    Args:
+        run: a training run's id, its beginning, its name, or "last".
+        directory: where to; by default ejected/ID in the project's folder.
+        config, set: the project whose store is meant, as in `train`.
+        quiet: say nothing on standard error.
+
+    Raises:
+        InputError: when the run is no training run, its data have changed, or a file is in the way.
+    """
+    found = again.load(run, config=config, overrides=set, reporter=Reporter(quiet=quiet))
+    root = found.work.project.root
+    folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
+    if found.record.tags.get("surefit.data") != found.work.data.digest:
+        raise InputError("The data have changed since this run: its rows cannot be named any more.")
+    if found.work.data.weight is not None:
+        raise InputError("eject cannot write data.weight as a plain script.")
+    text = script.script(_recipe(found))
+    parts = _parts(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = [n for n in ("train.py", "parts.csv") if (folder / n).exists()]
+    if taken:
+        raise InputError(f"{folder / taken[0]} is there already.", "name another folder")
+    (folder / "train.py").write_text(text, "utf-8")
+    parts.to_csv(folder / "parts.csv", index=False)
+    return Ejected(
+        run_id=found.record.run_id, folder=str(folder), next=f"python {folder / 'train.py'}"
+    )
+
+
+def _recipe(found: Again) -> script.Recipe:
+    data, problem = found.work.data, found.chosen.problem
+    return script.Recipe(
+        run_id=found.record.run_id, name=found.record.name, family=problem.family, task=data.task,
+        read=_read(found.work.config, found.work.project.root), target=data.target,
+        classes=data.classes, columns=[c.to_dict() for c in data.columns],
+        params=found.chosen.params, seed=problem.seed, rounds=_rounds(found.record, problem),
+    )  # fmt: skip
+
+
+def _read(config: Config, root: Path) -> str:
+    path = config.data.path
+    if path.startswith("sklearn:"):
+        raise InputError("eject needs a file; scikit-learn's own sets are prepared by surefit.")
+    file = json.dumps(str((root / path).resolve()))
+    ending = path.removesuffix(".gz").rpartition(".")[2].lower()
+    calls = {"csv": f"pd.read_csv({file}, low_memory=False)", "parquet": f"pd.read_parquet({file})",
+             "feather": f"pd.read_feather({file})", "jsonl": f"pd.read_json({file}, lines=True)",
+             "tsv": f'pd.read_csv({file}, sep="\\t", low_memory=False)'}  # fmt: skip
+    if ending not in calls:
+        raise InputError(f"eject cannot read {path} in plain pandas.")
+    return calls[ending]
+
+
+def _rounds(record: RunRecord, problem: fit.Problem) -> int | None:
+    n = problem.split.n_folds
+    keys = [f"fold_{k}_rounds" for k in range(n)]
+    rounds = [record.metrics[k] for k in keys if k in record.metrics]
+    if not rounds:
+        return None
+    if n == 1:
+        return int(rounds[0])
+    return max(1, round(fit.REFIT_ROUNDS * float(np.mean(rounds))))
+
+
+def _parts(found: Again) -> pd.DataFrame:
+    """Which rows the final model was fitted on, and which are sealed."""
+    split, family = found.work.split, found.chosen.problem.model
+    part = np.full(found.work.data.n_rows, "", dtype=object)
+    rows = split.train_rows
+    if split.n_folds == 1:
+        rows, _ = split.fold(0)
+        rows = rows[~split.stop_rows(rows)] if family.iterative else rows
+    part[rows], part[split.test_rows] = "train", "test"
+    return pd.DataFrame({"part": part})

@@ -1,0 +1,98 @@
+"""A recorded run, run again from its record, and written as a script that needs no surefit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import surefit
+from surefit.edges import runs, store
+from surefit.errors import InputError
+from test_families import QUICK, TARGETS, table, usable
+
+_BLOCKED = """
+import runpy, sys
+sys.modules["surefit"] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def trained(tmp_path, name: str, task: str, **settings):
+    usable(name)
+    file = tmp_path / f"{task}.parquet"
+    table(task).to_parquet(file)
+    chosen = {"model.family": name, "split.folds": 2, "name": "again", **settings}
+    chosen |= {f"model.params.{k}": v for k, v in QUICK[name].items()}
+    return surefit.train(str(file), target=TARGETS[task], set=chosen, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("lightgbm", "binary"), ("hist", "multiclass"), ("linear", "binary"), ("forest", "regression"),
+     ("xgboost", "multiclass"), ("catboost", "regression"), ("lightgbm", "regression")],
+)  # fmt: skip
+def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
+    name, task, tmp_path, monkeypatch
+):
+    """The script runs where surefit cannot be imported, and predicts the sealed rows the same."""
+    monkeypatch.chdir(tmp_path)
+    result = trained(tmp_path, name, task)
+    written = surefit.eject("last", quiet=True)
+    script = f"{written.folder}/train.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _BLOCKED, script], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    given = pd.read_csv(f"{written.folder}/predictions.csv")
+    opened = store.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, "again")
+    stored = runs.read_table(opened, result.run_id, "predictions/test.parquet")
+    names = [c for c in stored.columns if c.startswith("probability_")] or ["prediction"]
+    np.testing.assert_allclose(given[names], stored[names], rtol=0, atol=1e-9)
+    assert list(given["prediction"]) == pytest.approx(list(stored["prediction"]))
+    with pytest.raises(InputError, match="there already"):
+        surefit.eject("last", quiet=True)
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "forest", "linear", "hist"])
+def test_a_run_on_the_same_machine_is_identical(name, tmp_path, monkeypatch):
+    """The same code, data and environment give every prediction again, bit for bit."""
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path, name, "binary")
+    again = surefit.reproduce("last", quiet=True)
+    assert again.verdict == "IDENTICAL"
+    assert again.apart == 0
+
+
+def test_changed_data_are_named_and_are_different(tmp_path, monkeypatch):
+    """A table that changed since the run is told apart by its digest."""
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path, "linear", "binary")
+    table("binary", 200).to_parquet(tmp_path / "binary.parquet")
+    again = surefit.reproduce("last", quiet=True)
+    assert again.verdict == "DIFFERENT"
+    assert any(d.startswith("data:") for d in again.differs)
+
+
+def test_a_changed_own_model_is_named_and_judged_by_the_noise_of_three_seeds(tmp_path, monkeypatch):
+    """Another learning rate in the user's file is a difference of code, with the noise measured."""
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "from sklearn.pipeline import make_pipeline\nimport surefit\n"
+        "def build(params):\n    forest = RandomForestClassifier(DEPTH)\n"
+        "    return make_pipeline(surefit.preprocess(), forest)\n"
+    )
+    (tmp_path / "model.py").write_text(code.replace("DEPTH", "10"))
+    table("binary").to_parquet(tmp_path / "t.parquet")
+    settings = {"model.build": "model.py:build", "split.folds": 2}
+    surefit.train("t.parquet", target="bought", set=settings, quiet=True)
+    assert surefit.reproduce("last", quiet=True).verdict == "IDENTICAL"
+    (tmp_path / "model.py").write_text(code.replace("DEPTH", "11"))
+    again = surefit.reproduce("last", quiet=True)
+    assert again.verdict in ("WITHIN NOISE", "DIFFERENT")
+    assert again.noise is not None
+    assert any(d.startswith("your model's code") for d in again.differs)

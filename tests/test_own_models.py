@@ -1,0 +1,261 @@
+"""The user's own functions: build(params), and train(ctx) with a loop of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fresh
+import surefit
+from surefit.edges import checkpoints, project
+from surefit.errors import ConfigError, UserCodeError
+from surefit.models.params import Params
+
+PIPELINE = """
+    import surefit
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    def build(params):
+        model = LogisticRegression(C=params.c, max_iter=300)
+        return make_pipeline(surefit.preprocess(scale=True), model)
+"""
+CLASS = """
+    import numpy as np
+    import beside
+
+    class Nearest:
+        def __init__(self, params):
+            self.params = params
+        def fit(self, X, y):
+            self.columns = beside.numbers(X)
+            self.labels = np.unique(y)
+            self.centres = np.stack([X[self.columns][y == k].mean() for k in self.labels])
+            return self
+        def predict(self, X):
+            gaps = X[self.columns].to_numpy()[:, None] - self.centres[None]
+            return self.labels[(gaps**2).sum(axis=2).argmin(axis=1) * self.params.one]
+
+    def build(params):
+        return Nearest(params)
+"""
+BESIDE = "def numbers(X):\n    return list(X.select_dtypes('number').columns)\n"
+LOOP = """
+    import os, signal
+    import numpy as np
+
+    class Net:
+        def __init__(self, n, k, columns):
+            self.w, self.columns = np.zeros((n, k)), columns
+            self.mean, self.std = 0.0, 1.0
+        def matrix(self, X):
+            return (X[self.columns].to_numpy() - self.mean) / self.std
+        def predict_proba(self, X):
+            raw = np.exp(self.matrix(X) @ self.w)
+            return raw / raw.sum(axis=1, keepdims=True)
+
+    def train(ctx):
+        columns = list(ctx.train.X.columns)
+        net = Net(len(columns), len(ctx.classes), columns)
+        net.mean, net.std = ctx.train.X.mean().to_numpy(), ctx.train.X.std().to_numpy()
+        loss = lambda part: -np.log(net.predict_proba(part.X)[np.arange(len(part)), part.y]).mean()
+        for epoch, state in ctx.epochs(ctx.params.epochs, state={"w": net.w}, patience=None):
+            X, y = net.matrix(ctx.train.X), np.eye(len(ctx.classes))[ctx.train.y]
+            noise = np.random.normal(size=net.w.shape) * 0.01
+            net.w -= 0.1 * X.T @ (net.predict_proba(ctx.train.X) - y) / len(y) + noise
+            ctx.log(train_loss=loss(ctx.train), valid_loss=loss(ctx.valid), size=abs(net.w).sum())
+            if os.environ.get("SLOWLY"):
+                import time; time.sleep(0.2)
+        return net
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from sklearn.datasets import load_iris
+
+    frame = load_iris(as_frame=True).frame.rename(columns={"target": "kind"})
+    frame["kind"] = frame["kind"].map({0: "a", 1: "b", 2: "c"})
+    frame["colour"] = np.where(frame["petal width (cm)"] > 1, "red", "blue")
+    frame.to_parquet(tmp_path / "iris.parquet")
+    (tmp_path / "beside.py").write_text(BESIDE)
+    return tmp_path
+
+
+def write(folder: Path, source: str) -> None:
+    (folder / "model.py").write_text(textwrap.dedent(source))
+
+
+def trained(**chosen):
+    settings = {f"model.{k.replace('__', '.')}": v for k, v in chosen.items()}
+    settings |= {"split.folds": 3, "data.drop": chosen.pop("drop", [])}
+    settings.pop("model.drop", None)
+    return surefit.train("iris.parquet", target="kind", set=settings, quiet=True)
+
+
+def apart_from_stored(folder: Path, result) -> float:
+    return fresh.furthest(
+        folder, (result.run_id, result.model_uri, folder / "iris.parquet", "kind")
+    )
+
+
+def tags(folder: Path, run_id: str):
+    import mlflow
+
+    return mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").get_run(run_id)
+
+
+def test_a_pipeline_is_saved_without_a_pickle_and_answers_the_same_in_plain_mlflow(folder):
+    """A pipeline of reviewed types is a skops file, and its labels are the user's."""
+    write(folder, PIPELINE)
+    result = trained(build="model.py:build", params__c=1.0)
+    assert result.score.value > 0.9
+    assert tags(folder, result.run_id).data.tags["surefit.pickle"] == "false"
+    apart = apart_from_stored(folder, result)
+    assert apart < 1e-12
+
+
+def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder, capsys):
+    """A class in the user's file loads where neither the file nor surefit is at hand."""
+    write(folder, CLASS)
+    settings = {"model.build": "model.py:build", "model.params.one": 1, "split.folds": 3}
+    result = surefit.train("iris.parquet", target="kind", set=settings)
+    assert "pickle" in capsys.readouterr().err
+    assert tags(folder, result.run_id).data.tags["surefit.pickle"] == "true"
+    (folder / "beside.py").unlink()
+    apart = apart_from_stored(folder, result)
+    assert apart == 0
+
+
+def test_a_search_over_an_own_model_starts_anew_when_its_code_changes(folder):
+    """The digest of the user's source is part of a search's fingerprint."""
+    write(folder, PIPELINE)
+    settings = {"model.build": "model.py:build", "split.folds": 2, "tune.space.c": "log 0.01..1"}
+    first = surefit.tune("iris.parquet", target="kind", set=settings, trials=2, quiet=True)
+    again = surefit.tune("iris.parquet", target="kind", set=settings, trials=2, quiet=True)
+    assert again.resumed == 2
+    assert again.run_id == first.run_id
+    write(folder, PIPELINE.replace("300", "301"))
+    changed = surefit.tune("iris.parquet", target="kind", set=settings, trials=2, quiet=True)
+    assert changed.resumed == 0
+
+
+def test_a_mistake_in_the_users_code_shows_the_users_line_first(folder):
+    """The message begins with file, line and function, and then the line itself."""
+    write(folder, PIPELINE.replace("params.c,", "params.see,"))
+    with pytest.raises(UserCodeError) as caught:
+        trained(build="model.py:build", params__c=1.0)
+    first, second = str(caught.value).splitlines()[:2]
+    assert first.startswith("model.py, line 7, in build: AttributeError")
+    assert "params.see" in second
+    assert caught.value.exit_code == 4
+
+
+def test_a_mistake_on_import_shows_the_users_line_too(folder):
+    """A file that does not parse, or raises as it is imported, names the line."""
+    write(folder, "def build(params:\n    pass")
+    with pytest.raises(UserCodeError, match=r"model.py, line 1: SyntaxError"):
+        project.load("model.py:build", folder)
+    write(folder, "x = 1 / 0")
+    with pytest.raises(UserCodeError, match=r"model.py, line 1, in <module>: ZeroDivisionError"):
+        project.load("model.py:build", folder)
+
+
+def test_a_wrong_place_names_the_nearest(folder):
+    """A misspelled file or function is answered with the one that exists."""
+    write(folder, PIPELINE)
+    with pytest.raises(ConfigError, match=r'did you mean "model.py"'):
+        project.load("modell.py:build", folder)
+    with pytest.raises(ConfigError, match=r'did you mean "build"'):
+        project.load("model.py:biuld", folder)
+
+
+def test_a_model_that_holds_the_context_is_refused(folder):
+    """A model that needs surefit to load is a mistake that is told at training."""
+    write(folder, LOOP.replace("return net", "net.ctx = ctx; return net"))
+    with pytest.raises(UserCodeError, match="holds something of surefit"):
+        trained(train="model.py:train", params__epochs=2, drop=["colour"])
+
+
+def test_a_loop_learns_logs_and_loads_in_plain_mlflow(folder):
+    """An own loop gives step curves, own numbers by step, and a model that answers alone."""
+    write(folder, LOOP)
+    result = trained(train="model.py:train", params__epochs=60, drop=["colour"])
+    assert result.score.value > 0.9
+    run = tags(folder, result.run_id)
+    assert {"train_loss", "valid_loss", "fold_0_size"} <= set(run.data.metrics)
+    apart = apart_from_stored(folder, result)
+    assert apart < 1e-12
+    assert not list((folder / checkpoints.FOLDER).glob("*/*"))
+
+
+def test_a_loop_killed_in_mid_training_goes_on_to_the_same_result(folder):
+    """kill -9 between two checkpoints, and the same command again: the undisturbed numbers."""
+    write(folder, LOOP)
+    arguments = {"train": "model.py:train", "params__epochs": 12, "drop": ["colour"]}
+    settings = [f"--set=model.{k.replace('__', '.')}={v}" for k, v in arguments.items()
+                if k != "drop"]  # fmt: skip
+    command = [sys.executable, "-m", "surefit", "train", "iris.parquet", "--target", "kind",
+               "--set=split.folds=3", '--set=data.drop=["colour"]', *settings]  # fmt: skip
+    process = subprocess.Popen(
+        command, env={**os.environ, "SLOWLY": "1"}, stderr=subprocess.DEVNULL
+    )
+    until = time.monotonic() + 60
+    while not list((folder / checkpoints.FOLDER).glob("*/*.ckpt")) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = list((folder / checkpoints.FOLDER).glob("*/*.ckpt"))
+    assert kept
+    resumed = trained(**arguments)
+    undisturbed = trained(**arguments)
+    assert resumed.fold_scores == undisturbed.fold_scores
+    assert resumed.score.value == undisturbed.score.value
+
+
+def test_a_torn_checkpoint_counts_as_none(tmp_path):
+    """A checkpoint whose bytes are not those written is ignored, never loaded."""
+    kept = checkpoints.at(tmp_path, "x").of("job")
+    kept.write({"done": 3})
+    assert kept.read() == {"done": 3}
+    kept.file.write_bytes(kept.file.read_bytes()[:-1])
+    assert kept.read() is None
+
+
+def test_params_are_attributes_and_a_mapping():
+    """A missing one names the nearest, as attribute and as key."""
+    params = Params(learning_rate=0.1)
+    assert params.learning_rate == params["learning_rate"] == 0.1
+    with pytest.raises(AttributeError, match='did you mean "learning_rate"'):
+        params.learning_rat  # noqa: B018
+    with pytest.raises(KeyError, match="learning_rate"):
+        params["learning_rat"]
+    assert params.get("other") is None
+
+
+def test_no_file_beside_the_users_hides_a_library(folder):
+    """The user's folder comes last on the import path."""
+    write(folder, "import csv\n\ndef build(params):\n    return csv.reader\n")
+    (folder / "csv.py").write_text("raise ImportError('the wrong csv')")
+    assert project.load("model.py:build", folder).load()(None)
+
+
+def test_the_given_view_is_the_same_in_training_and_serving():
+    """Types are fixed by the column, not by what a batch happens to hold."""
+    from surefit.core.portable import as_given
+
+    columns = [{"name": "n", "dtype": "long"}, {"name": "s", "dtype": "string"}]
+    view = as_given(pd.DataFrame({"s": ["a", None], "n": [1, 2], "more": 0}), columns)
+    assert list(view.columns) == ["n", "s"]
+    assert view["n"].dtype == "int64"
+    assert view["s"].isna().tolist() == [False, True]
