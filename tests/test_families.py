@@ -176,9 +176,8 @@ def test_a_fit_in_a_worker_is_the_same_as_here():
     posed = {key: problem(*key) for key in keys}
     with pool.Pool(_job, workers=2, preload=("surefit.core.fit",), shared=posed) as workers:
         for task, family in keys:
-            workers.submit(
-                pool.Job(key=(task, family), args=((task, family), params(family, task)))
-            )
+            job = ((task, family), params(family, task))
+            workers.submit(pool.Job(key=(task, family), args=job))
         ended = {o.key: o for o in (workers.next() for _ in keys)}
     for task, family in keys:
         here = _job(posed, (task, family), params(family, task))

@@ -331,7 +331,7 @@ def _to_best(
     value, draws, units = every.between(int(order[0]), int(order[k]))
     spread = spread_of(draws)
     # The same tail from Student's t, and the bootstrap's variance expanded: see `widening`.
-    wide = -stdtrit(freedom(units, rows.spare), ndtr(-critical))
+    wide = -stdtrit(freedom(units, rows.spare), float(ndtr(-critical)))
     reach = float(wide * np.sqrt(rows.n_units / max(rows.spare, 1)) * spread)
     doubt = doubt_about(rows)
     return Difference(

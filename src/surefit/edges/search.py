@@ -117,19 +117,28 @@ def proposer(
     Raises:
         ConfigError: the method is unknown, or a start is outside the space; all such at once.
     """
-    known: dict[str, Callable[[], _Source]] = {
+    check_method(method)
+    sources: dict[str, Callable[[], _Source]] = {
         "grid": lambda: _Grid(space, skip=len(starts)),
         "qmc": lambda: _Drawn(functools.partial(_sobol, space, seed)),
         "random": lambda: _Drawn(functools.partial(_uniform, space, seed)),
         "tpe": lambda: _Tpe(space, seed, greater_is_better),
     }
-    if method not in known:
+    filled = _fill(space, seed, starts)
+    return _Proposer(sources[method](), space, filled, window)
+
+
+def check_method(method: str) -> None:
+    """Refuse a search method that there is not.
+
+    Raises:
+        ConfigError: naming the nearest.
+    """
+    if method not in METHODS:
         raise ConfigError(
             f'"{method}" is no search method ({", ".join(METHODS)} are).',
             f'write method = "tpe" in [tune]; {did_you_mean(method, METHODS)}',
         )
-    filled = _fill(space, seed, starts)
-    return _Proposer(known[method](), space, filled, window)
 
 
 class _Source(Protocol):

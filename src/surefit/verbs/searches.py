@@ -94,7 +94,9 @@ def open_journal(root: Path, found: Search) -> Journal:
 
     Raises:
         InputError: when another process runs this very search.
+        ConfigError: for a method that there is not; nothing is written then.
     """
+    search.check_method(found.tune.method)
     path = root / SEARCHES / f"{found.fingerprint[:16]}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     (root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")

@@ -1,0 +1,168 @@
+"""Over HTTP: the whole loop on MLflow's own server, one that dies, one that comes back, serving."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pandas as pd
+import pytest
+
+import conftest
+from test_interrupted import mirrored_trials, wait_until
+from test_tune import table
+
+PLAIN = {"model.family": "linear", "split.folds": 3}
+
+
+def on_server(folder, uri, *, name="iris"):
+    """A project in the folder on the server's store."""
+    (folder.path / "surefit.toml").write_text(
+        f'name = "{name}"\n[data]\npath = "sklearn:{name}"\ntarget = "target"\n'
+        f'[split]\nfolds = 3\n[model]\nfamily = "linear"\n[tracking]\nuri = "{uri}"\n'
+    )
+    return folder
+
+
+def test_the_whole_loop_works_on_a_server(server, folder, tmp_path):
+    """Train, evaluate, tune, compare and promote over HTTP; plain MLflow loads what was promoted."""
+    import mlflow
+
+    on_server(folder, server.uri)
+    folder.train()
+    folder.train(set={"model.family": "dummy"})
+    assert folder.evaluate(test=True).look == 1
+    tuned = folder.tune(trials=5)
+    assert len(tuned.trials) == 5
+    board = folder.compare()
+    assert {s.kind for s in board.standings} == {"train", "tune"}
+    decision = folder.promote()
+    assert decision.verdict == "PROMOTED", decision
+    assert folder.promote().moved is False
+    client = mlflow.MlflowClient(server.uri, registry_uri=server.uri)
+    version = client.get_model_version_by_alias("iris", "production")
+    assert version.run_id == board.best.run_id
+    found = client.search_runs([client.get_experiment_by_name("iris").experiment_id])
+    assert {r.info.status for r in found} == {"FINISHED"}
+    script = (
+        "import sys; sys.modules['surefit'] = None\n"
+        "import mlflow; mlflow.set_tracking_uri(sys.argv[1])\n"
+        "import sklearn.datasets\n"
+        "X = sklearn.datasets.load_iris(as_frame=True).data\n"
+        "model = mlflow.pyfunc.load_model('models:/iris@production')\n"
+        "print((model.predict(X)['prediction'] != '').sum())\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script, server.uri], text=True,
+                          capture_output=True, cwd=tmp_path)  # fmt: skip
+    assert done.stdout.strip() == "150", done.stderr
+    assert not (folder.path / "mlruns").exists()
+
+
+def test_the_same_search_gives_the_same_table_on_a_server_and_in_a_file(server, folder, searched):
+    """Where it is recorded decides nothing."""
+    on_server(folder, server.uri, name="wine")
+    local = searched.tune(trials=12, set=PLAIN)
+    remote = folder.tune(trials=12)
+    assert table(local) == table(remote)
+
+
+@pytest.fixture(scope="session")
+def dead_port():
+    """A port where nobody listens."""
+    return conftest.free_port()
+
+
+def test_a_dead_server_is_told_within_seconds(folder, dead_port):
+    """Exit code 3 and one message, before anything is computed; MLflow would try for minutes."""
+    on_server(folder, f"http://127.0.0.1:{dead_port}")
+    for command in (["train"], ["evaluate", "last"], ["tune"], ["compare"], ["promote"]):
+        started = time.monotonic()
+        ended = folder.command(*command, "-q")
+        assert ended.code == 3, ended
+        assert "does not answer" in ended.err
+        assert "Traceback" not in ended.err
+        assert time.monotonic() - started < 15
+
+
+def test_a_server_that_never_answers_is_told_too(folder):
+    """A port that takes the connection and says nothing costs ten seconds, not minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        on_server(folder, f"http://user:hidden@127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        ended = folder.command("compare", "-q")
+        assert ended.code == 3
+        assert time.monotonic() - started < 25
+        assert "hidden" not in ended.err
+
+
+def test_a_store_that_goes_away_in_mid_search_loses_nothing(folder, tmp_path, pristine, searched):
+    """The search goes on while the server is down, and all its trials are there at the end."""
+    import mlflow
+
+    own = conftest.Server(folder=tmp_path / "own", port=conftest.free_port())
+    own.folder.mkdir()
+    shutil.copy(pristine, own.folder / "server.db")
+    own.start()
+    process = None
+    try:
+        on_server(folder, own.uri, name="wine")
+        process = folder.started("tune", "--trials", 12, "-q")
+        wait_until(lambda: mirrored_trials(folder) >= 2, process)
+        own.stop()
+        time.sleep(3)
+        own.start()
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        client = mlflow.MlflowClient(own.uri)
+        found = client.search_runs([client.get_experiment_by_name("wine").experiment_id])
+        trials = [r for r in found if r.data.tags["surefit.kind"] == "trial"]
+        assert sorted(int(r.data.tags["surefit.trial"]) for r in trials) == list(range(12))
+        assert {r.info.status for r in found} == {"FINISHED"}
+        assert table(folder.tune(trials=12)) == table(searched.tune(trials=12, set=PLAIN))
+    finally:
+        own.stop()
+        if process is not None and process.poll() is None:
+            process.kill()
+
+
+def test_a_promoted_model_is_served_by_mlflow_with_the_same_numbers(folder, tmp_path):
+    """mlflow models serve answers over HTTP as stored, in a process that cannot import surefit."""
+    made = folder.train("sklearn:breast_cancer", target="target", set=PLAIN)
+    assert folder.promote(made.run_id).moved
+    blocked = tmp_path / "blocked"
+    blocked.mkdir()
+    (blocked / "sitecustomize.py").write_text("import sys\nsys.modules['surefit'] = None\n")
+    port = conftest.free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "models", "serve", "-m",
+         "models:/breast_cancer@production", "--env-manager", "local", "--port", str(port)],
+        env={**os.environ, "PATH": conftest.with_environment_bin(), "PYTHONPATH": str(blocked),
+             "MLFLOW_TRACKING_URI": folder.uri, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        conftest.wait_for(f"http://127.0.0.1:{port}/ping", process)
+        from surefit.edges.sources import load
+
+        stored = pd.read_parquet(
+            folder.client.download_artifacts(made.run_id, "predictions/test.parquet", str(tmp_path))
+        )
+        rows = load("sklearn:breast_cancer", folder.path).drop(columns="target")
+        rows = rows.loc[stored["row_id"]]
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", headers={"Content-Type": "application/json"},
+            data=json.dumps({"dataframe_split": rows.to_dict(orient="split", index=False)}).encode(),
+        )  # fmt: skip
+        with contextlib.suppress(http.client.RemoteDisconnected):
+            answered = json.load(urllib.request.urlopen(request, timeout=60))["predictions"]
+        pd.testing.assert_frame_equal(
+            pd.DataFrame(answered), stored.drop(columns="row_id"), check_dtype=False, rtol=1e-9
+        )
+    finally:
+        conftest.end_group(process)
