@@ -53,7 +53,7 @@ def repeats(
     verdict: Verdict = "PROMOTED" if largest <= TOLERANCE else "REJECTED"
     reason = (
         f"{len(rows)} rows in a fresh process, largest difference {largest:.2g} (tolerance "
-        f"{TOLERANCE:g}), p95 {answer.p95_ms:.3g} ms a row"
+        f"{TOLERANCE:g})"
     )
     checks = [Check(name=NAME, verdict=verdict, reason=reason)]
     if unmet:
