@@ -120,8 +120,8 @@ def train(data: str | None, target: str | None, name: str | None, register: bool
     """Train one candidate and record it as an MLflow run.
 
     FILE is a table (CSV, Parquet, Feather, JSON lines), a folder or pattern of parts, a URL,
-    data.py:load or sklearn:NAME; by default what the configuration names. Choose a family with --set model.family=linear (lightgbm, linear, forest,
-    dummy).
+    data.py:load or sklearn:NAME; by default what the configuration names. Choose a family with
+    --set model.family=linear (lightgbm, linear, forest, dummy).
     """
     from surefit.verbs.train import train as verb
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,10 @@ class Problem:
     metric: str
     seed: int
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def forget(self) -> None:
+        """Let go of the preprocessed rows that `fit_fold` keeps for the next fit of a fold."""
+        self.memory.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +130,9 @@ def fit_rows(
     transformer = preprocess.make(problem.columns, family.encoding)
     with _one_blas_thread():
         train = Rows(
-            X=transformer.fit_transform(problem.frame.iloc[rows]),
+            X=preprocess.matrix(
+                transformer, problem.columns, family.encoding, problem.frame, rows, fit=True
+            ),
             y=problem.y[rows],
             categorical=preprocess.categorical_columns(problem.columns, family.encoding),
         )
@@ -162,11 +169,13 @@ def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
     stop = problem.split.stop_rows(train) if family.iterative else np.zeros(len(train), dtype=bool)
     transformer = preprocess.make(problem.columns, family.encoding)
     categorical = preprocess.categorical_columns(problem.columns, family.encoding)
+    matrix = partial(
+        preprocess.matrix, transformer, problem.columns, family.encoding, problem.frame
+    )
     with _one_blas_thread():
-        fitted_on = transformer.fit_transform(problem.frame.iloc[train[~stop]])
+        fitted_on = matrix(train[~stop], fit=True)
         rest = [
-            transformer.transform(problem.frame.iloc[rows]) if len(rows) else None
-            for rows in (train[stop], scored)
+            matrix(rows, fit=False) if len(rows) else None for rows in (train[stop], scored)
         ]
     first = Rows(X=fitted_on, y=problem.y[train[~stop]], categorical=categorical)
     return _FoldRows(
