@@ -40,9 +40,12 @@ def wait_until(condition, process, seconds=200):
 
 def asked(file, sql):
     """One number from a database that another process may be making just now."""
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(
-        sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)
-    ) as connection:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(
+            sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5)
+        ) as connection,
+    ):
         return connection.execute(sql).fetchone()[0]
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,10 @@ class Problem:
             numbers=preprocess.number_columns(self.columns) if encoding == "ordinal" else {},
             weight=None if self.weight is None else self.weight[chosen],
         )  # fmt: skip
+
+    def forget(self) -> None:
+        """Let go of the preprocessed rows that `fit_fold` keeps for the next fit of a fold."""
+        self.memory.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +168,18 @@ def fit_rows(
     started = time.perf_counter()
     family = problem.model
     transformer = preprocess.make(problem.columns, family.encoding)
+    matrix = partial(
+        preprocess.matrix, transformer, problem.columns, family.encoding, problem.frame
+    )
     given_up = rows[:0]
     if family.carves:
         stop = problem.split.stop_rows(rows)
         rows, given_up, rounds = rows[~stop], rows[stop], None
     with _one_blas_thread():
-        train = problem.rows(transformer.fit_transform(problem.frame.iloc[rows]), rows)
+        train = problem.rows(matrix(rows, fit=True), rows)
         kept = None
         if len(given_up):
-            kept = problem.rows(transformer.transform(problem.frame.iloc[given_up]), given_up)
+            kept = problem.rows(matrix(given_up, fit=False), given_up)
         setting = Setting(
             task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
             rounds=rounds,
@@ -204,12 +212,12 @@ def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
     train, scored = problem.split.fold(fold)
     stop = problem.split.stop_rows(train) if family.iterative else np.zeros(len(train), dtype=bool)
     transformer = preprocess.make(problem.columns, family.encoding)
+    matrix = partial(
+        preprocess.matrix, transformer, problem.columns, family.encoding, problem.frame
+    )
     with _one_blas_thread():
-        fitted_on = transformer.fit_transform(problem.frame.iloc[train[~stop]])
-        rest = [
-            transformer.transform(problem.frame.iloc[rows]) if len(rows) else None
-            for rows in (train[stop], scored)
-        ]
+        fitted_on = matrix(train[~stop], fit=True)
+        rest = [matrix(rows, fit=False) if len(rows) else None for rows in (train[stop], scored)]
     return _FoldRows(
         train=problem.rows(fitted_on, train[~stop]),
         stop=problem.rows(rest[0], train[stop]) if stop.any() else None,

@@ -24,7 +24,7 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
         raise KeyError(f"the input lacks the columns {missing}")
     read = {"number": as_number, "date": as_date, "category": as_text, "text": as_text}
     data = {c["name"]: read[c["kind"]](frame[c["name"]]) for c in columns}
-    return pd.DataFrame(data, index=frame.index)
+    return pd.DataFrame(data, index=frame.index, copy=False)
 
 
 def as_given(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from surefit.core.data import MAX_LEVELS, Column
 from surefit.models.family import Encoding
 
@@ -33,12 +36,9 @@ def preprocess(*, scale: bool = False, text_components: int = TEXT_COMPONENTS) -
     from sklearn.pipeline import make_pipeline
     from skrub import DatetimeEncoder, StringEncoder, TableVectorizer
 
-    categories = _categories("onehot" if scale else "ordinal")
-    if scale:
-        categories.set_params(sparse_output=False)
     table = TableVectorizer(
         cardinality_threshold=MAX_LEVELS + 1,
-        low_cardinality=categories,
+        low_cardinality=_levels_as_columns() if scale else _categories("ordinal"),
         high_cardinality=StringEncoder(n_components=text_components, random_state=0),
         datetime=DatetimeEncoder(add_weekday=True),
     )
@@ -55,6 +55,13 @@ class AsItIs:
     def transform(self, frame: Any) -> Any:
         """The frame itself."""
         return frame
+
+
+def _levels_as_columns() -> Any:
+    """skrub puts frames together, and these hold no sparse columns."""
+    from sklearn.preprocessing import OneHotEncoder
+
+    return OneHotEncoder(handle_unknown="ignore", sparse_output=False)
 
 
 def make(columns: Sequence[Column], encoding: Encoding) -> Any:
@@ -83,6 +90,31 @@ def make(columns: Sequence[Column], encoding: Encoding) -> Any:
     return ColumnTransformer(steps, sparse_threshold=0.3)
 
 
+def matrix(
+    transformer: Any,
+    columns: Sequence[Column],
+    encoding: Encoding,
+    frame: pd.DataFrame,
+    rows: np.ndarray,
+    *,
+    fit: bool,
+) -> Any:
+    """The chosen rows as the model's matrix; with `fit` the transformer is fitted on them first.
+
+    Numbers alone, for trees, go straight into the matrix: they are passed through as they are, and
+    a ColumnTransformer would copy them three times.
+    """
+    if encoding == "ordinal" and all(c.kind == "number" for c in columns):
+        if fit:
+            transformer.fit(frame.iloc[rows[:1]])  # it learns the names, nothing else
+        found = np.empty((len(rows), len(columns)))
+        for place, column in enumerate(columns):
+            found[:, place] = frame[column.name].to_numpy()[rows]
+        return found
+    chosen = frame.iloc[rows]
+    return transformer.fit_transform(chosen) if fit else transformer.transform(chosen)
+
+
 def categorical_columns(columns: Sequence[Column], encoding: Encoding) -> tuple[int, ...]:
     """Which columns of the matrix are category codes: they come first."""
     count = sum(c.kind == "category" for c in columns)
@@ -97,7 +129,6 @@ def number_columns(columns: Sequence[Column]) -> dict[str, int]:
 
 
 def _categories(encoding: Encoding) -> Any:
-    import numpy as np
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 
     if encoding == "onehot":

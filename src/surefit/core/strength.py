@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 
 FOLDS = 5
 EXACT = 64  # so many distinct numbers stay themselves
@@ -85,11 +86,16 @@ def explained(answer: np.ndarray, target: Target) -> float:
 
 
 def correlation(numbers: np.ndarray, target: Target) -> float:
-    """Pearson's squared, in regression; 0 where it is undefined. Exact where cells are coarse."""
+    """The larger of Pearson's and Spearman's squared, in regression; 0 where undefined.
+
+    Exact where cells are coarse, and blind to any monotone change of scale.
+    """
     good = np.isfinite(numbers)
     if target.n_classes or good.mean() < 0.98 or np.ptp(numbers[good]) == 0:
         return 0.0
-    return float(np.corrcoef(numbers[good], target.y[good])[0, 1] ** 2)
+    x, y = numbers[good], target.y[good]
+    by_rank = np.corrcoef(rankdata(x), rankdata(y))[0, 1]
+    return float(max(np.corrcoef(x, y)[0, 1] ** 2, by_rank**2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,6 +127,7 @@ def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> l
         folds = []
         for number in range(problem.split.n_folds):
             folds.append(fit.fit_fold(problem, params, number, curve=True))
+            problem.forget()  # one candidate fits each fold once
             advance(number + 1, f"{problem.metric} {folds[-1].score:.4f}")
         return folds
 
