@@ -147,10 +147,9 @@ def test_the_verb_records_a_run_and_the_gate_reads_it(
     assert "1 serious finding" in str(first)
     project = workspace.project(data="t.csv", target="y", config=None, overrides=())
     store = workspace.open_store(project)
-    assert [f["key"] for f in found_by.serious(store, first.digest)] == ["LEAK01:leak"]
-    blocked = found_by.gate_check(store, first.digest)
-    assert blocked is not None
+    (blocked,) = found_by.checks(found_by.latest(store, first.digest))
     assert blocked.verdict == "REJECTED"
+    assert "LEAK01:leak" in blocked.reason
     waived = {"check.waive": {"LEAK01:leak": "it is the same thing on purpose"}}
     reasons = ['check.waive={ "LEAK01:leak" = "it is the same thing on purpose" }']
     second = surefit.check("t.csv", target="y", set=reasons, quiet=True)

@@ -152,15 +152,6 @@ def test_a_target_of_dates_is_refused_in_words():
         look(table().assign(y=days))
 
 
-def test_cells_that_hold_lists_or_bytes_are_left_out_and_said():
-    """What is no single value is no feature, and no target."""
-    data = look(table(many=[[1, 2]] * 60, raw=[b"\x80"] * 60))
-    assert set(kinds(data)) == {"x"}
-    assert "many holds a list in a cell" in notes(data)
-    with pytest.raises(DataError, match="y holds a dict in a cell"):
-        look(table().assign(y=[{"a": 1}] * 60))
-
-
 def test_all_misnamed_columns_are_told_at_once_with_the_nearest():
     """The message has a line for each."""
     with pytest.raises(DataError) as caught:
@@ -174,7 +165,7 @@ def test_the_digest_sees_every_cell_name_and_type():
     """Any change of a value, a name, a type or the order is other data."""
     frame = table(k=range(60))
     changed = [frame.assign(x=frame["x"].where(frame.index != 59, 0.5)),
-               frame.rename(columns={"k": "kk"}), frame.astype({"k": "int32"}),
+               frame.rename(columns={"k": "kk"}), frame.astype({"k": "str"}),
                frame[::-1]]  # fmt: skip
     digests = {look(f).digest for f in [frame, *changed]}
     assert len(digests) == 5
@@ -259,35 +250,6 @@ def test_every_format_gives_the_same_table(tmp_path):
     for name in ("t.csv", "t.csv.gz", "t.tsv", "t.parquet", "t.feather", "t.jsonl"):
         found = sources.load(name, tmp_path)
         assert found.astype({"b": object}).to_dict() == frame.to_dict(), name
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [("a.csv", "", "is empty"), ("a.csv", "\n\n", "cannot be read"),
-     ("a.csv", 'a,b\n1,2\n1,2,3\n', "cannot be read"),
-     ("a.parquet", "not parquet at all", "cannot be read"),
-     ("a.parquet", b"PAR1", "cannot be read"), ("a.feather", "nor feather", "cannot be read"),
-     ("a.jsonl", "{bad", "cannot be read"), ("a.csv.gz", "not gzip", "cannot be read"),
-     ("a.xlsx", "x", "are not read"), ("a", "x", "are not read"),
-     ("a.csv", b"\x81\x8d\x00\x01" * 9, "cannot be read")],
-)  # fmt: skip
-def test_a_file_that_is_no_table_is_one_sentence(tmp_path, name, content, said):
-    """Empty, ragged, torn or of another format: the file's name and the reason in one line."""
-    with pytest.raises(DataError, match=said) as caught:
-        read(tmp_path, name, content)
-    assert str(caught.value).count("\n") == 0
-    assert name in str(caught.value)
-
-
-def test_a_missing_file_names_the_nearest_one_there(tmp_path):
-    """A typing mistake is answered with the file that was meant."""
-    (tmp_path / "churn.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(DataError, match=r'did you mean "churn\.csv"'):
-        sources.load("chrun.csv", tmp_path)
-    with pytest.raises(DataError, match="is a folder"):
-        sources.load(".", tmp_path)
-    with pytest.raises(DataError, match='did you mean "iris"'):
-        sources.load("sklearn:irs", tmp_path)
 
 
 def test_the_bundled_sets_are_complete():

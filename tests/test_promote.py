@@ -192,7 +192,7 @@ def test_stages_move_with_the_alias(tmp_path, pristine) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         (old,) = store.client.get_latest_versions("shop", ["Production"])
-    assert old.version == first.version
+    assert str(old.version) == first.version
 
 
 def test_grown_data_are_judged_on_untouched_rows(tmp_path, pristine) -> None:

@@ -27,6 +27,7 @@ class Scored:
         pred: (n, K) probabilities or (n,) values.
         folds: (n,) which fold scored the row; None for test rows and tables from outside.
         weights: (n,) how much each row counts; None: all the same.
+        groups: (n,) codes of the rows' groups, which are resampled whole; None: rows are alone.
         quantiles: predicted quantiles (n, q) of a regression, where the table has columns such as
             quantile_0.05, and their `levels`, rising.
     """
@@ -38,6 +39,7 @@ class Scored:
     pred: np.ndarray = field(repr=False)
     folds: np.ndarray | None = field(repr=False)
     weights: np.ndarray | None = field(default=None, repr=False)
+    groups: np.ndarray | None = field(default=None, repr=False)
     levels: tuple[float, ...] = ()
     quantiles: np.ndarray | None = field(default=None, repr=False)
 
@@ -49,6 +51,8 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     frame.insert(1, "fold", split.fold_of_rows())
     target = np.asarray(data.classes)[data.y[rows]] if data.classes else data.y[rows]
     frame.insert(2, "target", target)
+    if data.groups is not None:
+        frame["group"] = data.groups[rows]
     return frame if data.weight is None else frame.assign(weight=data.weight[rows])
 
 
@@ -125,6 +129,7 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
         task=task, classes=tuple(classes), row_id=frame["row_id"].to_numpy(), y=y, pred=pred,
         folds=frame["fold"].to_numpy(dtype="int64") if "fold" in frame else None,
         weights=_numbers(frame, ["weight"])[:, 0] if "weight" in frame else None,
+        groups=frame["group"].to_numpy(dtype="int64") if "group" in frame else None,
         **_quantiles(frame, task),
     )  # fmt: skip
 
@@ -136,7 +141,7 @@ def aligned(found: Scored, first: Scored) -> Scored:
         DataError: naming what differs.
     """
     if np.array_equal(found.row_id, first.row_id) and np.array_equal(found.y, first.y):
-        return replace(found, folds=first.folds)
+        return replace(found, folds=first.folds, groups=first.groups)
     mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
     if len(mine) != len(theirs) or not mine.isin(theirs).all():
         shared = int(mine.isin(theirs).sum())
@@ -151,7 +156,7 @@ def aligned(found: Scored, first: Scored) -> Scored:
         raise DataError(f"another target on {wrong:,} of {len(y):,} rows")
     return Scored(
         task=first.task, classes=first.classes, row_id=first.row_id, y=first.y,
-        pred=found.pred[order], folds=first.folds,
+        pred=found.pred[order], folds=first.folds, groups=first.groups,
     )  # fmt: skip
 
 

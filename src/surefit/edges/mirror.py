@@ -107,6 +107,8 @@ class Mirror:
             "surefit.state": trial["state"],
             **trial["tags"],
         }
+        if run_id is not None and not runs.reopen(self._store, run_id):
+            run_id = None
         if run_id is None:
             run_id = runs.start(
                 self._store, f"trial {trial['number']}", "trial", tags=tags, parent=self._parent,

@@ -283,7 +283,8 @@ def is_pickle(model_folder: Path) -> bool:
 def _modules_in(data: bytes) -> set[str]:
     """The top-level modules that a pickle names."""
     texts = [argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)]
-    named = {t.partition(" ")[0] for t in texts} - {params_module.__name__}
+    own = {params_module.__name__, params_module.__package__}  # carried by value
+    named = {t.partition(" ")[0] for t in texts} - own
     return {t.partition(".")[0] for t in named if t in sys.modules}
 
 

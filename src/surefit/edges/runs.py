@@ -102,9 +102,12 @@ def recording(
 @contextlib.contextmanager
 def closing(run: Run) -> Iterator[Run]:
     """An open run that ends as what happens in the block."""
+    from mlflow.utils.autologging_utils import disable_autologging
+
     store, run_id = run.store, run.run_id
     try:
-        yield run
+        with disable_autologging():  # else our fits would become runs of the user's own
+            yield run
     except (KeyboardInterrupt, SystemExit):
         end(store, run_id, "KILLED", reason="interrupted")
         raise

@@ -29,4 +29,4 @@ def serve(store: Store, *, host: str, port: int) -> None:
 
 def page(store: Store) -> str:
     """The address of the project's experiment on a server."""
-    return f"{redact(store.uri).rstrip('/')}/#/experiments/{store.experiment_id}"
+    return f"{redact(store.uri).rstrip('/')}/#/experiments/{store.experiment_id}/runs"

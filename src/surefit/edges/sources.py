@@ -75,15 +75,6 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     return _read_files(_files(path, root), config, path)
 
 
-def table(path: str, root: Path) -> pd.DataFrame:
-    """The table that a path alone names, such as somebody's predictions.
-
-    Raises:
-        DataError: when there is no such table or it cannot be read.
-    """
-    return read(DataConfig(path=path, target="-"), root).frame
-
-
 def dialect(file: Path) -> tuple[str, str]:
     """A CSV file's separator and encoding, by its first lines."""
     found, _ = csvtext.sniff(file, DataConfig(path=str(file), target="-"), file.name)

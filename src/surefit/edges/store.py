@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import os
@@ -43,11 +44,21 @@ def connect(uri: str, root: Path, experiment: str) -> Store:
         _create_once(uri, artifacts)
     else:
         _answers(uri)
-    from mlflow import MlflowClient
-
-    client = _Client(MlflowClient(uri, registry_uri=uri), uri)
+    client = _client(uri)
     experiment_id = _experiment(client, experiment, artifacts)
     return Store(client=client, uri=uri, experiment=experiment, experiment_id=experiment_id)
+
+
+def _client(uri: str) -> _Client:
+    from mlflow import MlflowClient
+
+    try:
+        return _Client(MlflowClient(uri, registry_uri=uri), uri)
+    except Exception as error:  # SQLAlchemy's come as they are: no database, or a newer MLflow's
+        raise ServiceError(
+            f"The store {uri} cannot be opened: {first_line(error)}",
+            "move the file away to start a new store, or name another in tracking.uri",
+        ) from error
 
 
 def _resolve(uri: str, root: Path) -> tuple[str, Path | None]:
@@ -71,6 +82,7 @@ def _quiet_environment() -> None:
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output is the result's
         "MLFLOW_RECORD_ENV_VARS_IN_MODEL_LOGGING": "false",
     }
     for key, value in defaults.items():
@@ -138,12 +150,23 @@ def without_logs(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _health(uri: str) -> urllib.request.Request:
+    """A server's health page; user name and password of the address go into the header."""
+    parts = urllib.parse.urlsplit(uri)
+    user, at, host = parts.netloc.rpartition("@")
+    plain = parts._replace(netloc=host, path=f"{parts.path.rstrip('/')}/health").geturl()
+    known = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+    return urllib.request.Request(  # noqa: S310
+        plain, headers={"Authorization": f"Basic {known}"} if at else {}
+    )
+
+
 def _answers(uri: str) -> None:
     """One quick look whether a server is there: MLflow itself would try for minutes."""
     if not uri.startswith("http"):
         return
     try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10):  # noqa: S310
+        with urllib.request.urlopen(_health(uri), timeout=10):  # noqa: S310
             return
     except urllib.error.HTTPError:
         return  # it answers; MLflow's own message is better

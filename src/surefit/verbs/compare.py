@@ -236,7 +236,9 @@ def _from_predictions(
         table = runs.read_table(store, record.run_id, predictions.VALID)
         if table is not None:
             own = predictions.read(table, *answer_of(record))
-            found = stats.score(entries.metric, own.y, own.pred, folds=own.folds)
+            found = stats.score(
+                entries.metric, own.y, own.pred, folds=own.folds, clusters=own.groups
+            )
             return found.value, found.low, found.high
     except SurefitError:
         pass

@@ -140,7 +140,7 @@ def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     return Subject(
         name=record.name, rows="validation", scored=scored, metric=record.tags["surefit.metric"],
         tags=inherited(record), record=record, work=work, at=at, no_data=no_data,
-        clusters=work.data.groups[at] if work and work.data.groups is not None else None,
+        clusters=scored.groups,
         again=f"surefit evaluate {record.run_id[:8]}",
     )  # fmt: skip
 
@@ -183,7 +183,7 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
     """A table from outside; where it names sealed rows, scoring it is a look at these."""
-    frame = sources.table(path, Path.cwd())
+    frame = sources.load(path, Path.cwd())
     predictions.check_given(frame, work.data, path)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
@@ -319,7 +319,4 @@ def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figu
 def _without_data(found: Subject) -> tuple[str, ...]:
     if not found.no_data:
         return ()
-    said = [f"slices, the best single column and features of the worst rows: {found.no_data}"]
-    if found.record is not None and "data.group" in found.record.params:
-        said.append("groups in the intervals, which are too narrow: the data are not at hand")
-    return tuple(said)
+    return (f"slices, the best single column and features of the worst rows: {found.no_data}",)

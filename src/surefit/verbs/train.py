@@ -170,7 +170,8 @@ def preload() -> tuple[str, ...]:
 def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldResult]) -> Model:
     """The model that is logged: of all training rows, or the one that the validation set scored."""
     rounds = [f.rounds for f in folds if f.rounds]
-    threads = pool.usable_cores()
+    # threads that wait for each other cost more than they bring on few rows, or on a busy machine
+    threads = pool.usable_cores() if fold_seconds(problem) > WORTH_A_POOL else 1
     if problem.split.n_folds > 1:
         return fit.fit_all(problem, params, rounds=rounds, threads=threads)
     train_rows, _ = problem.split.fold(0)

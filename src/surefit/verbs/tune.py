@@ -278,6 +278,7 @@ def _scored(work: Workspace, folds: Sequence[FoldResult]) -> Scored:
     return Scored(
         task=work.data.task, classes=work.data.classes, row_id=work.data.row_id[rows],
         y=work.data.y[rows], pred=in_row_order(work.split, folds), folds=work.split.fold_of_rows(),
+        groups=clusters(work, rows),
     )  # fmt: skip
 
 

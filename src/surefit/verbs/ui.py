@@ -22,6 +22,6 @@ def ui(*, config: str | Path | None = None, host: str = "127.0.0.1", port: int =
         reporter.say(f"This project's store is a server: open {server.page(store)}")
         return
     reporter.say(
-        f"Open http://{host}:{port}/#/experiments/{store.experiment_id}   (Ctrl-C ends it)"
+        f"Open http://{host}:{port}/#/experiments/{store.experiment_id}/runs   (Ctrl-C ends it)"
     )
     server.serve(store, host=host, port=port)
