@@ -1,6 +1,6 @@
 """How fast a table gets its identity: surefit's digests beside pandas' row hashes and SHA-256.
 
-    python bench/digest.py [ROWS]
+python bench/digest.py [ROWS]
 """
 
 from __future__ import annotations
