@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Folder:
     """A project's folder: verbs of the API and commands run as if typed there."""
 
     path: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    processes: list[subprocess.Popen[str]] = field(default_factory=list, repr=False)
 
     def __getattr__(self, verb: str) -> Any:
         """`folder.train(...)` is `surefit.train(..., quiet=True)` in this folder."""
@@ -114,11 +114,12 @@ class Folder:
 
     def started(self, *arguments: Any, **more: str) -> subprocess.Popen[str]:
         """A surefit command as a process of its own."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "surefit", *map(str, arguments)], cwd=self.path, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **self.environment, **more},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **more},
         )  # fmt: skip
+        self.processes.append(process)
+        return process
 
     @property
     def client(self) -> Any:
@@ -146,9 +147,14 @@ def new_folder(path: Path, pristine: Path) -> Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, pristine: Path) -> Folder:
-    """An empty project folder with a fresh store."""
-    return new_folder(tmp_path / "project", pristine)
+def folder(tmp_path: Path, pristine: Path) -> Iterator[Folder]:
+    """An empty project folder with a fresh store; what was started in it ends with the test."""
+    made = new_folder(tmp_path / "project", pristine)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="session")

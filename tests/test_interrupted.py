@@ -167,7 +167,7 @@ def test_a_search_whose_owner_lives_is_not_touched(folder):
     """Another command at the same time neither closes its runs nor writes its journal."""
     process = folder.started(*search_command(), "-q")
     wait_until(lambda: ended_trials(folder) >= 1, process)
-    ended = folder.command("tune", "-q", "--trials", N_TRIALS, *search_command()[5:])
+    ended = folder.command(*search_command(), "-q")
     if process.poll() is None:
         assert ended.code == 2
         assert "running already" in ended.err

@@ -43,11 +43,21 @@ def connect(uri: str, root: Path, experiment: str) -> Store:
         _create_once(uri, artifacts)
     else:
         _answers(uri)
-    from mlflow import MlflowClient
-
-    client = _Client(MlflowClient(uri, registry_uri=uri), uri)
+    client = _client(uri)
     experiment_id = _experiment(client, experiment, artifacts)
     return Store(client=client, uri=uri, experiment=experiment, experiment_id=experiment_id)
+
+
+def _client(uri: str) -> _Client:
+    from mlflow import MlflowClient
+
+    try:
+        return _Client(MlflowClient(uri, registry_uri=uri), uri)
+    except Exception as error:  # SQLAlchemy's come as they are: no database, or a newer MLflow's
+        raise ServiceError(
+            f"The store {public(uri)} cannot be opened: {first_line(error)}",
+            "move the file away to start a new store, or name another in tracking.uri",
+        ) from error
 
 
 def _resolve(uri: str, root: Path) -> tuple[str, Path | None]:

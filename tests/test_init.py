@@ -1,0 +1,105 @@
+"""surefit init: a project is written, nothing is overwritten, and each of its scripts runs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import conftest
+from surefit import Config
+from surefit.errors import InputError
+from tables import numbers
+
+NO_GUARD = """
+import surefit
+few = {"model.family": "linear", "split.folds": 2}
+print(surefit.train(set=few, quiet=True).run_id)
+print(len(surefit.tune(trials=3, set=few, quiet=True).trials))
+"""
+
+
+@pytest.fixture(scope="module")
+def baked(tmp_path_factory, pristine):
+    """A project written by init, on a CSV of small numbers."""
+    top = tmp_path_factory.mktemp("baked")
+    numbers().to_csv(top / "churn.csv", index=False)
+    folder = conftest.Folder(path=top)
+    ended = folder.command("init", "project", "--data", "churn.csv", "--target", "y", "-q")
+    assert ended.code == 0, ended.err
+    return conftest.new_folder(top / "project", pristine)
+
+
+def script(folder, *arguments):
+    """What a script of the project prints, run by plain Python."""
+    done = subprocess.run([sys.executable, *arguments], cwd=folder.path, text=True,
+                          capture_output=True, env={**os.environ, "COLUMNS": "200"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_baked_project_runs_each_of_its_scripts(baked):
+    """train.py, evaluate.py, tune.py and compare.py, in the order of the work."""
+    assert "Trained linear" in script(baked, "train.py", "--family", "linear")
+    assert "roc_auc" in script(baked, "evaluate.py")
+    assert "Best parameters:" in script(baked, "tune.py", "3")
+    compared = script(baked, "compare.py")
+    assert "Best by plain MLflow:" in compared
+    chosen = compared.partition("Best by plain MLflow:")[2].strip()
+    board = baked.compare()
+    assert chosen == board.best.run_id
+    assert {r.info.status for r in baked.runs()} == {"FINISHED"}
+
+
+def test_a_script_without_a_main_guard_works(baked):
+    """Workers do not import the caller's script again."""
+    (baked.path / "bare.py").write_text(NO_GUARD)
+    run_id, n = script(baked, "bare.py").split()
+    assert len(run_id) == 32
+    assert n == "3"
+
+
+def test_what_init_wrote_reads_back_and_lists_the_commonest_keys(baked):
+    """The data path is relative to the project; every commented key is one that works."""
+    text = (baked.path / "surefit.toml").read_text()
+    config = Config.read(baked.path / "surefit.toml")
+    assert (config.name, config.data.path, config.data.target) == ("churn", "../churn.csv", "y")
+    commented = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    keys = [line for line in commented if "=" in line or line.startswith("[")]
+    uncommented = "\n".join(k for k in keys if not k.startswith("---"))
+    file = baked.path / "all.toml"
+    file.write_text(f'name = "x"\n{uncommented}\n'.replace(
+        "[data]", '[data]\npath = "a.csv"\ntarget = "y"', 1))  # fmt: skip
+    assert Config.read(file).tune.space
+
+
+def test_nothing_is_overwritten(folder):
+    """Files that are there stay, and are named; a second init writes what is missing."""
+    numbers().to_csv(folder.path / "d.csv", index=False)
+    (folder.path / "train.py").write_text("mine")
+    first = folder.init(data="d.csv", target="y")
+    assert "train.py" in first.kept
+    assert (folder.path / "train.py").read_text() == "mine"
+    (folder.path / "tune.py").unlink()
+    second = folder.init()
+    assert second.written == ("tune.py",)
+
+
+def test_init_freezes_what_the_last_training_used(folder):
+    """Without arguments the remembered data and split become the file."""
+    folder.train("sklearn:iris", target="target",
+                 set={"model.family": "dummy", "split.folds": 3})  # fmt: skip
+    folder.init()
+    config = Config.read(folder.path / "surefit.toml")
+    assert (config.data.path, config.split.folds) == ("sklearn:iris", 3)
+
+
+def test_a_project_on_data_that_cannot_be_used_is_not_begun(folder):
+    """The table is looked at first; a wrong target writes no file."""
+    numbers().to_csv(folder.path / "d.csv", index=False)
+    with pytest.raises(InputError, match="no such column"):
+        folder.init("new", data="d.csv", target="z")
+    assert not (folder.path / "new").exists()
+    (folder.path / "plain").write_text("a file")
+    with pytest.raises(InputError, match="cannot be written"):
+        folder.init("plain/project", data="d.csv", target="y")
