@@ -25,6 +25,7 @@ path = "flights.parquet"
 target = "arr_delay"
 task = "regression"
 drop = ["dep_delay", "arr_time", "air_time", "tailnum"]
+types = { dest = "category" }
 [split]
 valid = 0.2
 [model]

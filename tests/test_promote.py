@@ -221,10 +221,9 @@ def test_a_model_from_outside_is_no_champion_to_measure(trained) -> None:
     """Against a version of unknown training rows the gate does not decide, and says why."""
     store = trained.store()
     version = trained.version_of("poor")
-    made = store.client.create_model_version("shop", trained.named("evidence") and (
-        store.client.get_logged_model(
-            runs.find(store, trained.runs["poor"]).tags["surefit.model"]
-        ).artifact_location))  # fmt: skip
+    model_id = runs.find(store, trained.runs["poor"]).tags["surefit.model"]
+    place = store.client.get_logged_model(model_id).artifact_location
+    made = store.client.create_model_version("shop", place)
     assert made.version != version.version
     store.client.set_registered_model_alias("shop", "foreign", made.version)
     decision = go(trained, "good", "foreign")
