@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def is_file(path: str) -> bool:
 
 def _files(path: str, root: Path) -> list[Path]:
     """The files a path names: one, those of a folder, or those that match a pattern."""
-    place = root / Path(path).expanduser()
+    # normalised by its words: the folder that a path climbs out of may not be there yet
+    place = Path(os.path.normpath(root / Path(path).expanduser()))
     if place.is_dir():
         found = sorted(f for f in place.rglob("*") if f.is_file() and not _hidden(f, place))
         if not found:

@@ -21,7 +21,7 @@ def load(root: Path, key: str) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError):
         raise InputError(
