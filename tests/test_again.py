@@ -12,7 +12,7 @@ import pytest
 import surefit
 from surefit.edges import runs, store
 from surefit.errors import InputError
-from test_families import QUICK, TARGETS, table, usable
+from test_families_more import QUICK, TARGETS, table, usable
 
 _BLOCKED = """
 import runpy, sys

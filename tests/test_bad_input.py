@@ -21,8 +21,8 @@ from surefit import cli, models
 from surefit.core import fit
 from surefit.errors import DataError
 from surefit.verbs import workspace
+from surefit.verbs.candidate import candidate
 from surefit.verbs.reporter import Reporter
-from surefit.verbs.train import problem_of
 
 N = 120
 
@@ -224,7 +224,7 @@ def handled(root: Path, data: Any, target: str = "y") -> workspace.Workspace:
     )  # fmt: skip
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=Reporter(quiet=True))
     params = models.named("lightgbm").resolve(work.config.model.params, work.data.task)
-    result = fit.fit_fold(problem_of(work), params, 0)
+    result = fit.fit_fold(candidate(work).problem, params, 0)
     assert np.isfinite(result.pred).all()
     return work
 

@@ -158,7 +158,7 @@ def test_the_verb_records_a_run_and_the_gate_reads_it(
         waived["check.waive"].values()
     )
     assert found_by.checks(found_by.latest(store, first.digest))[0].verdict == "PROMOTED"
-    assert found_by.gate_check(store, "0" * 64) is None
+    assert found_by.latest(store, "0" * 64) is None
     with pytest.raises(ConfigError, match="no finding LEKA01"):
         surefit.check("t.csv", target="y", set=['check.waive={ LEKA01 = "x" }'], quiet=True)
     from surefit.edges import runs

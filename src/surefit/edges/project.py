@@ -107,8 +107,11 @@ def _import(file: Path) -> ModuleType:
     if folder not in sys.path:
         sys.path.append(folder)
     name = file.stem if file.stem not in sys.stdlib_module_names else f"user_{file.stem}"
-    for old in [n for n, m in sys.modules.items() if _within(m, file.parent)]:
-        del sys.modules[old]
+    beside = {p.stem for p in file.parent.glob("*.py")}
+    for old, there in list(sys.modules.items()):
+        stale = old in beside and not _installed(there)  # of another folder that had such a file
+        if _within(there, file.parent) or stale:
+            del sys.modules[old]
     linecache.checkcache()
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec
@@ -142,6 +145,12 @@ def _within(module: ModuleType, folder: Path) -> bool:
     parts = Path(path).parts
     outside = "site-packages" in parts or "dist-packages" in parts
     return not outside and Path(path).is_relative_to(folder) and not _ours(module)
+
+
+def _installed(module: ModuleType) -> bool:
+    """Whether a module is Python's own or an installed library's, or ours."""
+    path = str(getattr(module, "__file__", None) or "")
+    return not path or any(part in path for part in _LIBRARIES) or _ours(module)
 
 
 def _ours(module: ModuleType) -> bool:

@@ -159,6 +159,7 @@ def _run(store: Store, theirs: RunRecord, champion: Version, rows: pd.DataFrame)
     """The champion's answers, from its verified files in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         local = registry.download(store, champion, Path(folder))
-        bundle.verify(local, theirs.tags.get("surefit.manifest", ""))
+        recorded = champion.tags.get("surefit.manifest") or theirs.tags.get("surefit.manifest", "")
+        bundle.verify(local, recorded)
         frame, _ = conform(rows, bundle.inputs(local))
         return isolated.predict(local, frame.reset_index(drop=True))
