@@ -104,7 +104,7 @@ def test_copies_with_ids_of_their_own_are_torn() -> None:
 
 
 def test_what_the_newest_rows_lack_is_written_down_later() -> None:
-    """A column that old rows have and new ones lack is a warning; one with gaps at random is not."""
+    """A column that old rows have and new ones lack is a warning; gaps at random are none."""
     frame = clean(np.random.default_rng(0), 900, "binary").sort_values("when", ignore_index=True)
     late = np.arange(900) > 500
     frame["outcome"] = np.where(late, np.nan, np.arange(900) % 7)

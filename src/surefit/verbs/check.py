@@ -22,7 +22,6 @@ from surefit.verbs.findings import FILE
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
-
 MOST_NOTES = 8  # in a terminal
 
 
