@@ -54,17 +54,24 @@ def look(file: Path) -> Embedded:
             if "alembic_version" in tables:
                 found = sql.execute("SELECT version_num FROM alembic_version").fetchone()
                 schema = found[0] if found else None
-            counted = (
-                "sqlite_stat1" in tables
-                and sql.execute(
-                    "SELECT count(*) FROM sqlite_stat1 WHERE tbl IN ('latest_metrics', 'tags')"
-                ).fetchone()[0]
-            )
+            analysed = _analysed(sql, tables)
             wal = sql.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
     except sqlite3.Error as error:
         return Embedded(path=file, n_bytes=n_bytes, problem=str(error))
     return Embedded(path=file, n_bytes=n_bytes, problem="" if said == "ok" else said,
-                    schema=schema, wal=wal, analysed=bool(counted))  # fmt: skip
+                    schema=schema, wal=wal, analysed=analysed)  # fmt: skip
+
+
+def _analysed(sql: sqlite3.Connection, tables: set[str]) -> bool:
+    """Whether there are statistics, where there is something to count."""
+    if (
+        "latest_metrics" not in tables
+        or not sql.execute("SELECT 1 FROM latest_metrics LIMIT 1").fetchone()
+    ):
+        return True
+    return "sqlite_stat1" in tables and bool(
+        sql.execute("SELECT 1 FROM sqlite_stat1 WHERE tbl = 'latest_metrics' LIMIT 1").fetchone()
+    )
 
 
 def schemas() -> list[str]:
