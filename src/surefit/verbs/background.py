@@ -67,6 +67,8 @@ def _model(record: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Time to fit", duration(seconds)))
     if size is not None:
         facts.append(("Size", f"{size / 1000:,.0f} kB"))
+    if "surefit.importance" in record.tags:
+        facts.append(("Permutation importance", record.tags["surefit.importance"]))
     commit = record.tags.get("mlflow.source.git.commit")
     return facts + ([("Commit", commit)] if commit else [])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from surefit.edges import isolated, registry, runs, sources
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
+from surefit.redaction import redact
 from surefit.results import Evaluation, Figure, Item, Metric, Table, Tag, Text
 from surefit.verbs import background, looks, own_metrics, workspace
 from surefit.verbs.reporter import Reporter
@@ -101,9 +103,17 @@ def evaluate(
         found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
+    found = replace(found, again=found.again + _overridden(set))
     reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
     ask = _ask(found, project, reporter)
     return _record(store, found, ask)
+
+
+def _overridden(overrides: Overrides) -> str:
+    """The overrides of this call, as one would type them again."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else ()
+    given = [f"{k}={v}" for k, v in pairs] if pairs else list(overrides)
+    return redact("".join(f" --set {shlex.quote(str(text))}" for text in given))
 
 
 def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject:
