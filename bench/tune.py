@@ -27,7 +27,7 @@ from typing import Any
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numpy as np
+import numpy as np  # noqa: E402
 
 WORKERS = 2
 SPACE = {"depth": "int 3..14", "leaf": "int log 1..64", "features": "0.3..1", "seed": "int 0..99"}

@@ -59,7 +59,7 @@ def tune_objective(
     with searches.open_journal(project.root, found) as journal:
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
-        reporter.say(f"Plan:  {left} trials of {title} on {found.workers} workers")
+        reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
 
         def items(run: Run) -> None:
             run.log(_items(project.config, objective))

@@ -19,7 +19,7 @@ from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, runs, search
+from surefit.edges import pool, raypool, runs, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
@@ -64,10 +64,27 @@ class Search:
 
     @property
     def workers(self) -> int:
-        """Processes that compute, one thread each."""
+        """Processes that compute, one thread each; on Ray, as many as this machine would have."""
         cores = pool.usable_cores()
-        wanted = cores if self.tune.workers == "auto" else int(self.tune.workers)
-        return max(1, min(wanted, self.tune.trials * self.n_folds))
+        wanted = cores if isinstance(self.tune.workers, str) else self.tune.workers
+        return max(1, min(wanted, self.n_jobs))
+
+    @property
+    def n_jobs(self) -> int:
+        """Jobs at most."""
+        return self.tune.trials * self.n_folds
+
+    @property
+    def on_ray(self) -> str:
+        """The Ray cluster that runs the jobs: "ray", an address, or "" for local processes."""
+        chosen = self.tune.workers
+        return chosen if isinstance(chosen, str) and chosen.startswith("ray") else ""
+
+    def where(self) -> str:
+        """Who computes, in words."""
+        if self.on_ray:
+            return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
+        return f"{self.workers} worker{'s' * (self.workers != 1)}"
 
     @property
     def sign(self) -> int:
@@ -159,15 +176,25 @@ def carry_out(
         return Message(key=key, kind="trial", payload=_trial_payload(found, journal, trial, folds))
 
     with (
-        pool.Pool(
-            found.job, workers=found.workers, deadline=found.tune.deadline,
-            memory=found.tune.memory_mb * 2**20 if found.tune.memory_mb else None,
-            preload=found.preload, shared=found.shared,
-        ) as workers,
+        _workers(found) as workers,
         mirroring(store, journal, parent.run_id, search=found.fingerprint),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+
+
+def _workers(found: Search) -> pool.Workers:
+    """The processes that compute, here or on Ray."""
+    memory = found.tune.memory_mb * 2**20 if found.tune.memory_mb else None
+    if found.on_ray:
+        return raypool.RayPool(
+            found.job, address=found.on_ray, most=found.n_jobs, deadline=found.tune.deadline,
+            memory=memory, preload=found.preload, shared=found.shared,
+        )  # fmt: skip
+    return pool.Pool(
+        found.job, workers=found.workers, deadline=found.tune.deadline, memory=memory,
+        preload=found.preload, shared=found.shared,
+    )  # fmt: skip
 
 
 def _trial_payload(

@@ -134,7 +134,7 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
     budget = f", at most {found.tune.budget}" if found.tune.budget else ""
     yield (
         f"Plan:  {left} trials of {found.family} by {found.tune.method}, {found.n_folds} folds "
-        f"each, on {found.workers} workers: about {duration(cost)}{budget}"
+        f"each, on {found.where()}: about {duration(cost)}{budget}"
     )
     if finished:
         yield f"       {finished} trials are there already"
