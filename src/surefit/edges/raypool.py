@@ -71,9 +71,9 @@ class RayPool:
                 raise ServiceError(f"The Ray cluster {address} has {cores} free cores.")
             self.n_workers = max(1, min(most, cores // threads))
             recipe = {
-                "fn": fn, "shared": shared, "threads": threads, "deadline": deadline,
-                "memory": memory, "preload": tuple(preload), "path": list(sys.path),
-                "folder": os.getcwd(),  # noqa: PTH109
+                "work": cloudpickle.dumps((fn, shared), protocol=5), "threads": threads,
+                "deadline": deadline, "memory": memory, "preload": tuple(preload),
+                "path": list(sys.path), "folder": os.getcwd(),  # noqa: PTH109
             }  # fmt: skip
             self._recipe = self._ray.put(cloudpickle.dumps(recipe, protocol=5))
         except BaseException:
@@ -263,9 +263,10 @@ def _opened(reference: Any) -> Pool:
         os.chdir(recipe["folder"])
     for other in list(_pools):  # of an earlier search
         _pools.pop(other).kill()
+    fn, shared = cloudpickle.loads(recipe["work"])  # found by the driver's import path
     pool = Pool(
-        recipe["fn"], workers=1, threads=recipe["threads"], deadline=recipe["deadline"],
-        memory=recipe["memory"], preload=recipe["preload"], shared=recipe["shared"],
+        fn, workers=1, threads=recipe["threads"], deadline=recipe["deadline"],
+        memory=recipe["memory"], preload=recipe["preload"], shared=shared,
     )  # fmt: skip
     atexit.register(pool.kill)
     pool.start()

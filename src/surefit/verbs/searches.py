@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import TuneConfig
+from surefit.config import Project, TuneConfig
 from surefit.core import space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
@@ -106,17 +107,21 @@ class Search:
         raise UserCodeError(f"None of {len(rows)} trials completed; the first: {rows[0].reason}")
 
 
-def open_journal(root: Path, found: Search) -> Journal:
+def open_journal(project: Project, found: Search) -> Journal:
     """The search's journal under the project's folder, ours alone until it is closed.
+
+    One a search, an experiment and a store: the trials in another experiment are other runs.
 
     Raises:
         InputError: when another process runs this very search.
         ConfigError: for a method that there is not; nothing is written then.
     """
     search.check_method(found.tune.method)
-    path = root / SEARCHES / f"{found.fingerprint[:16]}.sqlite"
+    where = f"{project.config.tracking.uri}\n{project.config.name}"
+    place = hashlib.sha256(where.encode()).hexdigest()[:8]
+    path = project.root / SEARCHES / f"{found.fingerprint[:16]}-{place}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
     return journals.open(path, found.fingerprint, {"space": space.describe(found.space)})
 
 
@@ -135,10 +140,10 @@ def parent_run(
         return runs.closing(Run(store=store, run_id=known, name=name))
     owned = {**tags, "surefit.family": found.family, "surefit.search": found.fingerprint}
     run_id = runs.start(store, name, "tune", tags=owned)
-    journal.set_parent(run_id)
     run = Run(store=store, run_id=run_id, name=name)
     run.log(_search_items(found))
     items(run)
+    journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
     return runs.closing(run)
 
 

@@ -104,7 +104,7 @@ def tune(
     found = _search(work, chosen)
     store = workspace.open_store(project)
     configuration.remember(project)
-    with searches.open_journal(project.root, found) as journal:
+    with searches.open_journal(project, found) as journal:
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
