@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit.core.space import grid, parse
-from surefit.edges.search import METHODS, importances, proposer
+from surefit.edges.samplers import importances
+from surefit.edges.search import METHODS, proposer
 from surefit.errors import ConfigError, SurefitError
 
 SPACE = parse(

@@ -19,7 +19,7 @@ from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, runs, search
+from surefit.edges import pool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
@@ -215,7 +215,7 @@ def trial_rows(journal: Journal) -> list[TrialRow]:
 def importances(found: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
     """The share of the score's variation that each hyperparameter explains; {} with few trials."""
     scored = [(dict(r.params), float(r.value)) for r in rows if r.value is not None]
-    return search.importances(found.space, scored)
+    return samplers.importances(found.space, scored)
 
 
 def outcome_items(
