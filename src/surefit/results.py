@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -349,7 +350,11 @@ class ReportFile(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One trial of a search; `value` is the mean over its folds, None unless it is complete."""
+    """One trial of a search; `value` is the mean over its folds, None unless it is complete.
+
+    Attributes:
+        family: what it fitted; "" for a function of the user's own.
+    """
 
     number: int
     state: str
@@ -358,6 +363,7 @@ class TrialRow:
     fold_scores: tuple[float, ...]
     seconds: float
     reason: str
+    family: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -368,7 +374,9 @@ class TuneResult(Shown):
         best: the winning trial.
         score: the winner's deciding metric on validation rows, as it stands.
         corrected: the same, corrected for having been picked as the best of all trials.
-        importances: share of the score's variation that each hyperparameter explains.
+        family: the winner's.
+        importances: share of the score's variation that each hyperparameter explains; where
+            families were searched together, among the trials of the winner's.
     """
 
     run_id: str
@@ -398,10 +406,16 @@ class TuneResult(Shown):
             if self.count(s)
         )
         chosen = ", ".join(f"{k}={_brief(v)}" for k, v in self.best.params.items())
+        by_family = Counter(t.family for t in self.trials)
+        if len(by_family) > 1:
+            chosen = f"{self.family}: {chosen}"
         first = f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
         lines = [f"{first}{'valid ' if self.model_uri else ''}{self.score}", f"  {chosen}"]
         if math.isfinite(self.corrected.low):
             lines.insert(1, f"  corrected for having been picked: {self.corrected}")
+        if len(by_family) > 1:
+            shown = ", ".join(f"{name} {n}" for name, n in by_family.most_common())
+            lines.append(f"  trials by family: {shown}")
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))

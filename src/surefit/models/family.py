@@ -100,6 +100,7 @@ class Family:
         save: writes the estimator's files into a folder, in the family's safest form.
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
         cost: about how many seconds one fit takes on one core: (rows, columns, outputs) → seconds.
+        effort: hyperparameters → what a fit costs beside one with the defaults.
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
         carves: whether the last fit gives up rows for early stopping, as those of the folds do.
@@ -119,6 +120,7 @@ class Family:
     save: Callable[[Any, Path], None]
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
     cost: Callable[[int, int, int], float]
+    effort: Callable[[Params], float] = lambda params: 1.0
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
     carves: bool = False
@@ -138,6 +140,11 @@ class Family:
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+
+def boosting_effort(params: Params, *, leaves: float, usual: float = 31) -> float:
+    """What boosting costs beside the usual: rounds as 1 / learning rate, each by its leaves."""
+    return float((0.05 / float(params["learning_rate"])) ** 0.8 * (leaves / usual) ** 0.5)
 
 
 def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:

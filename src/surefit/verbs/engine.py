@@ -34,7 +34,7 @@ class Rules:
         read: a job's value → (score, payload to keep); ValueError says why it is no score.
         target: the search ends once a trial told is at least as good.
         patience: the search ends after so many trials told without a better one.
-        fixed: hyperparameters that every trial has.
+        complete: a trial's parameters → all that its jobs are given.
         until: the `time.monotonic` value after which nothing new is started.
     """
 
@@ -42,7 +42,7 @@ class Rules:
     window: int
     race: bool
     greater_is_better: bool
-    fixed: dict[str, Any]
+    complete: Callable[[dict[str, Any]], dict[str, Any]]
     read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
     until: float = math.inf
@@ -203,7 +203,7 @@ class Engine:
         trial = self._open[number]
         token = self._journal.lease(number, fold)
         trial.running[fold] = token
-        params = {**self._rules.fixed, **trial.params}
+        params = self._rules.complete(trial.params)
         self._pool.submit(Job(key=(number, fold, token), args=(params, fold)))
 
     # --- what came back ---

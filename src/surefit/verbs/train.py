@@ -73,6 +73,11 @@ def train(
     if to:
         workspace.check_alias(to)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
+    if project.config.model.together:
+        raise InputError(
+            'model.family = "auto" is a search over families.',
+            "surefit tune --set model.family=auto; surefit train fits one",
+        )
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work)
     problem, params = chosen.problem, chosen.params
