@@ -156,6 +156,10 @@ class TuneConfig(Section):
     target: float | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    rows: Annotated[int, Field(ge=10)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    log_models: Literal["best", "all"] = "best"
+    ensemble: bool = False
     families: list[str] = []
     space: dict[str, Any] | str = {}
 

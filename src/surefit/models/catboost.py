@@ -119,6 +119,7 @@ FAMILY = Family(
     name="catboost",
     encoding="ordinal",
     iterative=True,
+    steps="iterations",
     defaults=lambda task: {
         "learning_rate": 0.1 if task == "multiclass" else 0.05,
         "iterations": 1000,

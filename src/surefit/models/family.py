@@ -47,6 +47,7 @@ class Setting:
         rounds: fit exactly so many steps, without early stopping; None: as the parameters say.
         cache: what a family may keep between fits of the same rows, e.g. binned data.
         job: which fit of the run this is: "fold 0", "all".
+        most_steps: a user's loop takes no more.
     """
 
     task: Task
@@ -57,6 +58,7 @@ class Setting:
     rounds: int | None = None
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     job: str = "all"
+    most_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,9 @@ class Family:
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
         carves: whether the last fit gives up rows for early stopping, as those of the folds do.
+        steps: the hyperparameter that says how many steps it takes at most, "" where none does.
         open: whether hyperparameters are the user's own and any name is good.
+        members: the families of an ensemble's members; it preprocesses nothing itself.
         needs: (fitted estimator) → further distributions that loading needs.
     """
 
@@ -125,6 +129,8 @@ class Family:
     helpers: tuple[Callable[..., Any], ...] = ()
     carves: bool = False
     open: bool = False
+    steps: str = ""
+    members: tuple[Family, ...] = ()
     needs: Callable[[Any], tuple[str, ...]] = lambda estimator: ()
 
     def resolve(self, params: Params, task: Task) -> dict[str, Any]:

@@ -82,6 +82,7 @@ FAMILY = Family(
     name="hist",
     encoding="ordinal",
     iterative=True,
+    steps="max_iter",
     defaults=_defaults,
     known=_names,
     space=lambda task: {

@@ -177,6 +177,7 @@ FAMILY = Family(
     name="lightgbm",
     encoding="ordinal",
     iterative=True,
+    steps="num_iterations",
     defaults=_defaults,
     known=_known,
     space=lambda task: {

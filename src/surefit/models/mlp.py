@@ -156,6 +156,7 @@ FAMILY = Family(
     name="mlp",
     encoding="onehot",
     iterative=True,
+    steps="epochs",
     defaults=lambda task: dict(_DEFAULTS),
     known=lambda task: {*_DEFAULTS, "class_weight"},
     space=lambda task: {

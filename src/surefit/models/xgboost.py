@@ -119,6 +119,7 @@ FAMILY = Family(
     name="xgboost",
     encoding="ordinal",
     iterative=True,
+    steps="num_boost_round",
     defaults=lambda task: {
         "learning_rate": 0.1 if task == "multiclass" else 0.05,
         "num_boost_round": 1000,

@@ -34,6 +34,7 @@ class Rules:
         read: a job's value → (score, payload to keep); ValueError says why it is no score.
         target: the search ends once a trial told is at least as good.
         patience: the search ends after so many trials told without a better one.
+        shown: (trial's number, its value) → the best so far as a person reads it.
         complete: a trial's parameters → all that its jobs are given.
         until: the `time.monotonic` value after which nothing new is started.
     """
@@ -45,6 +46,7 @@ class Rules:
     complete: Callable[[dict[str, Any]], dict[str, Any]]
     read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
+    shown: Callable[[int, float], str] = lambda number, value: f"{value:.4f}"
     until: float = math.inf
     target: float | None = None
     patience: int | None = None
@@ -90,6 +92,8 @@ class Engine:
         self._complete: list[list[float]] = []  # fold scores of the complete trials told, in order
         self._open: dict[int, _Open] = {}
         self._asked = 0
+        self._best: int | None = None  # the best complete trial, and how it is shown
+        self._said = ""
         self._exhausted = False
 
     def run(self) -> None:
@@ -295,6 +299,12 @@ class Engine:
         return None if math.isinf(left) else max(0.0, left)
 
     def _show(self) -> None:
-        values = [v for _, v, _ in self._ended.values() if v is not None]
-        best = (max if self._rules.greater_is_better else min)(values) if values else math.nan
-        self._advance(len(self._ended), f"best {best:.4f}" if values else "")
+        sign = 1 if self._rules.greater_is_better else -1
+        values = [(sign * v, -k) for k, (_, v, _) in self._ended.items() if v is not None]
+        best = -max(values)[1] if values else None
+        if best != self._best:
+            self._best, value = best, None if best is None else self._ended[best][1]
+            self._said = self._rules.shown(best or 0, value) if value is not None else ""
+        busy = sum(len(t.running) for t in self._open.values())
+        note = f"best {self._said}, " if self._said else ""
+        self._advance(len(self._ended), f"{note}{busy} of {busy + self._pool.idle} workers busy")

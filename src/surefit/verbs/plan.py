@@ -17,7 +17,9 @@ from surefit.config import TuneConfig
 from surefit.core import fit, metrics
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
+from surefit.core.resampling import influence, layout
 from surefit.edges import environment, project, samplers, search
+from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
@@ -26,9 +28,10 @@ from surefit.models.family import Family
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.families import FAMILY, Families, Study
 from surefit.verbs.searches import Search
-from surefit.verbs.train import fold_seconds, preload
+from surefit.verbs.train import clusters, fold_seconds, preload
 from surefit.verbs.workspace import Workspace
 
+NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
 DECIDES = ("lightgbm", "numpy", "optuna", "scikit-learn", "scipy", "skrub", "surefit")
 
 Params = dict[str, Any]
@@ -42,6 +45,11 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
     """
     tune, problem = work.config.tune, chosen.problem
     search.check_method(tune.method, suggested=isinstance(tune.space, str))
+    if tune.ensemble and (work.config.model.own or tune.rows or tune.epochs):
+        raise ConfigError(
+            "An ensemble is made of built-in families, fitted in full.",
+            "leave out --ensemble (tune.ensemble), or tune.rows and tune.epochs",
+        )
     families = _families(work) if work.config.model.together else (problem.family,)
     code = None
     if isinstance(tune.space, str):
@@ -59,7 +67,9 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         spaces=known, suggest=suggest, suggested_by=code, fixed=fixed,
         complete=_completed(work, problem, fixed, suggest),
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
-        shared=problem, job=fit_job, read=read, preload=preload(),
+        shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
+        job=fit_job, read=read, preload=preload(),
+        shown=functools.partial(_shown, work),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
     )  # fmt: skip
 
@@ -201,6 +211,34 @@ def read(result: FoldResult) -> tuple[float, bytes]:
     return result.score, buffer.getvalue()
 
 
+def kept_fold(payload: bytes) -> tuple[np.ndarray, int | None]:
+    """A fold's predictions and rounds, from what `read` made of them."""
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        rounds = int(kept["rounds"])
+        return kept["pred"].astype("float64"), None if rounds < 0 else rounds
+
+
+def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
+    """A trial's value with its interval, quick enough to show while the search goes on."""
+    payloads = [journal.payload(number, fold) for fold in range(work.split.n_folds)]
+    if any(p is None for p in payloads):
+        return f"{value:.4f}"
+    tested = [work.split.fold(fold)[1] for fold in range(work.split.n_folds)]
+    place = np.searchsorted(work.split.scored_rows, np.concatenate(tested))
+    pred = np.concatenate([kept_fold(p)[0] for p in payloads if p is not None])[np.argsort(place)]
+    rows = layout(
+        len(pred), folds=work.split.fold_of_rows(), clusters=clusters(work, work.split.scored_rows)
+    )
+    metric = metrics.find(work.metric, work.data.task)
+    units = influence(
+        metric, work.data.y[work.split.scored_rows][rows.order], pred[rows.order], rows
+    )
+    if units is None:
+        return f"{value:.4f}"
+    reach = NORMAL * float(np.sqrt((units**2).sum()))
+    return f"{value:.4f} [{value - reach:.4f}, {value + reach:.4f}]"
+
+
 def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, ...]:
     """The family's starting points, as far as they lie inside the space."""
     usable: list[Params] = []
@@ -223,7 +261,7 @@ def _fingerprint(
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     libraries = [library for name in fixed for library in _family(chosen.problem, name).requires]
     by_method = ("hyperopt",) if config.method == "hyperopt" else ()
-    parts = {
+    parts: dict[str, Any] = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
         "family": work.config.model.label, "code": chosen.code_digest(),
         "seeds": [work.config.model.seed, config.seed],
@@ -233,4 +271,6 @@ def _fingerprint(
         "method": config.method, "window": config.window, "race": config.race,
         "versions": environment.versions_of((*DECIDES, *libraries, *by_method)),
     }  # fmt: skip
+    if config.rows or config.epochs:
+        parts["light"] = [config.rows, config.epochs]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

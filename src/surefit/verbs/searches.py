@@ -51,6 +51,7 @@ class Search:
         propose: makes the proposer, anew.
         job: (shared, params, fold) → a value, in a worker.
         read: that value → (score, payload to keep); ValueError says why it is no score.
+        shown: (journal, a trial's number, its value) → as a person reads it, with its interval.
         logged: a trial's folds' payloads → further metrics of its run.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
@@ -73,6 +74,9 @@ class Search:
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
     suggest: Suggest | None = field(repr=False, default=None)
     suggested_by: UserCode | None = field(repr=False, default=None)
+    shown: Callable[[Journal, int, float], str] = field(
+        repr=False, default=lambda journal, number, value: f"{value:.4f}"
+    )
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
     value_key: str = ""
@@ -193,7 +197,7 @@ def carry_out(
         n_folds=found.n_folds, window=found.tune.window, race=found.tune.race,
         greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,
         trials=found.tune.trials, until=until, target=found.tune.target,
-        patience=found.tune.patience,
+        patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
     )  # fmt: skip
 
     def message(trial: Trial, folds: list[Fold]) -> Message:
@@ -274,6 +278,7 @@ def outcome_items(
     *,
     corrected: Score,
     name: str,
+    tied: Sequence[int] = (),
 ) -> Iterator[Item]:
     """What the parent run says of the whole search: counts, the best, the table, the pictures."""
     yield Metric(key="trials", value=len(rows))
@@ -281,6 +286,7 @@ def outcome_items(
         yield Metric(key=f"trials_{state.lower()}", value=sum(r.state == state for r in rows))
     yield Tag(key="surefit.best_trial", value=str(best.number))
     yield Tag(key="surefit.family", value=best.family)
+    yield Tag(key="surefit.tied", value=json.dumps(list(tied)))
     table = _trials_table(rows)
     yield Table(path="trials.parquet", frame=table)
     values = table["value"].astype("float64")
@@ -302,7 +308,7 @@ def outcome_items(
     yield from drawn
     page = render_search(
         name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
-        metric=found.metric, importances=weights, figures=drawn, command="surefit tune",
+        metric=found.metric, importances=weights, figures=drawn, command="surefit tune", tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
