@@ -14,7 +14,7 @@ import numpy as np
 
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import fit, metrics
+from surefit.core import fit, metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
@@ -69,7 +69,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
         shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
         job=fit_job, read=read, preload=preload(),
-        shown=functools.partial(_shown, work),
+        shown=functools.partial(_shown, work), spread=_Spread(work),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
     )  # fmt: skip
 
@@ -237,6 +237,34 @@ def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
         return f"{value:.4f}"
     reach = NORMAL * float(np.sqrt((units**2).sum()))
     return f"{value:.4f} [{value - reach:.4f}, {value + reach:.4f}]"
+
+
+class _Spread:
+    """How sure the rows are of the difference of two trials; a fold's shares are kept a while."""
+
+    def __init__(self, work: Workspace) -> None:
+        self._work = work
+        self._shares = functools.lru_cache(maxsize=64)(self._shares_of)
+
+    def __call__(self, journal: Journal, trial: int, rival: int, n_folds: int) -> float | None:
+        mine = [self._shares(journal, trial, fold) for fold in range(n_folds)]
+        others = [self._shares(journal, rival, fold) for fold in range(n_folds)]
+        both = [
+            (a, b) for a, b in zip(mine, others, strict=True) if a is not None and b is not None
+        ]
+        if len(both) < n_folds:
+            return None
+        return race.paired_spread([a for a, _ in both], [b for _, b in both])
+
+    def _shares_of(self, journal: Journal, trial: int, fold: int) -> np.ndarray | None:
+        work, payload = self._work, journal.payload(trial, fold)
+        if payload is None:
+            return None
+        rows = work.split.fold(fold)[1]
+        metric = metrics.find(work.metric, work.data.task)
+        return race.fold_shares(
+            metric, work.data.y[rows], kept_fold(payload)[0], clusters(work, rows)
+        )
 
 
 def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, ...]:

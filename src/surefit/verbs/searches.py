@@ -51,6 +51,7 @@ class Search:
         propose: makes the proposer, anew.
         job: (shared, params, fold) → a value, in a worker.
         read: that value → (score, payload to keep); ValueError says why it is no score.
+        spread: (journal, a trial, its rival, n) → as `Rules.spread`.
         shown: (journal, a trial's number, its value) → as a person reads it, with its interval.
         logged: a trial's folds' payloads → further metrics of its run.
         fingerprint: SHA-256 of all that decides the table of trials.
@@ -74,6 +75,9 @@ class Search:
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
     suggest: Suggest | None = field(repr=False, default=None)
     suggested_by: UserCode | None = field(repr=False, default=None)
+    spread: Callable[[Journal, int, int, int], float | None] = field(
+        repr=False, default=lambda journal, trial, rival, n_folds: None
+    )
     shown: Callable[[Journal, int, float], str] = field(
         repr=False, default=lambda journal, number, value: f"{value:.4f}"
     )
@@ -198,6 +202,7 @@ def carry_out(
         greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,
         trials=found.tune.trials, until=until, target=found.tune.target,
         patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
+        spread=lambda k, rival, n: found.spread(journal, k, rival, n),
     )  # fmt: skip
 
     def message(trial: Trial, folds: list[Fold]) -> Message:
