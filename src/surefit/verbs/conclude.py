@@ -17,7 +17,7 @@ from surefit.edges.journal import Journal
 from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
-from surefit.verbs import searches
+from surefit.verbs import extras, searches
 from surefit.verbs.board import TRIALS, as_score
 from surefit.verbs.families import FAMILY
 from surefit.verbs.plan import kept_fold, of_family
@@ -133,6 +133,7 @@ def _winner(
         folds = fit_folds(problem, params, reporter)
     model = final_model(problem, params, folds)
     outcome = record_model(parent, end.work, model, folds)
+    parent.log(extras.latency(end.work, model))
     return scored_by(end.work, folds), outcome.logged.model_id
 
 

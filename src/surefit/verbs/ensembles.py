@@ -17,7 +17,7 @@ from surefit.models import ensemble
 from surefit.models.ensemble import AsIs, Member
 from surefit.models.family import Fitted
 from surefit.results import EnsembleResult, Item, Metric, Param, Score, Tag, TrialRow
-from surefit.verbs import workspace
+from surefit.verbs import extras, workspace
 from surefit.verbs.board import as_score
 from surefit.verbs.conclude import Ended, folds_of, scored_by
 from surefit.verbs.plan import of_family
@@ -91,7 +91,9 @@ def _recorded(
             run.log(workspace.setup_items(work))
             run.log(_items(trials, members, true, work))
             workspace.log_dataset(run, work)
-            outcome = record_model(run, work, _fitted(end, trials, members), folds)
+            model = _fitted(end, trials, members)
+            outcome = record_model(run, work, model, folds)
+            run.log(extras.latency(work, model))
         run_id, model_id = run.run_id, outcome.logged.model_id
         parent.log([
             Tag(key="surefit.ensemble", value=identity),
