@@ -69,7 +69,8 @@ def _create(store: Store, record: RunRecord, model_id: str, description: str) ->
         tags={
             "surefit.run": record.run_id,
             "surefit.manifest": record.tags.get("surefit.manifest", ""),
-            "surefit.family": record.params.get("model.family", ""),
+            "surefit.family": record.tags.get("surefit.family")
+            or record.params.get("model.family", ""),
         },
     )  # fmt: skip
     return _version(created)
