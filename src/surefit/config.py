@@ -148,7 +148,11 @@ class TuneConfig(Section):
     method: str = "tpe"
     trials: Annotated[int, Field(ge=1)] = 50
     budget: str | None = None
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: (
+        Annotated[int, Field(ge=1)]
+        | Literal["auto", "ray"]
+        | Annotated[str, Field(pattern=r"^ray://[^\s/]+$")]
+    ) = "auto"
     window: Annotated[int, Field(ge=1)] = 8
     race: bool = True
     deadline: Annotated[float, Field(gt=0)] | None = None

@@ -350,6 +350,19 @@ class Journal:
         with self._transaction():
             self._change("UPDATE outbox SET done = 1, run_id = ? WHERE key = ?", run_id, key)
 
+    def mark_all_done(self, arrived: Mapping[str, str]) -> None:
+        """Record that these messages arrived, and as which runs (key → run), in one transaction."""
+        with self._transaction():
+            self._sql.executemany(
+                "UPDATE outbox SET done = 1, run_id = ? WHERE key = ?",
+                [(run_id, key) for key, run_id in arrived.items()],
+            )
+
+    def arrived(self) -> dict[str, str]:
+        """The messages that arrived, and as which runs."""
+        rows = self._all("SELECT key, run_id FROM outbox WHERE done = 1")
+        return {key: run_id for key, run_id in rows if run_id}
+
     def close(self) -> None:
         """Close the file and free the lock; a second call does nothing."""
         with self._mutex:

@@ -36,7 +36,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import cloudpickle
 
@@ -234,6 +234,32 @@ def _shared_file(value: Any) -> _SharedFile:
 
 
 # --- the pool ---
+
+
+class Workers(Protocol):
+    """What runs a search's jobs: `Pool` here, `RayPool` on a cluster. Used from one thread."""
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over."""
+
+    def next(self, timeout: float | None = None) -> Outcome | None:
+        """The next outcome; None after `timeout` seconds, and when no job is on its way."""
+
+    @property
+    def idle(self) -> int:
+        """Jobs that could start now."""
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget a job, and stop it if it runs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclass

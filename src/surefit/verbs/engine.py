@@ -18,7 +18,7 @@ import numpy as np
 from surefit.core import race
 from surefit.core.race import Limits
 from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.pool import Job, Outcome, Pool
+from surefit.edges.pool import Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 
@@ -82,7 +82,7 @@ class Engine:
         self,
         journal: Journal,
         proposer: Proposer,
-        pool: Pool,
+        pool: Workers,
         rules: Rules,
         *,
         message: Callable[[Trial, list[Fold]], Message],

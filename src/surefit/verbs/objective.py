@@ -58,10 +58,10 @@ def tune_objective(
     project = _project(title, overrides)
     found = _search(objective, space, direction, project.config)
     store = workspace.open_store(project)
-    with searches.open_journal(project.root, found) as journal:
+    with searches.open_journal(project, found) as journal:
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
-        reporter.say(f"Plan:  {left} trials of {title} on {found.workers} workers")
+        reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
 
         def items(run: Run) -> None:
             run.log(_items(project.config, objective))

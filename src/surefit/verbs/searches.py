@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -13,13 +14,13 @@ from typing import Any
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import TuneConfig
+from surefit.config import Project, TuneConfig
 from surefit.core import space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, runs, samplers, search
+from surefit.edges import pool, raypool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.project import UserCode
@@ -87,10 +88,27 @@ class Search:
 
     @property
     def workers(self) -> int:
-        """Processes that compute, one thread each."""
+        """Processes that compute, one thread each; on Ray, as many as this machine would have."""
         cores = pool.usable_cores()
-        wanted = cores if self.tune.workers == "auto" else int(self.tune.workers)
-        return max(1, min(wanted, self.tune.trials * self.n_folds))
+        wanted = cores if isinstance(self.tune.workers, str) else self.tune.workers
+        return max(1, min(wanted, self.n_jobs))
+
+    @property
+    def n_jobs(self) -> int:
+        """Jobs at most."""
+        return self.tune.trials * self.n_folds
+
+    @property
+    def on_ray(self) -> str:
+        """The Ray cluster that runs the jobs: "ray", an address, or "" for local processes."""
+        chosen = self.tune.workers
+        return chosen if isinstance(chosen, str) and chosen.startswith("ray") else ""
+
+    def where(self) -> str:
+        """Who computes, in words."""
+        if self.on_ray:
+            return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
+        return f"{self.workers} worker{'s' * (self.workers != 1)}"
 
     @property
     def sign(self) -> int:
@@ -137,17 +155,21 @@ class Search:
         raise UserCodeError(f"None of {len(rows)} trials completed; the first: {rows[0].reason}")
 
 
-def open_journal(root: Path, found: Search) -> Journal:
+def open_journal(project: Project, found: Search) -> Journal:
     """The search's journal under the project's folder, ours alone until it is closed.
+
+    One a search, an experiment and a store: the trials in another experiment are other runs.
 
     Raises:
         InputError: when another process runs this very search.
         ConfigError: for a method that there is not; nothing is written then.
     """
     search.check_method(found.tune.method, suggested=found.suggest is not None)
-    path = root / SEARCHES / f"{found.fingerprint[:16]}.sqlite"
+    where = f"{project.config.tracking.uri}\n{project.config.name}"
+    place = hashlib.sha256(where.encode()).hexdigest()[:8]
+    path = project.root / SEARCHES / f"{found.fingerprint[:16]}-{place}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
     return journals.open(path, found.fingerprint, {"space": found.described()})
 
 
@@ -166,10 +188,10 @@ def parent_run(
         return runs.closing(Run(store=store, run_id=known, name=name))
     owned = {**tags, "surefit.family": found.family, "surefit.search": found.fingerprint}
     run_id = runs.start(store, name, "tune", tags=owned)
-    journal.set_parent(run_id)
     run = Run(store=store, run_id=run_id, name=name)
     run.log(_search_items(found))
     items(run)
+    journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
     return runs.closing(run)
 
 
@@ -210,15 +232,25 @@ def carry_out(
         return Message(key=key, kind="trial", payload=_trial_payload(found, journal, trial, folds))
 
     with (
-        pool.Pool(
-            found.job, workers=found.workers, deadline=found.tune.deadline,
-            memory=found.tune.memory_mb * 2**20 if found.tune.memory_mb else None,
-            preload=found.preload, shared=found.shared,
-        ) as workers,
+        _workers(found) as workers,
         mirroring(store, journal, parent.run_id, search=found.fingerprint),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+
+
+def _workers(found: Search) -> pool.Workers:
+    """The processes that compute, here or on Ray."""
+    memory = found.tune.memory_mb * 2**20 if found.tune.memory_mb else None
+    if found.on_ray:
+        return raypool.RayPool(
+            found.job, address=found.on_ray, most=found.n_jobs, deadline=found.tune.deadline,
+            memory=memory, preload=found.preload, shared=found.shared,
+        )  # fmt: skip
+    return pool.Pool(
+        found.job, workers=found.workers, deadline=found.tune.deadline, memory=memory,
+        preload=found.preload, shared=found.shared,
+    )  # fmt: skip
 
 
 def _trial_payload(

@@ -101,7 +101,7 @@ def tune(
     found = plan(work, chosen)
     store = workspace.open_store(project)
     configuration.remember(project)
-    with searches.open_journal(project.root, found) as journal:
+    with searches.open_journal(project, found) as journal:
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
@@ -140,7 +140,7 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
     families = ", ".join(found.fixed)
     yield (
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
-        f"each, on {found.workers} workers: about {duration(cost)}{budget}"
+        f"each, on {found.where()}: about {duration(cost)}{budget}"
     )
     if finished:
         yield f"       {finished} trials are there already"
