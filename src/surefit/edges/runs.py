@@ -249,6 +249,13 @@ def log_dataset(
     run.store.client.log_inputs(run.run_id, datasets=[tagged])
 
 
+def log_model_input(run: Run, model_id: str) -> None:
+    """Name the logged model that the run is about, so that MLflow shows the two together."""
+    from mlflow.entities import LoggedModelInput
+
+    run.store.client.log_inputs(run.run_id, models=[LoggedModelInput(model_id=model_id)])
+
+
 # --- reading ---
 
 

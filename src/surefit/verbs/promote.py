@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.core import gate, metrics, power, predictions, strata
+from surefit.core import dependence, gate, metrics, power, predictions, strata
 from surefit.core.gate import Question
 from surefit.core.gatetest import GateTest
 from surefit.core.predictions import Scored
@@ -235,13 +235,13 @@ def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
 
 def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[GateTest]]:
     work, blind = case.work, case.rivals.blind
-    rows, groups = _scored(blind, work), work.data.groups
+    rows = _scored(blind, work)
     at = rows_of(blind, work)
     more, n_resamples = own_metrics.load(work.project, rows, reporter)
     question = Question(
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
-        clusters=groups[at] if groups is not None else None, more=more, n_resamples=n_resamples,
+        clusters=dependence.units(work.data, at), more=more, n_resamples=n_resamples,
     )  # fmt: skip
     undecidable = gate.undecidable(question)
     if undecidable:
