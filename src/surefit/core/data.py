@@ -17,7 +17,9 @@ from surefit.core.portable import as_date, coerce
 from surefit.errors import DataError
 from surefit.results import Note, Task
 
-MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
+MAX_LEVELS = 40  # a text column with more distinct values is text, not a category ...
+COMMON_LEVELS = 200  # ... unless it has no more than these, and they come back so often
+ROWS_A_LEVEL = 100
 MAX_CLASSES = 200
 _ID_NAME = re.compile(
     r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
@@ -336,7 +338,8 @@ def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Note | None]:
             override=f'data.types = {{ "{name}" = "category" }}',
         )
     levels = int(text.nunique())
-    if levels <= MAX_LEVELS:
+    common = levels <= COMMON_LEVELS and len(text) >= ROWS_A_LEVEL * levels
+    if levels <= MAX_LEVELS or common:
         return "category", None
     return "text", Note(
         text=f"{name} has {levels:,} distinct texts: read as text",

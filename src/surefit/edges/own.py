@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import importlib.metadata
@@ -261,6 +260,7 @@ def _save(own: Own, model: Any, folder: Path) -> None:
     else:
         return
     cloudpickle.register_pickle_by_value(params_module)
+    project.carry(own.code.folder)  # modules that were imported only as the function ran, too
     try:
         with project.users_line():
             data = cloudpickle.dumps(model)
@@ -290,18 +290,10 @@ def _modules_in(data: bytes) -> set[str]:
 
 def _needs(own: Own, model: Any) -> tuple[str, ...]:
     """The distributions that the model's code and the user's files import."""
-    modules = {m for text in own.code.files.values() for m in _imported(text)}
+    modules = {m for text in own.code.files.values() for m in project.imports(text)}
     with contextlib.suppress(Exception):  # what skops can save need not be picklable
         modules |= _modules_in(cloudpickle.dumps(model))
     return tuple(sorted(_distributions(modules) - {"surefit"}))
-
-
-def _imported(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _distributions(modules: set[str]) -> set[str]:

@@ -57,13 +57,19 @@ class RunRecord:
         return self.status == "FINISHED" and self.tags.get("surefit.status") == COMPLETE
 
 
-def close_the_dead(store: Store) -> None:
-    """A killed process leaves its runs RUNNING for ever; say what happened instead."""
+def close_the_dead(store: Store) -> list[RunRecord]:
+    """A killed process leaves its runs RUNNING for ever; say what happened instead.
+
+    Gives the runs that were closed.
+    """
+    closed = []
     for record in search(store, "attributes.status = 'RUNNING'"):
         who = record.tags.get("surefit.owner")
         if who and not environment.owner_alive(who):
             store.client.set_tag(record.run_id, "surefit.reason", "its process died")
             store.client.set_terminated(record.run_id, "FAILED")
+            closed.append(record)
+    return closed
 
 
 # --- writing ---
