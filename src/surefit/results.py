@@ -523,11 +523,16 @@ class Ejected(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question of the gate and its answer."""
+    """One question of the gate and its answer.
+
+    Attributes:
+        rows_to_decide: where it cannot tell, test rows that would if the numbers stay; else None.
+    """
 
     name: str
     verdict: Verdict
     reason: str
+    rows_to_decide: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -541,6 +546,7 @@ class Decision(Shown):
         moved: whether the alias was moved.
         forced, why: moved though the gate did not promote, and the reason given.
         record: the decision's number in the alias's history; 0 where nothing was decided.
+        evidence: what it rests on, as in decision.json.
     """
 
     verdict: Verdict
@@ -558,6 +564,7 @@ class Decision(Shown):
     forced: bool = False
     why: str = ""
     record: int = 0
+    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
@@ -574,6 +581,10 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Stable keys, JSON-ready; the evidence with them."""
+        return {**super().to_dict(), "evidence": plain(self.evidence)}
 
 
 def _brief(value: Any) -> str:
