@@ -76,9 +76,10 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     return _read_files(_files(path, root), config, path)
 
 
-def dialect(file: Path) -> csvtext.Dialect:
-    """How a CSV file is to be read, by its first lines."""
-    return csvtext.sniff(file, DataConfig(path=str(file), target="-"), file.name)[0]
+def dialect(file: Path, config: DataConfig | None = None) -> csvtext.Dialect:
+    """How a CSV file is to be read: as the configuration says, else by its first lines."""
+    asked = config or DataConfig(path=str(file), target="-")
+    return csvtext.sniff(file, asked, file.name)[0]
 
 
 def is_file(path: str) -> bool:
