@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -15,7 +16,30 @@ from typing import Any
 
 TRIALS = 24
 SCRIPT = """
-import json, sys, time
+import json, os, signal, sqlite3, sys, time
+
+at, calls = int(os.environ.get("FIRE_AT", 0)), 0
+
+class Counting(sqlite3.Connection):  # every statement and commit of journal and store is a call
+    def call(self, name, *arguments):
+        global calls
+        calls += 1
+        if calls == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return getattr(super(), name)(*arguments)
+
+    def execute(self, *arguments):
+        return self.call("execute", *arguments)
+
+    def commit(self):
+        return self.call("commit")
+
+if at:
+    connect = sqlite3.connect
+    sqlite3.connect = sqlite3.dbapi2.connect = lambda *a, **k: connect(
+        *a, **{"factory": Counting, **k}
+    )
+
 import surefit
 
 def objective(params, context):
@@ -31,32 +55,59 @@ print(json.dumps([[t.number, t.state, t.value, dict(t.params)] for t in result.t
 """
 
 
-def search_under_fire(folder: Path, *, seed: int, n_kills: int) -> tuple[list[Any], list[Any]]:
-    """The table of an undisturbed search, and that of one that was killed so many times.
+def search_under_fire(folder: Path, *, seed: int, n_kills: int) -> list[Any]:
+    """The table of a search that was killed so many times.
 
     Each kill hits the driver or one of its workers, at a moment drawn from the seed; a killed
     driver is started anew by the same command.
     """
-    calm = folder / "calm"
-    calm.mkdir()
-    undisturbed = finished(start(calm))
     rng = random.Random(seed)
     process = start(folder)
     for _ in range(n_kills):
         wait_for_workers(process)
         time.sleep(rng.random() * 1.5)
         process = kill_one(process, folder, driver=rng.random() < 0.6, rng=rng)
-    return undisturbed, finished(process)
+    return finished(process)
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
+def calm(folder: Path) -> list[Any]:
+    """The table of the search when nothing happens to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return finished(start(folder))
+
+
+def recorded(folder: Path) -> dict[str, int]:
+    """What the store holds of the search: its trials, those there twice, and runs left RUNNING."""
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as store:
+        numbers = [int(n) for (n,) in store.execute(
+            "SELECT value FROM tags JOIN runs USING (run_uuid) WHERE key = 'surefit.trial'"
+            " AND lifecycle_stage = 'active'"
+        )]  # fmt: skip
+        (running,) = store.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchone()
+    return {
+        "lost": TRIALS - len(set(numbers)), "twice": len(numbers) - len(set(numbers)),
+        "running": running,
+    }  # fmt: skip
+
+
+def search_killed_at(folder: Path, call: int) -> tuple[bool, list[Any]]:
+    """Whether a search lived to make that many calls of its stores, and the table after one more.
+
+    It is killed at the call; the same command goes on.
+    """
+    process = start(folder, FIRE_AT=str(call))
+    process.communicate(timeout=300)
+    return process.returncode == -signal.SIGKILL, finished(start(folder))
+
+
+def start(folder: Path, **more: str) -> subprocess.Popen[str]:
     """The search as a process of its own."""
     script = folder / "fire.py"
     if not script.exists():
         script.write_text(SCRIPT % TRIALS)
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", script], cwd=folder, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE, env={**os.environ, **more},
     )  # fmt: skip
 
 

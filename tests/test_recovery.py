@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 import hostile
+from killing import calm, recorded, search_killed_at, search_under_fire
 from surefit.edges import nested, runs
 from surefit.edges.nested import Nested
 from surefit.edges.pool import Job, Pool
@@ -189,14 +191,17 @@ def _once_killed(shared: Any, path: str) -> str:
 
 
 def test_a_search_whose_driver_and_workers_are_killed_ends_in_the_same_table(folder: Any) -> None:
-    """Seeded kills of the driver or a worker: no trial lost, none twice, the same values."""
-    from killing import search_under_fire
-
-    undisturbed, found = search_under_fire(folder.path, seed=3, n_kills=3)
+    """Seeded kills, and one at a call of the store: no trial lost, none twice, the same values."""
+    undisturbed = calm(folder.path / "calm")
+    assert search_under_fire(folder.path, seed=3, n_kills=3) == undisturbed
+    assert recorded(folder.path) == {"lost": 0, "twice": 0, "running": 0}
+    at_a_call = folder.path / "call"
+    at_a_call.mkdir()
+    shutil.copy(folder.path / "fire.py", at_a_call)
+    killed, found = search_killed_at(at_a_call, 400)
+    assert killed
     assert found == undisturbed
-    numbers = [int(r.data.tags["surefit.trial"]) for r in trials_of(folder)]
-    assert numbers == list(range(len(undisturbed)))
-    assert running(folder) == 0
+    assert recorded(at_a_call) == {"lost": 0, "twice": 0, "running": 0}
 
 
 def test_equal_failures_in_a_row_end_a_search_that_worked(folder: Any) -> None:
