@@ -325,3 +325,15 @@ def test_every_trial_has_a_model_where_that_is_asked_for(folder):
     models = [run.data.tags["surefit.model"] for run in trials_of(folder)]
     assert len(models) == len(set(models)) == 4
     assert len(list((folder.path / "mlruns").rglob("MLmodel"))) >= 5
+
+
+def test_a_search_ends_when_it_is_good_enough_or_gets_no_better(folder):
+    """By a target in the metric's own direction, and by trials told without a better one."""
+    content = folder.tune("sklearn:iris", target="target", trials=40,
+                          set={**CHOSEN, "tune.target": 5.0})  # fmt: skip
+    assert len(content.trials) == 8  # the window: the first result told was good enough
+    keys = {**CHOSEN, "tune.seed": 1, "tune.window": 1, "tune.patience": 3}
+    patient = folder.tune(trials=40, set=keys)
+    values = [t.value for t in patient.trials]
+    assert 4 <= len(values) < 40
+    assert min(values[:-3]) < min(values[-3:])
