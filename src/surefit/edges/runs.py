@@ -32,6 +32,7 @@ PAGE = 1000  # runs read at a time
 READERS = 4  # artifacts read at a time
 CREATE_PAUSES = (0.5, 2.0, 4.0, None)  # seconds after each try to create a run
 COMPLETE = "complete"
+DIED = "its process died"
 ENDED_WELL = f"attributes.status = 'FINISHED' and tags.`surefit.status` = '{COMPLETE}'"
 
 
@@ -68,7 +69,7 @@ def close_the_dead(store: Store) -> list[RunRecord]:
     for record in search(store, "attributes.status = 'RUNNING'"):
         who = record.tags.get("surefit.owner")
         if who and not environment.owner_alive(who):
-            store.client.set_tag(record.run_id, "surefit.reason", "its process died")
+            store.client.set_tag(record.run_id, "surefit.reason", DIED)
             store.client.set_terminated(record.run_id, "FAILED")
             closed.append(record)
     return closed

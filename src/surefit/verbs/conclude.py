@@ -80,6 +80,8 @@ def ended(work: Workspace, found: Search, journal: Journal) -> Ended:
     """
     rows = searches.trial_rows(found, journal)
     best = found.best(rows)
+    if journal.payload(best.number, 0) is None:
+        _predict_again(found, journal, best)
     return Ended(
         work=work, found=found, journal=journal, rows=tuple(rows), best=best,
         folds=tuple(folds_of(journal, best)),
@@ -185,6 +187,13 @@ def _corrected(judged: Contest, score: Score, searched: Score | None) -> Score:
     )  # fmt: skip
 
 
+def _predict_again(found: Search, journal: Journal, best: TrialRow) -> None:
+    """The best trial's predictions, which a journal that was rebuilt from MLflow has not."""
+    problem, params = of_family(found.shared, found.given(best))
+    for result in fit_folds(problem, params, Reporter(quiet=True)):
+        journal.put_payload(best.number, result.fold, found.read(result)[1] or b"")
+
+
 def folds_of(journal: Journal, trial: TrialRow) -> Iterator[FoldResult]:
     """A complete trial's folds, from the journal."""
     for fold, score in enumerate(trial.fold_scores):
@@ -218,6 +227,8 @@ def _trial_preds(
     preds: dict[int, np.ndarray] = {}
     used = 0
     for trial in sorted(complete, key=lambda r: -sign * float(r.value or 0)):
+        if journal.payload(trial.number, 0) is None:  # of a journal that was rebuilt
+            continue
         pred = in_row_order(work.split, list(folds_of(journal, trial)))
         used += pred.size * 4
         if used > MOST_BYTES and preds:

@@ -22,7 +22,9 @@ from surefit.edges.pool import Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 
-FAILURES_IN_A_ROW = 5  # of the first trials, for one and the same reason: it makes no sense
+# Trials in a row that fail for one and the same reason and end the search: while none has worked,
+# and later, when something that worked has gone. A grid may have a region that cannot work.
+FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -106,7 +108,7 @@ class Engine:
         """Run until the trials are done, the time is up, or the space is exhausted.
 
         Raises:
-            UserCodeError: when the first trials all fail for one reason.
+            UserCodeError: when trials in a row fail for one reason.
         """
         self._restore()
         while True:
@@ -297,12 +299,24 @@ class Engine:
             self._journal.drop_payloads([trial.number])
         if state == "FAILED":
             self._failures[trial.number] = reason
-            self._give_up_on_equal_failures()
+            self._give_up_on_equal_failures(trial.number, reason)
 
-    def _give_up_on_equal_failures(self) -> None:
-        first = [self._failures.get(k) for k in range(FAILURES_IN_A_ROW)]
-        if None not in first and len(set(first)) == 1:
-            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {first[0]}")
+    def _give_up_on_equal_failures(self, number: int, reason: str) -> None:
+        """End the search where trials around this one failed in a row, all alike.
+
+        Counted from this start on: the same command may go on, once the reason is mended.
+        """
+        first = last = number
+        while self._failures.get(first - 1) == reason:
+            first -= 1
+        while self._failures.get(last + 1) == reason:
+            last += 1
+        worked = any(state != "FAILED" for state, _, _ in self._ended.values())
+        if last - first + 1 >= (FAILURES_LATER if worked else FAILURES_AT_FIRST):
+            raise UserCodeError(
+                f"{reason}\n  {last - first + 1} trials in a row failed so: the search ends.",
+                "mend it and run the same command: it goes on behind them",
+            )
 
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())

@@ -24,7 +24,7 @@ from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
-from surefit.verbs import searches, workspace
+from surefit.verbs import recovery, searches, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 
@@ -59,6 +59,7 @@ def tune_objective(
     found = _search(objective, space, direction, project.config)
     store = workspace.open_store(project)
     with searches.open_journal(project, found) as journal:
+        recovery.rebuild(store, found.fingerprint, journal, reporter)
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
         reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
@@ -70,8 +71,7 @@ def tune_objective(
             store, found, journal, name=f"tune {title}", tags={}, items=items
         ) as parent:
             started = time.monotonic()
-            if left:
-                searches.carry_out(store, parent, found, journal, reporter)
+            searches.carry_out(store, parent, found, journal, reporter)
             rows = searches.trial_rows(found, journal)
             best = found.best(rows)
             weights = searches.importances(found, rows, "")

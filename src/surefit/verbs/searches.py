@@ -31,6 +31,7 @@ from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.models import AUTO
 from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow
+from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.families import FAMILY
 from surefit.verbs.reporter import Reporter
@@ -215,6 +216,9 @@ def carry_out(
     store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
 ) -> None:
     """Run the search as far as its budget goes; MLflow has every trial when this returns."""
+    if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
+        with mirroring(store, journal, parent.run_id, search=found.fingerprint):
+            return  # nothing to run, but what a kill kept from MLflow is written
     proposer = found.propose()
     until = math.inf
     if found.tune.budget:
@@ -276,7 +280,11 @@ def _trial_payload(
         "ended": int((trial.ended or trial.started) * 1000),
         "params": params | {f"{found.prefix}{k}": v for k, v in varied.items()},
         "metrics": metrics,
-        "tags": {"surefit.search": found.fingerprint, "surefit.family": family},
+        "tags": {
+            "surefit.search": found.fingerprint,
+            "surefit.family": family,
+            recovery.TAG: recovery.packed(trial, folds),
+        },
     }
 
 

@@ -15,7 +15,7 @@ from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import conclude, ensembles, searches, workspace
+from surefit.verbs import conclude, ensembles, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, duration
@@ -102,6 +102,7 @@ def tune(
     store = workspace.open_store(project)
     configuration.remember(project)
     with searches.open_journal(project, found) as journal:
+        recovery.rebuild(store, found.fingerprint, journal, reporter)
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
@@ -116,8 +117,7 @@ def tune(
             store, found, journal, name=title, tags=work.tags(), items=items
         ) as parent:
             started = time.monotonic()
-            if finished < found.tune.trials:
-                searches.carry_out(store, parent, found, journal, reporter)
+            searches.carry_out(store, parent, found, journal, reporter)
             end = conclude.ended(work, found, journal)
             result = conclude.conclude(
                 parent, end, resumed=finished, started=started, reporter=reporter
