@@ -97,10 +97,10 @@ def _create_once(uri: str, artifacts: Path) -> None:
 
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with _locked(file.with_name(f".{file.name}.lock")), without_logs("alembic", "mlflow"):
-            fresh = not file.exists() or file.stat().st_size == 0
-            if fresh:
-                SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
+        with _locked(file.with_name(f".{file.name}.lock")):
+            if not file.exists() or file.stat().st_size == 0:
+                with without_logs("alembic", "mlflow"):  # which takes a third of a second
+                    SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
                 with contextlib.closing(sqlite3.connect(file)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
     except OSError as error:
