@@ -15,7 +15,7 @@ DATA = Path(os.environ.get("SUREFIT_DATA", Path(__file__).parents[2] / "shared" 
 
 @pytest.mark.skipif(not (DATA / "adult_train.csv").is_file(), reason="SUREFIT_DATA is not here")
 def test_the_default_reaches_its_known_score_on_adult(tmp_path, monkeypatch):
-    """LightGBM as it comes scores .870 accuracy and .9274 AUC or more on adult's test file."""
+    """Without any choice it is as good as LightGBM's own default: .8715 accuracy and .9274 AUC."""
     import mlflow
     from sklearn.metrics import accuracy_score, roc_auc_score
 
@@ -32,5 +32,5 @@ def test_the_default_reaches_its_known_score_on_adult(tmp_path, monkeypatch):
     accuracy = accuracy_score(truth, answer["prediction"].astype(str))
     auc = roc_auc_score(truth == label, answer[positive])
     print(f"accuracy {accuracy:.4f}, AUC {auc:.4f}")
-    assert accuracy >= 0.87
+    assert accuracy >= 0.8715
     assert auc >= 0.9274

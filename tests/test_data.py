@@ -43,6 +43,13 @@ def test_each_column_gets_the_kind_of_its_values():
     }  # fmt: skip
 
 
+def test_many_levels_that_come_back_often_are_categories():
+    """Sixty countries on many rows are levels; on few rows, or of many kinds, they are text."""
+    for levels, rows, kind in ((60, 6000, "category"), (60, 600, "text"), (240, 24000, "text")):
+        places = [f"place {i % levels}" for i in range(rows)]
+        assert kinds(look(table(rows, place=places)))["place"] == kind
+
+
 def test_numbers_stored_as_text_are_read_as_numbers_and_the_note_says_how_to_keep_them():
     """Blanks count as missing, the note has the override, and the override holds."""
     frame = table(code=[str(i % 7) if i % 10 else " " for i in range(60)])

@@ -125,9 +125,6 @@ def test_a_pipeline_is_saved_without_a_pickle_and_answers_the_same_in_plain_mlfl
     assert apart < 1e-12
 
 
-@pytest.mark.skip(
-    reason="a module beside model.py is not always carried; see the open work on own models"
-)
 def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder, capsys):
     """A class in the user's file loads where neither the file nor surefit is at hand."""
     write(folder, CLASS)
@@ -138,6 +135,23 @@ def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder,
     (folder / "beside.py").unlink()
     apart = apart_from_stored(folder, result)
     assert apart == 0
+
+
+def test_a_module_of_the_same_name_is_each_projects_own(folder):
+    """Of two projects in one process each carries its own beside.py, also one imported late."""
+    late = CLASS.replace("    import beside\n", "").replace(
+        "self.columns =", "import beside; self.columns ="
+    )
+    for name in ("first", "second", "first"):
+        place = folder / name
+        place.mkdir(exist_ok=True)
+        (place / "beside.py").write_text(f"NAME = {name!r}\n" + BESIDE)
+        (place / "model.py").write_text(textwrap.dedent(CLASS))
+        found = project.load("model.py:build", place)
+        assert name == found.load().__globals__["beside"].NAME
+        (place / "model.py").write_text(textwrap.dedent(late))
+        lazy = project.load("model.py:build", place)
+        assert set(lazy.files) == {"beside.py", "model.py"}
 
 
 def test_a_search_over_an_own_model_starts_anew_when_its_code_changes(folder):

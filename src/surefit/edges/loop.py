@@ -54,11 +54,11 @@ class Context:
 
     def __init__(
         self, *, train: Part, valid: Part, params: Params, seed: int, task: Task,
-        classes: tuple[Any, ...], checkpoint: Checkpoint,
+        classes: tuple[Any, ...], checkpoint: Checkpoint, most: int | None = None,
     ) -> None:  # fmt: skip
         self.train, self.valid, self.params, self.seed = train, valid, params, seed
         self.task, self.classes = task, classes
-        self._checkpoint = checkpoint
+        self._checkpoint, self._most = checkpoint, most
         self._epoch = 0
         self._logged: list[tuple[str, int, float]] = []
         self._best: tuple[float, int] | None = None
@@ -74,11 +74,12 @@ class Context:
         never), and leaves the state of the best epoch behind.
 
         Args:
-            n: epochs at most.
+            n: epochs at most; a search with `tune.epochs` takes no more than that.
             state: what the loop changes: a dict of modules, optimizers, generators, arrays or plain
                 values, or one such thing. Things are restored in place, plain values in the dict.
             patience: epochs without a better valid_loss before it stops.
         """
+        n = n if self._most is None else min(n, self._most)
         first = self._resume(state)
         saved = time.monotonic()
         for epoch in range(first, n):

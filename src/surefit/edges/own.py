@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import importlib.metadata
@@ -133,12 +132,18 @@ def _fit_loop(
             f"{len(train.y)} rows are too few to carve ctx.valid from.", "more rows, or build"
         )
     loop = own.code.load()
-    checkpoint = own.checkpoints.of(setting.job, setting.seed, sorted(params.items()), len(train.y))
+    checkpoint = own.checkpoints.of(
+        setting.job,
+        setting.seed,
+        sorted(params.items()),
+        len(train.y),
+        *([setting.most_steps] if setting.most_steps else []),
+    )
     context = Context(
         train=Part(X=train.X, y=train.y, weight=train.weight),
         valid=Part(X=stop.X, y=stop.y, weight=stop.weight),
         params=Params(params), seed=setting.seed, task=setting.task, classes=own.classes,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint, most=setting.most_steps,
     )  # fmt: skip
     with _seeded(setting.seed), _one_thread(), project.users_line():
         model = loop(context)
@@ -261,6 +266,7 @@ def _save(own: Own, model: Any, folder: Path) -> None:
     else:
         return
     cloudpickle.register_pickle_by_value(params_module)
+    project.carry(own.code.folder)  # modules that were imported only as the function ran, too
     try:
         with project.users_line():
             data = cloudpickle.dumps(model)
@@ -290,18 +296,10 @@ def _modules_in(data: bytes) -> set[str]:
 
 def _needs(own: Own, model: Any) -> tuple[str, ...]:
     """The distributions that the model's code and the user's files import."""
-    modules = {m for text in own.code.files.values() for m in _imported(text)}
+    modules = {m for text in own.code.files.values() for m in project.imports(text)}
     with contextlib.suppress(Exception):  # what skops can save need not be picklable
         modules |= _modules_in(cloudpickle.dumps(model))
     return tuple(sorted(_distributions(modules) - {"surefit"}))
-
-
-def _imported(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _distributions(modules: set[str]) -> set[str]:

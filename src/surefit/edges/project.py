@@ -6,6 +6,8 @@ path, so that `import features` beside it works and none of its files hides a li
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -24,6 +26,7 @@ import cloudpickle
 from surefit.errors import ConfigError, SurefitError, UserCodeError, did_you_mean
 
 _LIBRARIES = ("site-packages", "dist-packages", "<", "lib/python")
+_FOLDERS: list[str] = []  # put on the import path here, the latest first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +36,16 @@ class UserCode:
     Attributes:
         place: as the configuration says it: "model.py:build".
         function: cloudpickled, with all of the user's own modules that it uses inside.
-        digest: SHA-256 of the source of the file and of the user's modules that it imported.
+        digest: SHA-256 of the source of the file and of the user's modules that it imports.
         files: their sources, by path relative to the project's folder.
+        folder: where the file is.
     """
 
     place: str
     function: bytes = field(repr=False)
     digest: str
     files: dict[str, str] = field(repr=False)
+    folder: str = ""
 
     def load(self) -> Callable[..., Any]:
         """The function; from bytes that this run made."""
@@ -60,22 +65,26 @@ def load(place: str, root: Path) -> UserCode:
     if not file.is_file():
         near = did_you_mean(file.name, [p.name for p in file.parent.glob("*.py")])
         raise ConfigError(f'"{place}": there is no file {path}; {near}')
-    before = set(sys.modules)
     module = _import(file)
-    own = _own_modules(before, file)
     function = getattr(module, name, None)
     if not callable(function):
         names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise ConfigError(f'"{place}": {path} has no function {name}; {did_you_mean(name, names)}')
-    for each in own:
-        cloudpickle.register_pickle_by_value(each)
-    texts = {_relative(Path(str(m.__file__)), root): _source(m) for m in own}
+    carry(str(file.parent))
+    texts = {_relative(each, root): each.read_text("utf-8") for each in _sources(file)}
     digest = hashlib.sha256()
     for key in sorted(texts):
         digest.update(f"{key}\0{texts[key]}\0".encode())
     return UserCode(
-        place=place, function=cloudpickle.dumps(function), digest=digest.hexdigest(), files=texts
-    )
+        place=place, function=cloudpickle.dumps(function), digest=digest.hexdigest(), files=texts,
+        folder=str(file.parent),
+    )  # fmt: skip
+
+
+def carry(folder: str) -> None:
+    """From here on what is pickled holds the user's own modules of that folder by value."""
+    for module in _own_modules(Path(folder)):
+        cloudpickle.register_pickle_by_value(module)
 
 
 def names_function(place: str) -> bool:
@@ -103,9 +112,7 @@ def function(place: str, root: Path) -> Callable[..., Any]:
 
 def _import(file: Path) -> ModuleType:
     """Run the file anew, as the module named after it: it may have changed since the last time."""
-    folder = str(file.parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+    _on_path(str(file.parent))
     name = file.stem if file.stem not in sys.stdlib_module_names else f"user_{file.stem}"
     beside = {p.stem for p in file.parent.glob("*.py")}
     for old, there in list(sys.modules.items()):
@@ -113,11 +120,13 @@ def _import(file: Path) -> ModuleType:
         if _within(there, file.parent) or stale:
             del sys.modules[old]
     linecache.checkcache()
+    importlib.invalidate_caches()  # a file made a moment ago is one that can be imported
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         with users_line(str(file)):
             # compiled here: a cached .pyc is told apart by the second, and edits are quicker
@@ -125,16 +134,47 @@ def _import(file: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.dont_write_bytecode = kept
     return module
 
 
-def _own_modules(before: set[str], file: Path) -> list[ModuleType]:
-    new = [m for name, m in sorted(sys.modules.items()) if name not in before or _is(m, file)]
-    return [m for m in new if _within(m, file.parent)]
+def _on_path(folder: str) -> None:
+    """Behind all libraries, before the folders of projects that were loaded earlier."""
+    if folder in sys.path and folder not in _FOLDERS:
+        return
+    if folder in _FOLDERS:
+        _FOLDERS.remove(folder)
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+    places = [sys.path.index(other) for other in _FOLDERS if other in sys.path]
+    sys.path.insert(min(places, default=len(sys.path)), folder)
+    _FOLDERS.insert(0, folder)
 
 
-def _is(module: ModuleType, file: Path) -> bool:
-    return getattr(module, "__file__", None) == str(file)
+def _own_modules(folder: Path) -> list[ModuleType]:
+    """The user's modules of the folder; `_import` threw out those of earlier loads."""
+    return [m for _, m in sorted(sys.modules.items()) if _within(m, folder)]
+
+
+def _sources(file: Path) -> list[Path]:
+    """The file, the user's modules that it imported, and those that it will as it runs."""
+    found = [Path(str(m.__file__)) for m in _own_modules(file.parent)]
+    for each in found:  # grows
+        for name in imports(each.read_text("utf-8")):
+            beside = file.parent / f"{name}.py"
+            if beside.is_file() and beside not in found:
+                found.append(beside)
+    return sorted(set(found))
+
+
+def imports(source: str) -> Iterator[str]:
+    """The top-level modules that a file's text imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
 
 
 def _within(module: ModuleType, folder: Path) -> bool:
@@ -155,10 +195,6 @@ def _installed(module: ModuleType) -> bool:
 
 def _ours(module: ModuleType) -> bool:
     return module.__name__.partition(".")[0] in ("surefit", "conftest", "pytest")
-
-
-def _source(module: ModuleType) -> str:
-    return Path(str(module.__file__)).read_text("utf-8")
 
 
 def _relative(file: Path, root: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
 import shutil
@@ -22,8 +23,9 @@ from surefit.redaction import redacted
 TIMEOUT = 60.0  # seconds without an answer
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
 _DATABASES = {
-    "postgresql", "mysql", "mariadb", "sqlite", "mssql", "oracle", "duckdb", "snowflake",
-    "bigquery", "redshift", "clickhouse", "trino", "presto", "db2", "cockroachdb", "databricks",
+    "postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle", "duckdb",
+    "snowflake", "bigquery", "redshift", "clickhouse", "trino", "presto", "db2", "cockroachdb",
+    "databricks",
 }  # fmt: skip
 _LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs",
               "abfss": "adlfs", "az": "adlfs"}  # fmt: skip
@@ -79,11 +81,16 @@ def select(address: str, query: str | None, root: Path) -> pd.DataFrame:
 
     shown = redacted(address)
     try:
-        engine = sqlalchemy.create_engine(_file_in(filled(address), root))
+        engine = sqlalchemy.create_engine(_with_driver(_file_in(filled(address), root), shown))
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:
         raise InputError(f"{shown} is no address that SQLAlchemy reads: {_line(error)}") from None
     except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "sql", f"Reading {shown}") from None
+        if address.lower().startswith("postgres"):
+            raise MissingExtraError(str(error.name), "postgres", f"Reading {shown}") from None
+        raise InputError(
+            f"Reading {shown} needs {error.name}, which is not installed.",
+            f"pip install {error.name}, or another driver that SQLAlchemy knows",
+        ) from None
     try:
         with engine.connect() as connection:
             return _answer(connection, query)
@@ -113,6 +120,18 @@ def _answer(connection: Any, query: str) -> pd.DataFrame:
             f"SELECT … AS {repeated[0]}_2",
         )
     return frame
+
+
+def _with_driver(address: str, shown: str) -> str:
+    """PostgreSQL by the driver that is installed; SQLAlchemy's own choice is one of the two."""
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() not in ("postgresql", "postgres"):
+        return address
+    for driver in ("psycopg", "psycopg2"):
+        with contextlib.suppress(ValueError):  # its import is blocked
+            if importlib.util.find_spec(driver) is not None:
+                return f"postgresql+{driver}://{rest}"
+    raise MissingExtraError("psycopg or psycopg2", "postgres", f"Reading {shown}")
 
 
 def _file_in(address: str, root: Path) -> str:

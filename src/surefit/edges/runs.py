@@ -10,6 +10,7 @@ import json
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,7 +31,9 @@ PARAM_LENGTH = 6000  # MLflow cuts silently beyond it
 TAG_LENGTH = 8000
 PAGE = 1000  # runs read at a time
 READERS = 4  # artifacts read at a time
+CREATE_PAUSES = (0.5, 2.0, 4.0, None)  # seconds after each try to create a run
 COMPLETE = "complete"
+DIED = "its process died"
 ENDED_WELL = f"attributes.status = 'FINISHED' and tags.`surefit.status` = '{COMPLETE}'"
 
 
@@ -68,7 +71,7 @@ def close_the_dead(store: Store) -> list[RunRecord]:
     for record in search(store, "attributes.status = 'RUNNING'"):
         who = record.tags.get("surefit.owner")
         if who and not environment.owner_alive(who):
-            store.client.set_tag(record.run_id, "surefit.reason", "its process died")
+            store.client.set_tag(record.run_id, "surefit.reason", DIED)
             store.client.set_terminated(record.run_id, "FAILED")
             closed.append(record)
     return closed
@@ -136,21 +139,50 @@ def start(
     started: int | None = None,
 ) -> str:
     """Create a run and give its id; it is RUNNING until `end`. `started`: ms since 1970."""
-    owned = {
-        "surefit.kind": kind,
-        "surefit.owner": environment.owner(),
-        "mlflow.user": environment.user(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": environment.command_line(),
-        **tags,
-    }
+    owned = {**common_tags(), "surefit.kind": kind, "surefit.key": uuid.uuid4().hex, **tags}
     if parent:
         owned["mlflow.parentRunId"] = parent
     owned = {key: redact(value) for key, value in owned.items()}
+    if store.uri.startswith("http"):
+        return _created(store, name, owned, started)
     created = store.client.create_run(
         store.experiment_id, start_time=started, run_name=name, tags=owned
     )
     return str(created.info.run_id)
+
+
+def common_tags() -> dict[str, str]:
+    """What every run says of the process that wrote it."""
+    return {
+        "surefit.owner": environment.owner(),
+        "mlflow.user": environment.user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": redact(environment.command_line()),
+    }
+
+
+def _created(store: Store, name: str, tags: dict[str, str], started: int | None) -> str:
+    """A run created over HTTP, once: MLflow's client would ask again where only the reply was lost.
+
+    Asked once a try, without retries underneath; where no answer comes, the run is looked up by
+    its key before it is asked for again.
+    """
+    request = {
+        "experiment_id": store.experiment_id, "run_name": name, "user_id": tags["mlflow.user"],
+        "start_time": started or int(time.time() * 1000),
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }  # fmt: skip
+    where = f"tags.`surefit.key` = {_quoted(tags['surefit.key'])}"
+    for pause in CREATE_PAUSES:
+        try:
+            return str(store.client.post_once("runs/create", request)["run"]["info"]["run_id"])
+        except ServiceError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        for found in search(store, where, limit=1):
+            return found.run_id
+    raise AssertionError  # the last try returns or raises
 
 
 def reopen(store: Store, run_id: str) -> bool:
@@ -197,9 +229,7 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         if abs(item.value) < float("inf"):  # MLflow would store inf as 1.8e308, and rank it first
             batches["metrics"].append(MlflowMetric(item.key, float(item.value), now, item.step))
     elif isinstance(item, Param):
-        batches["params"].append(
-            MlflowParam(item.key, _short(redact(_text(item.value)), PARAM_LENGTH))
-        )
+        batches["params"].append(MlflowParam(item.key, param_text(item.value)))
     elif isinstance(item, Tag):
         batches["tags"].append(RunTag(item.key, _short(redact(item.value), TAG_LENGTH)))
     elif isinstance(item, Table):
@@ -212,8 +242,10 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         write_table(figure.numbers, _inside(folder, f"plots/{figure.name}.csv"))
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def param_text(value: Any, limit: int = PARAM_LENGTH) -> str:
+    """A parameter's value as MLflow keeps it: text, secrets taken out, and never cut silently."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return _short(redact(text), limit)
 
 
 def _short(text: str, limit: int) -> str:

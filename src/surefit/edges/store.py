@@ -204,6 +204,25 @@ class _Client:
 
         return call
 
+    def post_once(self, endpoint: str, body: dict[str, Any]) -> Any:
+        """One POST to MLflow's public REST interface, without the client's retries; the answer.
+
+        Raises:
+            ServiceError: when no good answer came; whether the server acted is not known then.
+        """
+        from mlflow.utils.rest_utils import http_request
+
+        creds = self._client._tracking_client.store.get_host_creds()
+        path = f"/api/2.0/mlflow/{endpoint}"
+        try:
+            reply = http_request(creds, path, "POST", max_retries=0, json=body)
+            if reply.status_code == 200:
+                return reply.json()
+            reason = f"it answered {reply.status_code}: {reply.text[:200]}"
+        except Exception as error:
+            reason = first_line(error)
+        raise ServiceError(f"MLflow ({self._uri}) failed at {endpoint}: {reason}")
+
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says."""

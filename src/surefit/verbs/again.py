@@ -12,6 +12,7 @@ from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
+from surefit.models import ensemble
 from surefit.verbs import candidate as candidates
 from surefit.verbs import workspace
 from surefit.verbs.candidate import Candidate
@@ -42,6 +43,11 @@ def load(run: str, *, config: str | Path | None, overrides: Overrides, reporter:
     if record.kind != "train" or not record.complete or text is None:
         raise InputError(
             f"{record.name} is no complete training run.", "surefit compare lists the runs"
+        )
+    if record.tags.get("surefit.family") == ensemble.NAME:
+        raise InputError(
+            f"{record.name} is an ensemble: its search is what can be run again.",
+            "surefit tune --ensemble",
         )
     recorded = configuration.validate(tomllib.loads(text))
     whole = recorded.model_copy(update={"tracking": here.config.tracking})

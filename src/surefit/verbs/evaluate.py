@@ -260,11 +260,10 @@ def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
     if found.work is None or found.at is None:
         return ask
     data = found.work.data
-    single = None
-    if found.rows != "given":
-        test = found.rows == "test"
-        metric = metrics.find(found.metric, scored.task)
-        single = baseline.best_feature(metric, data, found.work.split, test=test)
+    single = baseline.best_feature(
+        metrics.find(found.metric, scored.task), data, found.work.split,
+        test=found.rows == "test", given=found.at if found.rows == "given" else None,
+    )  # fmt: skip
     return replace(
         ask, features=data.frame.iloc[found.at], columns=data.columns, single=single,
         raw=data.raw.iloc[found.at],
@@ -339,6 +338,7 @@ def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figu
         run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
         scores=findings.scores, baseline=findings.baseline, look=found.look,
         verified=found.verified, figures=tuple(f.name for f in pictures),
+        pictures=tuple(pictures),
         report=f"runs:/{run_id}/report.html",
         next="surefit tune   (or: surefit compare)",
         best_feature=single.column if single else None,
