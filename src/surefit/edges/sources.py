@@ -76,6 +76,24 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     return _read_files(_files(path, root), config, path)
 
 
+def refuse_cut_short(path: str, root: Path) -> None:
+    """Refuse delimited text that seems to end within its last value.
+
+    Raises:
+        DataError: saying so.
+    """
+    for file in _files(path, root) if is_file(path) else []:
+        if _ending(file) not in ("csv", "tsv"):
+            continue
+        last = csvtext.cut_short(file, dialect(file).separator)
+        if last:
+            raise DataError(
+                f'{path} ends without a line break, in "{last}", which is shorter than the values '
+                "above it: it looks cut short.",
+                "write the file again; if it is whole, end it with a line break",
+            )
+
+
 def dialect(file: Path, config: DataConfig | None = None) -> csvtext.Dialect:
     """How a CSV file is to be read: as the configuration says, else by its first lines."""
     asked = config or DataConfig(path=str(file), target="-")
