@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TRIALS = 24
+TRIALS = 16
 SCRIPT = """
 import json, os, signal, sqlite3, sys, time
 
