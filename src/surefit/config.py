@@ -19,7 +19,7 @@ from surefit.redaction import redacted
 
 FILE = "surefit.toml"
 REMEMBERED = Path(".surefit") / "project.toml"
-Kind = Literal["number", "category", "text", "date"]
+Kind = Literal["number", "category", "text", "date", "day-first date"]
 Overrides = Iterable[str] | Mapping[str, Any]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 

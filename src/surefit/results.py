@@ -5,10 +5,11 @@ What `compare` returns is in `comparison.py`.
 
 from __future__ import annotations
 
+import base64
 import html
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,6 +141,9 @@ class Figure:
     png: bytes = field(repr=False)
     numbers: pd.DataFrame = field(repr=False)
 
+    def _repr_png_(self) -> bytes:
+        return self.png
+
 
 @dataclass(frozen=True, kw_only=True)
 class InputColumn:
@@ -263,6 +267,7 @@ class Evaluation(Shown):
         left_out: what could not be computed, and why.
         slices: the metric on each value or range of each column, the worst first.
         threshold: the one chosen for the metric or cost asked for.
+        pictures: what `figures` names, with their numbers.
     """
 
     run_id: str
@@ -276,6 +281,7 @@ class Evaluation(Shown):
     figures: tuple[str, ...]
     report: str
     next: str
+    pictures: tuple[Figure, ...] = field(default=(), repr=False)
     best_feature: str | None = None
     best_feature_value: float | None = None
     left_out: tuple[str, ...] = ()
@@ -308,6 +314,23 @@ class Evaluation(Shown):
             lines.append("Unverified: these predictions come from outside and may be in-sample.")
         return [*lines, f"Run {self.run_id[:8]}, report {self.report}", f"Next: {self.next}"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Stable keys, JSON-ready; the slices too."""
+        return super().to_dict() | {"slices": plain(self.slices)}
+
+    def _repr_html_(self) -> str:
+        head, *_ = self.lines()
+        cells = [
+            (s.metric, short(s.value), short(s.low), short(s.high), s.method, s.note)
+            for s in self.scores
+        ]
+        rest = "\n".join(self.lines()[1 + len(self.scores) :])
+        return (
+            f"<p><b>{html.escape(head)}</b></p>"
+            f"{_html_table(('metric', 'value', 'low', 'high', 'interval by', 'mind'), cells)}"
+            f"<pre>{html.escape(rest)}</pre>{_html_pictures(self.pictures)}"
+        )
+
     def verdict(self) -> str:
         """The first score against its baselines, in one sentence."""
         first = self.scores[0]
@@ -328,6 +351,26 @@ class Evaluation(Shown):
             return [f"None of {len(self.slices)} slices is shown to be worse than the rest."]
         shown = [f"  {s}" for s in worse[:3]]
         return [f"{len(worse)} of {len(self.slices)} slices are worse than the rest:", *shown]
+
+
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table for a notebook; every cell is escaped."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _html_pictures(pictures: tuple[Figure, ...]) -> str:
+    """Pictures for a notebook, folded away."""
+    shown = "".join(
+        f'<img alt="{html.escape(p.title)}" style="max-width:32em;background:white" '
+        f'src="data:image/png;base64,{base64.b64encode(p.png).decode()}">'
+        for p in pictures
+    )
+    return f"<details><summary>{len(pictures)} pictures</summary>{shown}</details>" if shown else ""
 
 
 def _beats(score: Score, other: float) -> str:
@@ -523,11 +566,16 @@ class Ejected(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question of the gate and its answer."""
+    """One question of the gate and its answer.
+
+    Attributes:
+        rows_to_decide: where it cannot tell, test rows that would if the numbers stay; else None.
+    """
 
     name: str
     verdict: Verdict
     reason: str
+    rows_to_decide: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -541,6 +589,7 @@ class Decision(Shown):
         moved: whether the alias was moved.
         forced, why: moved though the gate did not promote, and the reason given.
         record: the decision's number in the alias's history; 0 where nothing was decided.
+        evidence: what it rests on, as in decision.json.
     """
 
     verdict: Verdict
@@ -558,6 +607,7 @@ class Decision(Shown):
     forced: bool = False
     why: str = ""
     record: int = 0
+    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
@@ -574,6 +624,10 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Stable keys, JSON-ready; the evidence with them."""
+        return {**super().to_dict(), "evidence": plain(self.evidence)}
 
 
 def _brief(value: Any) -> str:

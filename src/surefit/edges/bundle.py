@@ -325,15 +325,17 @@ def example(folder: Path) -> pd.DataFrame | None:
     return pd.DataFrame(told["data"], columns=told.get("columns"))
 
 
-def requirements(folder: Path) -> list[str]:
-    """The model's pinned requirements that this environment does not meet, in words."""
+def requirements(folder: Path) -> tuple[list[str], int]:
+    """What this environment lacks of the model's pinned requirements, and how many it pins."""
     file, unmet = folder / "requirements.txt", []
-    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
-        name, _, version = line.strip().partition("==")
+    lines = file.read_text("utf-8").split("\n") if file.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    for line in lines:
+        name, _, version = line.partition("==")
         here = environment.version_of(name)
         if here is None or (version and here != version):
             unmet.append(f"{name} {version}, here {here or 'not installed'}")
-    return unmet
+    return unmet, len(lines)
 
 
 def _sha256(file: Path) -> str:
