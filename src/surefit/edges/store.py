@@ -97,23 +97,16 @@ def _create_once(uri: str, artifacts: Path) -> None:
 
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-<<<<<<< HEAD
-        with _locked(file.with_name(f".{file.name}.lock")), without_logs("alembic", "mlflow"):
+        with _locked(file.with_name(f".{file.name}.lock")):
             fresh = not file.exists() or file.stat().st_size == 0
             if fresh:
                 # Made beside its place: killed in between, its tables would never be whole.
                 draft = file.with_name(f".{file.name}.new")
                 for left in file.parent.glob(f"{draft.name}*"):
                     left.unlink()
-                SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts)).engine.dispose()
-                with contextlib.closing(sqlite3.connect(draft)) as connection:
-=======
-        with _locked(file.with_name(f".{file.name}.lock")):
-            if not file.exists() or file.stat().st_size == 0:
                 with without_logs("alembic", "mlflow"):  # which takes a third of a second
-                    SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
-                with contextlib.closing(sqlite3.connect(file)) as connection:
->>>>>>> compare
+                    SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts)).engine.dispose()
+                with contextlib.closing(sqlite3.connect(draft)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
                 draft.replace(file)
     except OSError as error:
