@@ -103,7 +103,7 @@ def _check_libraries(name: str, libraries: Sequence[str]) -> None:
     if name not in models.installed():
         raise ConfigError(
             f"tune.families names {name}, and {' and '.join(libraries)} is not installed.",
-            f'pip install "surefit[{name}]"',
+            f'pip install "surefit[{libraries[0]}]"',
         )
 
 
