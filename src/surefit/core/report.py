@@ -214,7 +214,7 @@ def _worst(table: pd.DataFrame) -> Section:
     own = [c for c in ("row_id", "target", "predicted", "error", "probability_of_target")
            if c in table]  # fmt: skip
     features = [c for c in table.columns if c not in own][:FEATURES_SHOWN]
-    shown = table[[*own, *features]]
+    shown = table[[*own, *features]].astype({"row_id": str})  # a name, not an amount
     rows = [[_short(v) for v in row] for row in shown.itertuples(index=False, name=None)]
     hidden = len(table.columns) - len(shown.columns)
     caption = f"{hidden} more columns in worst_rows.csv." if hidden else ""
