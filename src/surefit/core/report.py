@@ -136,6 +136,13 @@ def _sections(
         yield _threshold(found.threshold)
     if found.calibration is not None:
         yield _calibration(found.calibration)
+    if found.calibrated is not None:
+        yield Section(
+            title=f"Calibrated: {found.calibrated.method}",
+            text="All metrics of the calibrated probabilities, each fold's calibrated by what was "
+            "fitted on the other folds. They are in predictions/calibrated.parquet.",
+            table=score_rows(found.calibrated.scores),
+        )
     yield from _background(about)
 
 
