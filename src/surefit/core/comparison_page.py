@@ -6,11 +6,20 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from surefit.comparison import Comparison, Differing, Flip, LeftOut, Pair, Unpaired
+from surefit.comparison import (
+    Comparison,
+    Differing,
+    Flip,
+    LeftOut,
+    Pair,
+    SliceContrast,
+    Unpaired,
+)
 from surefit.core.figures_search import leaderboard
 from surefit.core.page import Page, Section, TableBlock, render
 from surefit.results import Figure
 
+MOST_CODE = 50_000  # characters of a diff on the page
 MOST_ROWS = 200  # of a table on the page; the run's CSV files have all
 
 
@@ -91,9 +100,17 @@ def _pair(pair: Pair, figures: Sequence[Figure]) -> list[Section]:
         title="Where they disagree", facts=facts, figures=figures,
         table=_block(pair.flips) if pair.flips else None,
     ))  # fmt: skip
+    if pair.slices:
+        text = (
+            f"The metric of both on each slice; better_by is positive where {pair.a} is better. "
+            "Of the slices called different at most 5 % are expected to be so by chance."
+        )
+        found.append(Section(title="By slice", text=text, table=_block(pair.slices)))
+    if pair.code:
+        found.append(Section(title="Code", code=pair.code[:MOST_CODE]))
     return found
 
 
-def _block(values: Sequence[LeftOut | Unpaired | Flip | Differing]) -> TableBlock:
+def _block(values: Sequence[LeftOut | Unpaired | Flip | Differing | SliceContrast]) -> TableBlock:
     shown = [vars(v) for v in values[:MOST_ROWS]]
     return TableBlock(columns=list(shown[0]), rows=[list(v.values()) for v in shown])
