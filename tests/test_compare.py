@@ -264,7 +264,7 @@ def test_two_runs_side_by_side(project):
     assert (pair.both_right, pair.only_a) == ((one & two).sum(), (one & ~two).sum())
     assert pair.n_flips == len(pair.flips) == (right_a != right_b).sum()
     assert "-    return 'a'\n+    return 'b'" in pair.code
-    assert "1 lines more, 1 less" in str(found)
+    assert "1 lines added, 1 removed" in str(found)
     assert "not there" in pair.no_slices or "none.csv" in pair.no_slices
     files = {f.path for f in project.store.client.list_artifacts(found.run_id, "plots")}
     assert {"plots/pair_roc.png", "plots/pair_roc.csv"} <= files

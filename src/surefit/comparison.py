@@ -344,6 +344,8 @@ class Comparison(Shown):
     def _unpaired(self) -> list[str]:
         if not self.unpaired:
             return []
+        if not any(u.reason for u in self.unpaired):
+            return ["--unpaired adds nothing: every run of this task is on the same rows."]
         lines = ["", "Ranked by metric alone, as asked (--unpaired); the rows are not the same:"]
         for u in self.unpaired[:BOARD_LINES]:
             interval = "" if math.isnan(u.low) else f" [{u.low:.4g}, {u.high:.4g}]"
@@ -398,7 +400,7 @@ def _changed(diff: str) -> str:
     lines = diff.splitlines()
     added = sum(x.startswith("+") and not x.startswith("+++") for x in lines)
     gone = sum(x.startswith("-") and not x.startswith("---") for x in lines)
-    return f"{added} lines more, {gone} less"
+    return f"{added} lines added, {gone} removed"
 
 
 def _or_none(value: str | None) -> str:

@@ -274,7 +274,7 @@ def _items(result: Comparison, entries: Entries) -> Iterator[Item]:
         yield from pairs.items(result.pair)
         drawn += pairs.figures(result.pair, entries)
     yield from drawn
-    yield Text(path="report.html", text=render_page(result, _table(result.standings), drawn))
+    yield Text(path="report.html", text=render_page(result, drawn))
 
 
 def _note(result: Comparison) -> str:
