@@ -71,9 +71,27 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     if config.query is not None or remote.is_database(path):
         return Loaded(frame=remote.select(path, config.query, root))
     if remote.is_address(path):
-        with remote.fetched(path) as file:
-            return _read_files([file], config, path)
+        with remote.fetched(path) as files:
+            return _read_files(files, config, path)
     return _read_files(_files(path, root), config, path)
+
+
+def refuse_cut_short(path: str, root: Path) -> None:
+    """Refuse delimited text that seems to end within its last value.
+
+    Raises:
+        DataError: saying so.
+    """
+    for file in _files(path, root) if is_file(path) else []:
+        if _ending(file) not in ("csv", "tsv"):
+            continue
+        last = csvtext.cut_short(file, dialect(file).separator)
+        if last:
+            raise DataError(
+                f'{path} ends without a line break, in "{last}", which is shorter than the values '
+                "above it: it looks cut short.",
+                "write the file again; if it is whole, end it with a line break",
+            )
 
 
 def dialect(file: Path) -> csvtext.Dialect:

@@ -31,7 +31,7 @@ from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
-OUTSIDE = (".csv", ".parquet", ".tsv")
+OUTSIDE = (".csv", ".tsv", ".csv.gz", ".parquet", ".feather", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def evaluate(
     def load() -> Workspace:
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
-    if subject.endswith(OUTSIDE):
+    if subject.lower().endswith(OUTSIDE):
         found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
@@ -200,7 +200,8 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
     """A table from outside; where it names sealed rows, scoring it is a look at these."""
-    frame = sources.load(path, Path.cwd())
+    frame = predictions.completed(sources.load(path, Path.cwd()), work.data.classes)
+    sources.refuse_cut_short(path, Path.cwd())
     predictions.check_given(frame, work.data, path)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
