@@ -148,7 +148,8 @@ def test_a_module_of_the_same_name_is_each_projects_own(folder):
         (place / "beside.py").write_text(f"NAME = {name!r}\n" + BESIDE)
         (place / "model.py").write_text(textwrap.dedent(CLASS))
         found = project.load("model.py:build", place)
-        assert found.load().__globals__["beside"].NAME == name
+        carried = found.load().__globals__["beside"]
+        assert name == carried.NAME
         (place / "model.py").write_text(textwrap.dedent(late))
         lazy = project.load("model.py:build", place)
         assert set(lazy.files) == {"beside.py", "model.py"}

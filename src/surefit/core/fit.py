@@ -74,6 +74,7 @@ class FoldResult:
         curve: (step, training loss, validation loss) a step.
         rounds: the best number of steps, for iterative families.
         steps: (name, step, value) of further numbers that a user's loop logged.
+        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
     """
 
     fold: int
@@ -83,6 +84,7 @@ class FoldResult:
     rounds: int | None
     seconds: float
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
+    calls: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +145,7 @@ def fit_fold(
     return FoldResult(
         fold=fold, pred=pred, score=metrics.value(metric, parts.scored.y, pred),
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
-        steps=fitted.steps,
+        steps=fitted.steps, calls=fitted.calls,
     )  # fmt: skip
 
 

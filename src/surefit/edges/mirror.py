@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from typing import Any
 
-from surefit.edges import runs
+from surefit.edges import runs, scratch
 from surefit.edges.journal import Journal, Pending
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
@@ -92,6 +93,8 @@ class Mirror:
                 self._known = None  # the reply may be lost and the run be there: look again
                 raise
             self._journal.mark_done(entry.key, run_id)
+            for _, folder in entry.payload.get("calls", ()):
+                shutil.rmtree(folder, ignore_errors=True)
         return len(pending)
 
     def _in_store(self) -> dict[str, str]:
@@ -117,6 +120,7 @@ class Mirror:
         run = Run(store=self._store, run_id=run_id, name=f"trial {trial['number']}")
         run.log([Param(key=k, value=v) for k, v in trial["params"].items()])
         run.log([Metric(key=k, value=v, step=step) for k, v, step in trial["metrics"]])
+        scratch.record(run, trial.get("calls", ()))
         status = "FAILED" if trial["state"] == "FAILED" else "FINISHED"
         runs.end(self._store, run_id, status, reason=trial["reason"], ended=trial["ended"])
         return run_id

@@ -68,12 +68,14 @@ class Fitted:
             of the rows given up for early stopping. Log-loss, or mean squared error.
         rounds: the steps used, for families that take steps.
         steps: (name, step, value) of further numbers that a user's loop logged.
+        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
     """
 
     estimator: Any = field(repr=False)
     curve: tuple[tuple[int, float, float], ...] = ()
     rounds: int | None = None
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
+    calls: str = ""
 
 
 class Fit(Protocol):

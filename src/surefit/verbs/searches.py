@@ -40,6 +40,7 @@ class Search:
         job: (shared, params, fold) → a value, in a worker.
         read: that value → (score, payload to keep); ValueError says why it is no score.
         logged: a trial's folds' payloads → further metrics of its run.
+        calls: a fold's payload → the folder with what its MLflow calls wrote, "" for none.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
         value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
@@ -58,6 +59,7 @@ class Search:
     job: Callable[..., Any] = field(repr=False)
     read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
+    calls: Callable[[bytes], str] = field(repr=False, default=lambda _: "")
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
     value_key: str = ""
@@ -170,6 +172,19 @@ def carry_out(
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
 
 
+def needed_calls(found: Search, journal: Journal) -> set[str]:
+    """The folders with what MLflow calls wrote that are still to be recorded."""
+    waiting = {
+        folder for entry in journal.outbox_pending() for _, folder in entry.payload.get("calls", ())
+    }
+    unfinished = {trial.number for trial in journal.unfinished()}
+    for fold in journal.folds():
+        payload = journal.payload(fold.trial, fold.fold) if fold.trial in unfinished else None
+        if payload is not None:
+            waiting.add(found.calls(payload))
+    return waiting
+
+
 def _trial_payload(
     found: Search, journal: Journal, trial: Trial, folds: list[Fold]
 ) -> dict[str, Any]:
@@ -180,8 +195,12 @@ def _trial_payload(
     metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
     if found.n_folds > 1:
         metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]
-    payloads = [p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
-    metrics += [(m.key, m.value, m.step) for m in found.logged(payloads)]
+    kept = {f.fold: p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None}
+    metrics += [(m.key, m.value, m.step) for m in found.logged(list(kept.values()))]
+    calls = [
+        ("" if found.n_folds == 1 else f"fold_{fold}", folder)
+        for fold, payload in kept.items() if (folder := found.calls(payload))
+    ]  # fmt: skip
     params = {"model.family": found.family} if found.family else {}
     return {
         "number": trial.number,
@@ -191,6 +210,7 @@ def _trial_payload(
         "ended": int((trial.ended or trial.started) * 1000),
         "params": params | {f"{found.prefix}{k}": v for k, v in trial.params.items()},
         "metrics": metrics,
+        "calls": calls,
         "tags": {"surefit.search": found.fingerprint, "surefit.family": found.family},
     }
 

@@ -18,7 +18,7 @@ from surefit.core import fit, metrics, predictions, stats
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.predictions import Scored
-from surefit.edges import environment, runs
+from surefit.edges import environment, runs, scratch
 from surefit.edges import store as stores
 from surefit.edges.journal import Journal
 from surefit.edges.runs import Run
@@ -37,6 +37,7 @@ from surefit.verbs.train import (
     fold_seconds,
     in_row_order,
     preload,
+    record_calls,
     record_model,
     reported,
 )
@@ -119,9 +120,11 @@ def tune(
             store, found, journal, name=title, tags=work.tags(), items=items
         ) as parent:
             started = time.monotonic()
-            if finished < found.tune.trials:
-                searches.carry_out(store, parent, found, journal, reporter)
-            result = _conclude(parent, work, found, journal, finished, started)
+            with chosen.redirected(store, search=found.fingerprint):
+                if finished < found.tune.trials:
+                    searches.carry_out(store, parent, found, journal, reporter)
+                result = _conclude(parent, work, found, journal, finished, started)
+        scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
     chosen.forget()
     stores.analyze(store)
     return result
@@ -162,7 +165,7 @@ def _search(work: Workspace, chosen: Candidate) -> Search:
         family=problem.family, metric=work.metric, greater_is_better=metric.greater_is_better,
         n_folds=work.split.n_folds, tune=tune_config, space=dimensions, fixed=fixed,
         starts=starts, fingerprint=_fingerprint(work, tune_config, dimensions, fixed, chosen),
-        shared=problem, job=_fit_job, read=_read, preload=preload(),
+        shared=problem, job=_fit_job, read=_read, preload=preload(), calls=_calls,
     )  # fmt: skip
 
 
@@ -174,8 +177,15 @@ def _read(result: FoldResult) -> tuple[float, bytes]:
     """The score, and the predictions and rounds as bytes; float32 is plenty for scores of rows."""
     buffer = io.BytesIO()
     rounds = -1 if result.rounds is None else result.rounds
-    np.savez(buffer, pred=result.pred.astype("float32"), rounds=rounds)
+    np.savez(
+        buffer, pred=result.pred.astype("float32"), rounds=rounds, calls=np.array(result.calls)
+    )
     return result.score, buffer.getvalue()
+
+
+def _calls(payload: bytes) -> str:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return str(kept["calls"])
 
 
 def _starts(
@@ -227,6 +237,7 @@ def _conclude(
     if model_id is None:
         model = final_model(found.shared, {**found.fixed, **best.params}, folds)
         model_id = record_model(parent, work, model, folds).logged.model_id
+        record_calls(parent, model, ())
     preds = _trial_preds(journal, work, complete, found.sign)
     metric = metrics.find(work.metric, work.data.task)
     true = corrected(metric, scored, {f"trial_{number}": pred for number, pred in preds.items()})
