@@ -4,26 +4,31 @@
 # make docs    write the generated pages again: the list of files, docs/cli.md, the session
 #
 # Needs Python 3.11 or newer and a package registry; another Python: make demo PYTHON=python3.12
+# Tests use all optional parts, of which torch may be large; make test PARTS=dev does without, and
+# the tests of the missing ones skip.
 PYTHON ?= python3
+PARTS ?= dev,ray,torch,xgboost,catboost,hyperopt,postgres,s3
 BIN := .venv/bin
 READY := .venv/.ready
+TOOLS := .venv/.tools
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test prove docs clean
 
 demo: $(READY)
 	@$(BIN)/python scripts/demo.py
 
-test: $(READY)
+test: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -n 2
 
-prove: $(READY)
+prove: $(TOOLS)
 	$(BIN)/python bench/prove.py
 
-docs: $(READY)
+docs: $(TOOLS)
 	$(BIN)/python scripts/file_list.py
 	$(BIN)/python scripts/cli_page.py
 	$(BIN)/python scripts/session.py
@@ -35,8 +40,13 @@ $(READY): pyproject.toml constraints.txt
 	  echo "  Fix: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Setting up .venv; the libraries take a minute or two."
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(READY)
+	@$(INSTALL) -e .
+	@touch $@
+
+$(TOOLS): $(READY)
+	@echo "Setting up what the tests need: $(PARTS)."
+	@$(INSTALL) -e '.[$(PARTS)]'
+	@touch $@
 
 clean:
 	rm -rf .venv demo

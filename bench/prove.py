@@ -1,186 +1,172 @@
-"""The long simulations: our intervals and verdicts in worlds whose truth is known.
+"""The long proofs: our intervals, verdicts and guarantees where the truth is known.
 
-`make prove` runs them and writes docs/proof.md. `--scale 0.05` runs a twentieth of the data sets
-and prints the page instead.
+    python bench/prove.py                all areas; writes docs/proof.md (`make prove`)
+    python bench/prove.py compare        one area (or several); replaces its part of the page
+    python bench/prove.py --scale 0.05   a twentieth of the repeats; prints, writes nothing
+    python bench/prove.py --list         the areas and their sections
+
+An area is a file bench/proof_AREA.py with `SECTIONS`, a list of `proving.Section`; there is
+nothing else to register. A section is a table; each of its rows names a function, which runs in a
+process of its own and gives a `proving.Outcome`: the row's cells, and whether the promise held.
+A row whose function raises fails, and its cell says why. The command ends with 1 when any row
+failed, and names it. The worlds live in tests/, so that the suite runs a short form of them:
+
+    def never_twice(n_kills: int) -> Outcome:
+        lost = ...
+        return Outcome(cells=[str(n_kills), str(lost)], held=lost == 0)
+
+    SECTIONS = [Section(title="Killed drivers", about="Promise: no trial is lost or run twice.",
+                        columns=("what", "kills", "lost", ""), alone=True,
+                        rows=[Row(words=("tune",), call=never_twice, arguments={"n_kills": 12})])]
 """
 
+from __future__ import annotations
+
 import argparse
+import importlib
 import importlib.metadata
+import multiprocessing
 import os
 import platform
+import re
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from proving import ROOT, Outcome, Row, Section
+
 PAGE = ROOT / "docs" / "proof.md"
-LIBRARIES = ("surefit", "numpy", "scipy", "scikit-learn")
-sys.path.insert(0, str(ROOT / "tests"))
+LIBRARIES = ("surefit", "numpy", "scipy", "scikit-learn", "mlflow")
+HEAD = """# Proof by simulation
+
+Written by `make prove`, in worlds whose truth is known. Rates stand with exact 99 % binomial
+bounds, and a promised rate *holds* where it could have given the one seen, at 99 %: of a hundred
+rows one is expected to fail by chance. A row without a verdict is reported as it is.
+"""
+VERDICTS = {True: "holds", False: "**fails**", None: ""}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One row of a table: a function of tests/simulate.py, its arguments, and what is promised."""
-
-    table: str
-    words: tuple[str, ...]
-    function: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    n_datasets: int = 2000
-    least: float | None = None
-    most: float | None = None
+def areas() -> list[str]:
+    """The names of all areas, from the files there are."""
+    return sorted(p.stem.removeprefix("proof_") for p in Path(__file__).parent.glob("proof_*.py"))
 
 
-def cases() -> list[Case]:
-    """All rows, the slow ones first, so that the cores end together."""
-    found = []
-    for n_candidates in (2, 20):
-        for metric in ("accuracy", "roc_auc", "log_loss"):
-            found.append(Case(
-                table="worse", words=(metric, "300", str(n_candidates)), function="called_worse",
-                arguments={"name": metric, "n": 300, "n_candidates": n_candidates}, most=0.05,
-                n_datasets=1000 if n_candidates == 20 else 2000,
-            ))  # fmt: skip
-    for metric in ("accuracy", "roc_auc"):
-        found.append(Case(
-            table="luck", words=(metric, "300", "30"), function="luck_of_the_best", least=0.95,
-            arguments={"name": metric, "n": 300}, n_datasets=600,
-        ))  # fmt: skip
-    for gain, most in ((0.0, 0.0304), (0.4, None), (0.8, None)):
-        for metric in ("accuracy", "roc_auc", "log_loss"):
-            found.append(Case(
-                table="gate", words=(metric, "1,000", f"{gain:g}"), function="verdicts",
-                arguments={"name": metric, "n": 1000, "gain": gain}, n_datasets=1500, most=most,
-            ))  # fmt: skip
-    for metric in ("accuracy", "balanced_accuracy", "f1", "roc_auc", "average_precision",
-                   "log_loss", "brier", "mcc"):  # fmt: skip
-        for n in (100, 1000):
-            found.append(Case(
-                table="score", words=(metric, f"{n:,}", ""), function="coverage", least=0.95,
-                arguments={"name": metric, "n": n},
-            ))  # fmt: skip
-    for metric in ("rmse", "mae", "r2"):
-        for tails in ("normal", "t5"):
-            found.append(Case(
-                table="score", words=(metric, "200", f"{tails} errors"), function="coverage",
-                arguments={"name": metric, "n": 200, "tails": tails}, least=0.95,
-            ))  # fmt: skip
-    found.append(Case(
-        table="score", words=("roc_auc", "500", "5 folds"), function="coverage", least=0.95,
-        arguments={"name": "roc_auc", "n": 500, "n_folds": 5},
-    ))  # fmt: skip
-    found += [
-        Case(table="clusters", words=("accuracy", str(n)), function="cluster_coverage", least=0.95,
-             arguments={"n_clusters": n}) for n in (10, 20, 50, 100)
-    ]  # fmt: skip
-    return found
+def sections_of(area: str) -> list[Section]:
+    """The sections that an area's file lists."""
+    return list(importlib.import_module(f"proof_{area}").SECTIONS)
 
 
-def run(number: int, case: Case, n_datasets: int) -> Any:
-    """What the simulation gives; its seed is the row's number."""
-    import simulate
-
-    return getattr(simulate, case.function)(
-        **case.arguments, n_datasets=n_datasets, seed=1000 + number
-    )
-
-
-def verdict(rate: Any, case: Case) -> str:
-    """Whether what is promised could give this rate, by the exact binomial bound at 99 %."""
-    if case.least is not None:
-        return "holds" if rate.at_least(case.least) else "**falls short**"
-    if case.most is not None:
-        return "holds" if rate.at_most(case.most) else "**exceeded**"
-    return ""
+def run(row: Row, scale: float) -> Outcome:
+    """What a row's function gives; an exception is an outcome that failed."""
+    arguments = dict(row.arguments)
+    if row.repeats is not None:
+        arguments["n_datasets"] = min(row.repeats, max(row.fewest, round(row.repeats * scale)))
+    if row.seed is not None:
+        arguments["seed"] = row.seed
+    try:
+        return row.call(**arguments)
+    except Exception as error:
+        traceback.print_exc()
+        said = " ".join(str(error).split())[:200].replace("|", "/")
+        return Outcome(cells=[f"{type(error).__name__}: {said}"], held=False)
 
 
-def row(number: int, case: Case, outcome: Any) -> list[str]:
-    """A table's row: the world, the seed, the rates with 99 % bounds, and what follows."""
-    start = [*case.words, str(1000 + number)]
-    if case.function == "luck_of_the_best":
-        raw, corrected, rate = outcome
-        return [*start, str(rate.trials), f"{raw:+.4f}", f"{corrected:+.4f}", str(rate),
-                verdict(rate, case)]  # fmt: skip
-    if case.function == "verdicts":
-        rates = [outcome[v] for v in ("PROMOTED", "INCONCLUSIVE", "REJECTED")]
-        return [*start, str(rates[0].trials), *map(str, rates), verdict(rates[0], case)]
-    return [*start, str(outcome.trials), str(outcome), verdict(outcome, case)]
+def outcomes_of(sections: list[Section], scale: float) -> Iterator[tuple[int, int, Outcome]]:
+    """Each row's outcome with the numbers of its section and of itself, as they come."""
+    jobs: list[tuple[int, int, Future[Outcome]]] = []
+    fresh = multiprocessing.get_context("spawn")
+    shared = [(i, s) for i, s in enumerate(sections) if not s.alone]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=fresh) as pool:
+        jobs = [(i, j, pool.submit(run, r, scale)) for i, s in shared for j, r in enumerate(s.rows)]
+        for i, j, job in jobs:
+            yield i, j, given(job)
+    for i, section in enumerate(sections):
+        for j, row in enumerate(section.rows if section.alone else ()):
+            with ProcessPoolExecutor(1, mp_context=fresh) as pool:
+                yield i, j, given(pool.submit(run, row, scale))
 
 
-TABLES = {
-    "score": (
-        "Intervals of a score",
-        "How often the 95 % interval holds the truth. Promise: 95 %.",
-        ("metric", "rows", "", "seed", "data sets", "coverage", ""),
-    ),
-    "clusters": (
-        "Intervals with groups",
-        "Ten rows a group, alike. Promise: 95 %; under 20 groups an interval is marked unreliable.",
-        ("metric", "groups", "seed", "data sets", "coverage", ""),
-    ),
-    "worse": (
-        "Equal candidates that are called worse",
-        "How often any of equally good candidates is told from the best. Promise: 5 % at most.",
-        ("metric", "rows", "candidates", "seed", "data sets", "error", ""),
-    ),
-    "luck": (
-        "The luck of the best",
-        "The best of equally good candidates: by how much its raw and its corrected score flatter "
-        "on average, and how often the corrected interval holds the truth. Promise: 95 %.",
-        ("metric", "rows", "candidates", "seed", "data sets", "raw", "corrected", "cover", ""),
-    ),
-    "gate": (
-        "The gate",
-        "A challenger with no gain (0) or with a real one, at the first look with alpha 0.05, "
-        "which may spend 3.04 %. Promise: a worthless challenger is promoted no more often.",
-        ("metric", "rows", "gain", "seed", "sets", "PROMOTED", "INCONCLUSIVE", "REJECTED", ""),
-    ),
-}
+def given(job: Future[Outcome]) -> Outcome:
+    """What came of a job; where its process died, an outcome that failed."""
+    try:
+        return job.result()
+    except BrokenProcessPool:
+        return Outcome(cells=["its process died"], held=False)
 
 
-def page(outcomes: dict[int, Any], seconds: float, scale: float) -> str:
-    """The whole page as Markdown."""
+def table(section: Section, outcomes: list[Outcome]) -> str:
+    """A section as Markdown."""
+    lines = [f"## {section.title}\n\n{section.about}\n", f"| {' | '.join(section.columns)} |"]
+    lines.append("|" + "---|" * len(section.columns))
+    for row, outcome in zip(section.rows, outcomes, strict=True):
+        start = [*row.words, *([] if row.seed is None else [str(row.seed)])]
+        room = len(section.columns) - len(start) - 1
+        found = [*outcome.cells, *[""] * (room - len(outcome.cells))][:room]
+        lines.append(f"| {' | '.join([*start, *found, VERDICTS[outcome.held]])} |")
+    return "\n".join(lines) + "\n"
+
+
+def prove(area: str, scale: float) -> tuple[str, list[str]]:
+    """An area's part of the page, and the rows that failed, in words."""
+    started, sections = time.monotonic(), sections_of(area)
+    found: dict[tuple[int, int], Outcome] = {}
+    for i, j, outcome in outcomes_of(sections, scale):
+        found[i, j] = outcome
+        words = " ".join(sections[i].rows[j].words)
+        print(f"{area} {i + 1}/{len(sections)}: {words}: {' '.join(outcome.cells)} "
+              f"{VERDICTS[outcome.held]}", file=sys.stderr, flush=True)  # fmt: skip
+    parts, failed = [], []
+    for i, section in enumerate(sections):
+        outcomes = [found[i, j] for j in range(len(section.rows))]
+        parts.append(table(section, outcomes))
+        pairs = zip(section.rows, outcomes, strict=True)
+        failed += [f"{section.title}: {' '.join(r.words)}" for r, o in pairs if o.held is False]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES)
-    parts = [
-        "# Proof by simulation\n",
-        "Written by `make prove` from the worlds of `tests/simulate.py`, whose truth is known. "
-        "Rates stand with exact 99 % binomial bounds. *Holds*: the promised rate could have given "
-        "this one, at 99 %; of forty rows, less than one is expected to fail by chance.\n",
-        f"Python {platform.python_version()}, {versions}; {seconds / 60:.0f} minutes; "
-        f"scale {scale:g}.",
-    ]
-    for key, (title, about, columns) in TABLES.items():
-        rows = [row(i, c, outcomes[i]) for i, c in enumerate(cases()) if c.table == key]
-        parts.append(f"\n## {title}\n\n{about}\n")
-        parts += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        parts += [f"| {' | '.join(r)} |" for r in rows]
-    return "\n".join(parts) + "\n"
+    minutes = (time.monotonic() - started) / 60
+    parts.append(f"<sub>{area}: Python {platform.python_version()}, {versions}; "
+                 f"{minutes:.0f} minutes, scale {scale:g}.</sub>\n")  # fmt: skip
+    return "\n".join(parts), failed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the data sets")
-    scale = parser.parse_args().scale
-    started = time.monotonic()
-    outcomes = {}
-    with ProcessPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        jobs = {
-            i: pool.submit(run, i, case, max(20, round(case.n_datasets * scale)))
-            for i, case in enumerate(cases())
-        }
-        for done, (i, job) in enumerate(jobs.items(), start=1):
-            outcomes[i] = job.result()
-            case = cases()[i]
-            print(f"{done}/{len(jobs)} {case.function} {' '.join(case.words)}", file=sys.stderr)
-    text = page(outcomes, time.monotonic() - started, scale)
-    if scale == 1.0:
-        PAGE.write_text(text, "utf-8")
-    else:
-        print(text)
+def rewrite(page: str, parts: dict[str, str]) -> str:
+    """The page with these areas' parts new, those of other areas that still exist kept."""
+    old = dict(re.findall(r"<!-- area (\w+) -->\n(.*?)(?=<!-- area |\Z)", page, re.DOTALL))
+    kept = {area: (old | parts)[area].strip() for area in areas() if area in old | parts}
+    return "\n\n".join([HEAD.strip(), *(f"<!-- area {a} -->\n{t}" for a, t in kept.items())]) + "\n"
+
+
+def main() -> int:
+    """Run what is asked for; 0 when every promise held, 1 otherwise."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("area", nargs="*", help=f"of {', '.join(areas())}; default: all")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the repeats")
+    parser.add_argument("--list", action="store_true", help="list areas and sections only")
+    asked = parser.parse_args()
+    if unknown := sorted(set(asked.area) - set(areas())):
+        parser.error(f"no area {', '.join(unknown)}; there are {', '.join(areas())}")
+    if asked.list:
+        for area in areas():
+            print(area, *(f"\n  {s.title}: {len(s.rows)} rows" for s in sections_of(area)), sep="")
+        return 0
+    failed: list[str] = []
+    for area in asked.area or areas():
+        part, bad = prove(area, asked.scale)
+        failed += bad
+        if asked.scale == 1.0:  # area by area: an interruption keeps what was done
+            PAGE.write_text(rewrite(PAGE.read_text("utf-8") if PAGE.exists() else "", {area: part}),
+                            "utf-8")  # fmt: skip
+        else:
+            print(part)
+    for line in failed:
+        print(f"FAILED  {line}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

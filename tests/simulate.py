@@ -73,6 +73,98 @@ def rare(n, rng, *, share=0.05):
     return y, np.column_stack([1 - p, p])
 
 
+def accurate(n, rng):
+    """Labels that are right in 98 of 100 rows, whichever class."""
+    y = (rng.random(n) < 0.5).astype(int)
+    called = np.where(rng.random(n) < 0.98, y, 1 - y)
+    return y, np.where(called[:, None] == [0, 1], 0.9, 0.1)
+
+
+def heavy(n, rng):
+    """Numbers with lognormal errors of sigma 1, whose fourth moment hardly any sample shows."""
+    y, error = rng.normal(size=n) * 2, rng.lognormal(size=n)
+    mean, variance = math.exp(0.5), math.e * (math.e - 1)
+    return y, y + (error - mean) / math.sqrt(variance)
+
+
+def in_groups(task, n_groups, rng, *, each=10):
+    """Groups of alike rows: `y`, predictions and groups; half the errors' variance is a group's."""
+    group = np.repeat(np.arange(n_groups), each)
+    n, shared = len(group), rng.normal(size=n_groups)
+    if task == "regression":
+        error = (shared[group] + rng.normal(size=n)) * math.sqrt(0.5)
+        y = rng.normal(size=n) * 2
+        return y, y + error, group
+    y = (rng.random(n) < 0.5).astype(int)
+    right = SEPARATION * 0.5 + shared[group] * math.sqrt(0.5) + rng.normal(size=n)
+    p = expit(np.where(y == 1, right, -right))
+    return y, np.column_stack([1 - p, p]), group
+
+
+def in_time(n, rng, *, memory=0.5):
+    """Numbers in order of time whose errors remember the one before."""
+    from scipy.signal import lfilter
+
+    error = lfilter([math.sqrt(1 - memory**2)], [1, -memory], rng.normal(size=n + 100))[100:]
+    y = rng.normal(size=n) * 2
+    return y, y + error
+
+
+RARE_CUT = math.log(9) / SEPARATION  # the score where `rare` says one half
+WORLDS = {
+    # name: (task, a data set of n rows, the truths)
+    "balanced": ("binary", two_classes, {"roc_auc": ndtr(SEPARATION / math.sqrt(2)),
+                                         "accuracy": ndtr(SEPARATION / 2)}),
+    "1 in 10 positive": (
+        "binary", lambda n, rng: rare(n, rng, share=0.1),
+        {"roc_auc": ndtr(SEPARATION / math.sqrt(2)),
+         "accuracy": 0.1 * ndtr(SEPARATION / 2 - RARE_CUT)
+         + 0.9 * ndtr(RARE_CUT + SEPARATION / 2)}),
+    "Gaussian errors": ("regression", numbers, {"rmse": 1.0, "r2": 0.75}),
+    "lognormal errors": (
+        "regression", lambda n, rng: numbers(n, rng, tails="lognormal"), {"rmse": 1.0, "r2": 0.75}),
+    "lognormal errors, sigma 1": ("regression", heavy, {"rmse": 1.0, "r2": 0.75}),
+    "right in 98 of 100": ("binary", accurate, {"accuracy": 0.98}),
+}  # fmt: skip
+
+
+def covered(name, world, n, n_datasets, seed, *, n_resamples=1000) -> Rate:
+    """How often a metric's interval holds its truth in one of WORLDS."""
+    task, draw, truths = WORLDS[world]
+    rng, metric, hits = np.random.default_rng(seed), metrics.find(name, task), 0
+    for k in range(n_datasets):
+        y, pred = draw(n, rng)
+        found = stats.score(metric, y, pred, n_resamples=n_resamples, seed=k)
+        hits += found.low <= truths[name] <= found.high
+    return Rate(hits=hits, trials=n_datasets)
+
+
+def groups_covered(name, n_groups, n_datasets, seed, *, n_resamples=1000) -> Rate:
+    """The same over groups of ten alike rows."""
+    task = "regression" if name in ("rmse", "r2") else "binary"
+    true = {"roc_auc": ndtr(SEPARATION / math.sqrt(3)), "rmse": 1.0, "r2": 0.75,
+            "accuracy": ndtr(SEPARATION / 2 / math.sqrt(1.5))}[name]  # fmt: skip
+    rng, metric, hits = np.random.default_rng(seed), metrics.find(name, task), 0
+    for k in range(n_datasets):
+        y, pred, group = in_groups(task, n_groups, rng)
+        found = stats.score(metric, y, pred, clusters=group, n_resamples=n_resamples, seed=k)
+        hits += found.low <= true <= found.high
+    return Rate(hits=hits, trials=n_datasets)
+
+
+def time_covered(n, n_datasets, seed, *, blocked=True, n_resamples=1000) -> Rate:
+    """How often the interval of RMSE holds 1 where errors follow one another."""
+    from surefit.core.dependence import blocks
+
+    rng, metric, hits = np.random.default_rng(seed), metrics.find("rmse", "regression"), 0
+    together = blocks(np.arange(n)) if blocked else None
+    for k in range(n_datasets):
+        y, pred = in_time(n, rng)
+        found = stats.score(metric, y, pred, clusters=together, n_resamples=n_resamples, seed=k)
+        hits += found.low <= 1.0 <= found.high
+    return Rate(hits=hits, trials=n_datasets)
+
+
 def truth(name: str) -> float:
     """The metric's value on endless rows of the worlds above."""
     known = {
@@ -82,6 +174,8 @@ def truth(name: str) -> float:
         "rmse": 1.0,
         "mae": math.sqrt(2 / math.pi),
         "r2": 0.75,
+        "median_absolute_error": 0.6744897501960817,
+        "ks": 2 * ndtr(SEPARATION / 2) - 1,
     }
     if name in known:
         return float(known[name])
@@ -114,26 +208,6 @@ def coverage(
         found = stats.score(
             metric, y, pred, folds=folds, level=level, n_resamples=n_resamples, seed=k
         )
-        hits += found.low <= true <= found.high
-    return Rate(hits=hits, trials=n_datasets)
-
-
-def cluster_coverage(n_clusters, n_datasets, seed, *, n_resamples=600) -> Rate:
-    """How often a cluster interval of accuracy holds the truth, rows of a cluster being alike."""
-    rng = np.random.default_rng(seed)
-    metric, hits = metrics.find("accuracy", "binary"), 0
-    true = float(ndtr(SEPARATION / 2 / math.sqrt(1.5)))
-    for k in range(n_datasets):
-        cluster = np.repeat(np.arange(n_clusters), 10)
-        n = len(cluster)
-        y = (rng.random(n) < 0.5).astype(int)
-        alike = rng.normal(size=n_clusters)[cluster] * math.sqrt(0.5)
-        right = SEPARATION * 0.5 + alike + rng.normal(size=n)  # positive: the right side
-        p = expit(np.where(y == 1, right, -right))
-        found = stats.score(
-            metric, y, np.column_stack([1 - p, p]), clusters=cluster, n_resamples=n_resamples,
-            seed=k,
-        )  # fmt: skip
         hits += found.low <= true <= found.high
     return Rate(hits=hits, trials=n_datasets)
 

@@ -3,7 +3,10 @@
 import itertools
 import json
 import math
+import runpy
+from importlib import resources
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +14,8 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 import boards
+import conftest
+import surefit
 from surefit.cli import cli
 from surefit.edges import runs
 from surefit.errors import ConfigError, InputError
@@ -53,6 +58,37 @@ def test_the_best_is_ranked_and_the_cheapest_of_the_tied_proposed(project):
     assert record.tags["surefit.proposed"] == small
     assert float(record.metrics["corrected_roc_auc"]) == pytest.approx(found.corrected.value)
     assert "wider than it need be" in str(found)
+
+
+def test_the_written_script_picks_the_same_by_plain_mlflow(tmp_path, pristine, monkeypatch, capsys):
+    """Of runs with equal metrics both take the newest; rows of other data and trials are no rival.
+
+    The script is the one that `surefit init` writes.
+    """
+    folder = conftest.new_folder(tmp_path / "ties", pristine)
+    (folder.path / "surefit.toml").write_text(
+        f'name = "ties"\ntracking.uri = "{folder.uri}"\n[data]\npath = "none.csv"\ntarget = "y"\n'
+    )
+    project = boards.make(folder.path, "ties")
+    y, made = boards.world(100)
+    for k in range(4):
+        project.add("same", y, made(1.0), kind=("train", "tune")[k % 2])
+    ends = {"valid_roc_auc_low": 0.8, "valid_roc_auc_high": 1}
+    newest = project.add("newest", y, made(1.0), extra=ends)
+    project.add("poor", y, made(0.1))
+    project.add("other data", y, made(9.0), tags={"surefit.data": "d0"})
+    project.add("trial", y, made(9.0), kind="trial")
+    project.add("last", y, made(0.2))
+    script = resources.files("surefit") / "templates" / "project" / "compare.py"
+    monkeypatch.chdir(folder.path)
+    before = mlflow.get_tracking_uri()
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        mlflow.set_tracking_uri(before)
+    printed = capsys.readouterr().out
+    assert printed.partition("Best by plain MLflow:")[2].strip() == newest
+    assert surefit.compare(quiet=True).best.run_id == newest
 
 
 def test_what_cannot_be_ranked_is_listed_with_its_reason(project):

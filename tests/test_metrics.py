@@ -58,6 +58,14 @@ def plain_lift(y, score, w):
     return hits / k / np.average(y, weights=w)
 
 
+def plain_specificity(y, labels, w, *, weighted):
+    """scikit-learn's recall of "not the class", averaged over the classes."""
+    each = [sk.recall_score(y != k, labels != k, sample_weight=w) for k in np.unique(y)]
+    w = np.ones(len(y)) if w is None else w
+    share = [w[y == k].sum() for k in np.unique(y)]
+    return np.average(each, weights=share if weighted else None)
+
+
 def theirs(name, task, y, pred, w):
     """scikit-learn's value."""
     kw = {"sample_weight": w}
@@ -99,6 +107,15 @@ def theirs(name, task, y, pred, w):
             y, score, multi_class="ovr", average="weighted", **kw
         ),
         "average_precision_macro": lambda: sk.average_precision_score(y, score, **kw),
+        "recall_macro": lambda: sk.recall_score(y, labels, average="macro", zero_division=0, **kw),
+        "recall_weighted": lambda: sk.recall_score(y, labels, average="weighted", **kw),
+        "specificity_macro": lambda: plain_specificity(y, labels, w, weighted=False),
+        "specificity_weighted": lambda: plain_specificity(y, labels, w, weighted=True),
+        "average_precision_weighted": lambda: sk.average_precision_score(
+            y, score, average="weighted", **kw
+        ),
+        "ks_ovr": lambda: np.mean([plain_ks(y == k, c, w) for k, c in enumerate(score.T)]),
+        "lift_10_ovr": lambda: np.mean([plain_lift(y == k, c, w) for k, c in enumerate(score.T)]),
         "top_3_accuracy": lambda: sk.top_k_accuracy_score(y, pred, k=3, **kw),
         "ece": lambda: plain_ece(y, pred, w),
         "ks": lambda: plain_ks(y, score, w),

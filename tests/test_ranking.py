@@ -101,6 +101,12 @@ def test_identical_predictions_are_tied():
     assert ranked.rows_to_decide == {"two": None}
 
 
+def test_equals_but_for_rounding_stand_as_they_were_given():
+    """The last digits of a sum put nobody first; a real difference does."""
+    values = np.array([0.5, 0.9, 0.9 + 2e-16, 0.9 + 1e-9, 0.5 + 1e-16])
+    assert list(ranking.best_first(values)) == [3, 1, 2, 0, 4]
+
+
 def test_one_candidate_is_the_best():
     """Alone, a candidate is best and tied with itself; none at all is an error."""
     y, found = candidates(50, 1)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulate import cluster_coverage, coverage, numbers, two_classes
+from simulate import coverage, groups_covered, numbers, time_covered, two_classes
 from surefit.core import metrics, stats
 from surefit.errors import DataError
 
@@ -208,7 +208,7 @@ def test_coverage_over_folds_and_clusters():
     """So do the interval of a mean over folds, and that of 20 clusters of alike rows."""
     by_fold = coverage("roc_auc", 200, 100, 21, n_resamples=300, n_folds=5)
     assert by_fold.at_least(0.95), by_fold
-    clustered = cluster_coverage(20, 200, 22, n_resamples=400)
+    clustered = groups_covered("accuracy", 20, 200, 22, n_resamples=400)
     assert clustered.at_least(0.95), clustered
 
 
@@ -252,5 +252,13 @@ def test_intervals_cover_with_rare_positives():
 
 def test_intervals_cover_with_twenty_groups():
     """With twenty groups the cluster intervals hold the truth."""
-    found = cluster_coverage(20, 150, 33, n_resamples=400)
+    found = groups_covered("r2", 20, 120, 33, n_resamples=400)
     assert found.at_least(0.93), str(found)
+
+
+def test_blocks_of_time_cover_where_rows_alone_do_not():
+    """Errors that remember the last one are covered by blocks of time far better than by rows."""
+    blocked = time_covered(400, 100, 34, n_resamples=300)
+    alone = time_covered(400, 100, 34, blocked=False, n_resamples=300)
+    assert blocked.at_least(0.90), str(blocked)
+    assert blocked.hits > alone.hits

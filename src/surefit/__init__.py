@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from surefit.results import TuneResult as TuneResult
     from surefit.verbs.check import check as check
     from surefit.verbs.compare import compare as compare
+    from surefit.verbs.doctor import doctor as doctor
     from surefit.verbs.eject import eject as eject
     from surefit.verbs.evaluate import evaluate as evaluate
     from surefit.verbs.history import history as history
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 # Where each public name lives: importing surefit itself imports nothing heavy.
 _HOMES = {
     "check": "verbs.check", "preprocess": "core.preprocess",
-    "compare": "verbs.compare", "evaluate": "verbs.evaluate", "init": "verbs.init",
+    "compare": "verbs.compare", "doctor": "verbs.doctor", "evaluate": "verbs.evaluate",
+    "init": "verbs.init",
     "history": "verbs.history", "predict": "verbs.predict", "promote": "verbs.promote",
     "report": "verbs.report", "reproduce": "verbs.reproduce", "eject": "verbs.eject",
     "rollback": "verbs.rollback", "train": "verbs.train", "tune": "verbs.tune",

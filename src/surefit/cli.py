@@ -373,6 +373,25 @@ def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, 
 
 
 @cli.command()
+@shared(table=False)
+def doctor(config: str | None, set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Close dead runs, tune the store, and say what is wrong and what mends it.
+
+    Looked at: libraries and optional parts, configuration, store (schema, WAL, statistics),
+    artifacts, runs left RUNNING, searches not yet in MLflow, promotions cut short, disk space,
+    leftovers. No run is deleted, no search goes on and no alias moves to another version.
+
+    Exit code 0: nothing serious. 1: serious findings.
+    """
+    from surefit.verbs.doctor import doctor as verb
+
+    result = verb(config=config, set=set_, quiet=quiet)
+    answer(result, as_json)
+    if result.serious:
+        sys.exit(1)
+
+
+@cli.command()
 @click.option("--port", default=5000, show_default=True, type=int)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("-c", "--config", type=click.Path(dir_okay=False), metavar="FILE")

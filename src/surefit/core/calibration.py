@@ -7,7 +7,7 @@ folds' rows.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import expit, log_softmax, logit, softmax
@@ -157,11 +157,12 @@ def by_noise(scored: Scored) -> float:
     In each bin the sum of hits less probabilities is then about normal around 0.
     """
     folds = np.zeros(len(scored.y)) if scored.folds is None else scored.folds
+    weights = np.ones(len(scored.y)) if scored.weights is None else scored.weights
+    top = scored.pred[:, 1] if scored.task == "binary" else scored.pred.max(axis=1)
     values = []
     for fold in np.unique(folds):
-        part = replace(scored, y=scored.y[folds == fold], pred=scored.pred[folds == fold])
-        p = part.pred[:, 1] if part.task == "binary" else part.pred.max(axis=1)
+        p, w = top[folds == fold], weights[folds == fold]
         bins = np.minimum((p * ECE_BINS).astype(int), ECE_BINS - 1)
-        spread = np.sqrt(np.bincount(bins, weights=p * (1 - p), minlength=ECE_BINS))
-        values.append(np.sqrt(2 / np.pi) * spread.sum() / len(p))
+        spread = np.sqrt(np.bincount(bins, weights=w**2 * p * (1 - p), minlength=ECE_BINS))
+        values.append(np.sqrt(2 / np.pi) * spread.sum() / max(float(w.sum()), 1e-300))
     return float(np.mean(values))

@@ -10,7 +10,12 @@ from scipy.special import ndtri, stdtrit
 
 from surefit.comparison import NoiseFloor, Standing, Unpaired
 
-SIMPLE_FIRST = ("dummy", "linear", "forest", "lightgbm")
+SIMPLE_FIRST = (
+    "dummy", "linear", "forest", "hist", "lightgbm", "xgboost", "catboost", "mlp",
+)  # fmt: skip
+# Costs within this factor of the least are alike: seconds and milliseconds were measured once, on
+# a machine that may have been busy.
+ALIKE = {"lowest latency": 1.5, "smallest model": 1.05, "fastest to fit": 1.5}
 
 Cost = Callable[[Standing], float | None]
 COSTS: tuple[tuple[str, Cost], ...] = (
@@ -29,8 +34,8 @@ def cheapest(tied: Sequence[Standing]) -> tuple[Standing, str]:
     """Of candidates that cannot be told apart the one to prefer, and why.
 
     By latency, then size, then fit seconds, then the family's simplicity; a cost counts where all
-    that are left have it, and those within a twentieth of the least go on to the next. Runs of
-    other programs are left out where there are others: they cannot be promoted.
+    that are left have it, and those close to the least (`ALIKE`) go on to the next. Runs of other
+    programs are left out where there are others: they cannot be promoted.
     """
     left = [s for s in tied if not s.outside] or list(tied)
     if len(left) == 1:
@@ -40,7 +45,8 @@ def cheapest(tied: Sequence[Standing]) -> tuple[Standing, str]:
         known = [c for c in costs if c is not None and math.isfinite(c)]
         if len(known) < len(left) or min(known) == max(known):
             continue
-        left = [s for s, c in zip(left, known, strict=True) if c <= 1.05 * min(known)]
+        least = ALIKE.get(why, 1.0) * min(known)
+        left = [s for s, c in zip(left, known, strict=True) if c <= least]
         if len(left) == 1:
             return left[0], f"{why}: {_said(why, min(known))}{_against(why, known)}"
     return left[0], "no other is cheaper"

@@ -4,6 +4,7 @@ In classification `y` holds class codes (n,) and `pred` probabilities (n, K); wh
 classes, `y` is 0 or 1 and `score` (n,) is the probability of class 1. A row is flagged at a
 threshold where `score >= threshold`. In regression `y` and `pred` are floats (n,), and an error
 is true minus predicted. A curve has at most MAX_POINTS rows, however many rows were scored.
+`weights` (n,) say how much each row counts, None: all the same; n_rows counts rows all the same.
 """
 
 from __future__ import annotations
@@ -40,18 +41,27 @@ def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def _cumulate(y: Codes, score: Floats) -> tuple[Floats, Floats, Floats]:
-    """Distinct scores, falling, with the positives and the rows flagged at each."""
+def _ones(weights: Floats | None, n: int) -> Floats:
+    return np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
+
+
+def _cumulate(
+    y: Codes, score: Floats, weights: Floats | None = None
+) -> tuple[Floats, Floats, Floats]:
+    """Distinct scores, falling, with the weight of positives and of rows flagged at each."""
     order = np.argsort(score)[::-1]
-    ranked = score[order]
+    ranked, w = score[order], _ones(weights, len(score))[order]
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))  # ties are flagged together
-    positives = np.cumsum(y[order] == 1)[last]
-    return ranked[last], positives.astype(float), (last + 1).astype(float)
+    positives, flagged = np.cumsum(w * (y[order] == 1))[last], np.cumsum(w)[last]
+    found = flagged > 0  # rows of no weight flag nothing
+    return ranked[last][found], positives[found], flagged[found]
 
 
-def _roc_points(y: Codes, score: Floats) -> tuple[Floats, Floats, Floats, float]:
+def _roc_points(
+    y: Codes, score: Floats, weights: Floats | None = None
+) -> tuple[Floats, Floats, Floats, float]:
     """False and true positive rates from (0, 0) to (1, 1), thresholds, and the area."""
-    cuts, positives, flagged = _cumulate(y, score)
+    cuts, positives, flagged = _cumulate(y, score, weights)
     tp = np.append(0.0, positives)
     fp = np.append(0.0, flagged - positives)
     above = np.nextafter(cuts[0], np.inf)  # flags nothing, yet finite
@@ -60,9 +70,9 @@ def _roc_points(y: Codes, score: Floats) -> tuple[Floats, Floats, Floats, float]
     return fpr, tpr, np.append(above, cuts)[corner], float(np.trapezoid(tpr, fpr))
 
 
-def roc(y: Codes, score: Floats) -> pd.DataFrame:
+def roc(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """The ROC curve: false_positive_rate, true_positive_rate, threshold; roc_auc is exact."""
-    fpr, tpr, cuts, area = _roc_points(y, score)
+    fpr, tpr, cuts, area = _roc_points(y, score, weights)
     keep = thin(fpr + tpr)
     return pd.DataFrame(
         {
@@ -74,9 +84,9 @@ def roc(y: Codes, score: Floats) -> pd.DataFrame:
     )
 
 
-def precision_recall(y: Codes, score: Floats) -> pd.DataFrame:
+def precision_recall(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Precision by recall, from the highest score to all rows; average_precision is exact."""
-    cuts, positives, flagged = _cumulate(y, score)
+    cuts, positives, flagged = _cumulate(y, score, weights)
     precision, recall = positives / flagged, positives / positives[-1]
     area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
     keep = thin(recall + flagged / flagged[-1])
@@ -90,26 +100,26 @@ def precision_recall(y: Codes, score: Floats) -> pd.DataFrame:
     )
 
 
-def thresholds(y: Codes, score: Floats) -> pd.DataFrame:
+def thresholds(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Precision, recall, F1 and the share of rows flagged, by rising threshold."""
-    cuts, positives, flagged = (part[::-1] for part in _cumulate(y, score))
+    cuts, positives, flagged = (part[::-1] for part in _cumulate(y, score, weights))
+    n_positives, n_rows = float(positives[0]), float(flagged[0])
     keep = thin(cuts)
     cuts, positives, flagged = cuts[keep], positives[keep], flagged[keep]
-    n_positives = float(np.count_nonzero(y == 1))
     return pd.DataFrame(
         {
             "threshold": cuts,
             "precision": positives / flagged,
             "recall": positives / n_positives,
             "f1": 2 * positives / (flagged + n_positives),
-            "share_flagged": flagged / len(y),
+            "share_flagged": flagged / n_rows,
         }
     )
 
 
-def gain(y: Codes, score: Floats) -> pd.DataFrame:
+def gain(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """The share of positives found in the highest-scored rows, and the lift over chance."""
-    _, positives, flagged = _cumulate(y, score)
+    _, positives, flagged = _cumulate(y, score, weights)
     rows, found = flagged / flagged[-1], positives / positives[-1]
     keep = thin(rows)
     rows, found = rows[keep], found[keep]
@@ -124,35 +134,46 @@ def _equal_count_ends(ranked: Floats, n_bins: int) -> NDArray[np.int64]:
     return np.unique(moved).astype(np.int64)
 
 
-def calibration(hit: Codes, score: Floats) -> pd.DataFrame:
+def calibration(hit: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Predicted against observed share of `hit` (0 or 1) in equal-count bins of the score.
 
-    low and high are Wilson's 95 % interval of the observed share. Rows of equal score share a bin;
-    there are about sqrt(n) / 2 bins, from 2 to 20.
+    low and high are Wilson's 95 % interval of the observed share, with Kish's effective number of
+    rows where they are weighted. Rows of equal score share a bin; there are about sqrt(n) / 2
+    bins, from 2 to 20.
     """
     n_bins = int(np.clip(np.sqrt(len(score)) / 2, 2, 20))
     order = np.argsort(score, kind="stable")
     ends = _equal_count_ends(score[order], n_bins)
     starts = np.append(0, ends[:-1])
-    n = (ends - starts).astype(float)
-    hits = np.add.reduceat(hit[order].astype(float), starts)
-    low, high = wilson(hits, n)
-    return pd.DataFrame(
+    w = _ones(weights, len(score))[order]
+    whole = np.add.reduceat(w, starts)
+    some = np.where(whole > 0, whole, 1.0)
+    observed = np.add.reduceat(w * hit[order], starts) / some
+    predicted = np.add.reduceat(w * score[order], starts) / some
+    n = whole**2 / np.where(whole > 0, np.add.reduceat(w**2, starts), 1.0)
+    low, high = wilson(observed * np.maximum(n, 1.0), np.maximum(n, 1.0))
+    table = pd.DataFrame(
         {
-            "n_rows": n.astype(int),
-            "mean_predicted": np.add.reduceat(score[order], starts) / n,
-            "share_observed": hits / n,
+            "n_rows": ends - starts,
+            "mean_predicted": predicted,
+            "share_observed": observed,
             "low": low,
             "high": high,
         }
     )
+    return table[whole > 0].reset_index(drop=True)
 
 
-def confusion(y: Codes, predicted: Codes, classes: Sequence[str]) -> pd.DataFrame:
+def confusion(
+    y: Codes, predicted: Codes, classes: Sequence[str], weights: Floats | None = None
+) -> pd.DataFrame:
     """Rows by true and predicted class, true class first; share_of_true is 0 where it has none."""
     k = len(classes)
     counts = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    sums = np.bincount(y * k + predicted, weights=_ones(weights, len(y)), minlength=k * k)
+    sums = sums.reshape(k, k)
+    whole = sums.sum(axis=1, keepdims=True)
+    share = sums / np.where(whole > 0, whole, 1.0)
     names = np.array([str(c) for c in classes], dtype=object)
     return pd.DataFrame(
         {
@@ -164,40 +185,48 @@ def confusion(y: Codes, predicted: Codes, classes: Sequence[str]) -> pd.DataFram
     )
 
 
-def class_scores(y: Codes, predicted: Codes, classes: Sequence[str]) -> pd.DataFrame:
+def class_scores(
+    y: Codes, predicted: Codes, classes: Sequence[str], weights: Floats | None = None
+) -> pd.DataFrame:
     """Precision, recall and F1 of each class that occurs, the worst first; 0 where undefined."""
-    k = len(classes)
-    true = np.bincount(y, minlength=k)
-    named = np.bincount(predicted, minlength=k)
-    right = np.bincount(y[y == predicted], minlength=k)
+    k, w, same = len(classes), _ones(weights, len(y)), y == predicted
+    n_true, n_named = np.bincount(y, minlength=k), np.bincount(predicted, minlength=k)
+    true, named = (np.bincount(of, weights=w, minlength=k) for of in (y, predicted))
+    right = np.bincount(y[same], weights=w[same], minlength=k)
     table = pd.DataFrame(
         {
             "class": [str(c) for c in classes],
-            "n_rows": true,
-            "n_predicted": named,
-            "precision": right / np.maximum(named, 1),
-            "recall": right / np.maximum(true, 1),
-            "f1": 2 * right / np.maximum(true + named, 1),
+            "n_rows": n_true,
+            "n_predicted": n_named,
+            "precision": right / np.where(named > 0, named, 1.0),
+            "recall": right / np.where(true > 0, true, 1.0),
+            "f1": 2 * right / np.where(true + named > 0, true + named, 1.0),
         }
     )
-    table = table[(true + named) > 0]
+    table = table[(n_true + n_named) > 0]
     return table.sort_values("f1", kind="stable").reset_index(drop=True)
 
 
 def roc_by_class(
-    y: Codes, pred: Floats, classes: Sequence[str], *, worst: int = 10, points: int = 200
+    y: Codes,
+    pred: Floats,
+    classes: Sequence[str],
+    weights: Floats | None = None,
+    *,
+    worst: int = 10,
+    points: int = 200,
 ) -> pd.DataFrame:
     """One-vs-rest ROC curves: the mean over classes ("macro"), then the classes of least area.
 
     A class is left out where all rows have it or none has; the table is empty where none is left.
     """
-    n_rows = np.bincount(y, minlength=len(classes))
-    usable = [k for k in range(len(classes)) if 0 < n_rows[k] < len(y)]
+    whole = np.bincount(y, weights=_ones(weights, len(y)), minlength=len(classes))
+    usable = [k for k in range(len(classes)) if 0 < whole[k] < whole.sum()]
     grid = np.linspace(0, 1, points)
     mean = np.zeros(points)
     parts: list[pd.DataFrame] = []
     for k in usable:
-        fpr, tpr, _, area = _roc_points((y == k).astype(np.int64), pred[:, k])
+        fpr, tpr, _, area = _roc_points((y == k).astype(np.int64), pred[:, k], weights)
         mean += np.interp(grid, fpr, tpr) / len(usable)
         keep = thin(fpr + tpr, points)
         parts.append(_curve(str(classes[k]), fpr[keep], tpr[keep], area))
@@ -216,14 +245,17 @@ def _curve(name: str, fpr: Floats, tpr: Floats, area: float) -> pd.DataFrame:
     )
 
 
-def score_histogram(y: Codes, score: Floats, classes: Sequence[str]) -> pd.DataFrame:
+def score_histogram(
+    y: Codes, score: Floats, classes: Sequence[str], weights: Floats | None = None
+) -> pd.DataFrame:
     """How the score is spread in each class that occurs: bins, rows, and share of the class."""
     n_bins = int(np.clip(2 * len(score) ** (1 / 3), 10, 40))
     low, high = np.floor(score.min() * 20) / 20, np.ceil(score.max() * 20) / 20
     edges = np.linspace(low, high if high > low else low + 0.05, n_bins + 1)
-    parts = []
+    parts, w = [], _ones(weights, len(y))
     for k in np.unique(y):
         n = np.histogram(score[y == k], bins=edges)[0]
+        share = np.histogram(score[y == k], bins=edges, weights=w[y == k])[0]
         parts.append(
             pd.DataFrame(
                 {
@@ -231,7 +263,7 @@ def score_histogram(y: Codes, score: Floats, classes: Sequence[str]) -> pd.DataF
                     "low": edges[:-1],
                     "high": edges[1:],
                     "n_rows": n,
-                    "share_of_class": n / n.sum(),
+                    "share_of_class": share / (share.sum() or 1.0),
                 }
             )
         )
@@ -309,7 +341,7 @@ def residual_histogram(y: Floats, pred: Floats) -> pd.DataFrame:
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "n_rows": n})
 
 
-def error_by_decile(y: Floats, pred: Floats) -> pd.DataFrame:
+def error_by_decile(y: Floats, pred: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Errors in up to ten equal-count bins of the prediction, at least five rows a bin on average.
 
     mean_error is the mean of true minus predicted: above 0 the model predicts too low.
@@ -318,15 +350,17 @@ def error_by_decile(y: Floats, pred: Floats) -> pd.DataFrame:
     ranked, error = pred[order], (y - pred)[order]
     ends = _equal_count_ends(ranked, int(np.clip(len(y) // 5, 1, 10)))
     starts = np.append(0, ends[:-1])
-    n = ends - starts
+    w = _ones(weights, len(y))[order]
+    whole = np.add.reduceat(w, starts)
+    whole = np.where(whole > 0, whole, 1.0)
     return pd.DataFrame(
         {
-            "bin": np.arange(1, len(n) + 1),
+            "bin": np.arange(1, len(ends) + 1),
             "low": ranked[starts],
             "high": ranked[ends - 1],
-            "n_rows": n,
-            "mean_absolute_error": np.add.reduceat(np.abs(error), starts) / n,
-            "root_mean_squared_error": np.sqrt(np.add.reduceat(error**2, starts) / n),
-            "mean_error": np.add.reduceat(error, starts) / n,
+            "n_rows": ends - starts,
+            "mean_absolute_error": np.add.reduceat(w * np.abs(error), starts) / whole,
+            "root_mean_squared_error": np.sqrt(np.add.reduceat(w * error**2, starts) / whole),
+            "mean_error": np.add.reduceat(w * error, starts) / whole,
         }
     )

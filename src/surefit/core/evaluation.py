@@ -108,6 +108,8 @@ def _shared(scored: Scored, ask: Ask) -> dict[str, Any]:
 def _why(metric: str, scored: Scored) -> str:
     if scored.task != "regression" and len(np.unique(scored.y)) < 2:
         return f"all rows are of one class ({scored.classes[scored.y[0]]}), and it needs two"
+    if metric.startswith("top_") and scored.task == "multiclass":
+        return f"there are only {len(scored.classes)} classes"
     known = {
         "mape": "a target is 0",
         "rmsle": "a target or a prediction is -1 or below",

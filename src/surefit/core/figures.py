@@ -32,6 +32,7 @@ def evaluation_figures(
     *,
     threshold: float = 0.5,
     target: str = "",
+    weights: ArrayLike | None = None,
 ) -> list[Figure]:
     """The pictures of these predictions that can be drawn; none where there are no rows.
 
@@ -42,20 +43,22 @@ def evaluation_figures(
         classes: the K names, in the order of the codes; the second is the positive one.
         threshold: in binary tasks a row is called positive at this probability or above.
         target: the target's name (and unit), for the axes of a regression.
+        weights: (n,) how much each row counts in curves, shares and means; counts stay rows.
 
     Raises:
         DataError: shapes that do not fit together, unknown codes, or values that are not finite.
     """
+    w = None if weights is None else np.asarray(weights, float)
     if task == "regression":
         true, predicted = np.asarray(y, float).ravel(), np.asarray(pred, float).ravel()
         _check(true, predicted, len(predicted))
-        return list(figures_regression.figures(true, predicted, target)) if len(true) else []
+        return list(figures_regression.figures(true, predicted, target, w)) if len(true) else []
     codes, probabilities = _classification(task, y, pred, classes)
     if not len(codes):
         return []
     if task == "binary":
-        return list(_binary(codes, probabilities[:, 1], classes, threshold))
-    return list(_multiclass(codes, probabilities, classes))
+        return list(_binary(codes, probabilities[:, 1], classes, threshold, w))
+    return list(_multiclass(codes, probabilities, classes, w))
 
 
 def _classification(
@@ -93,32 +96,37 @@ def _check(y: Floats, pred: Floats, n: int) -> None:
         )
 
 
-def _binary(y: Codes, score: Floats, classes: Sequence[str], threshold: float) -> Iterator[Figure]:
+def _binary(
+    y: Codes, score: Floats, classes: Sequence[str], threshold: float, w: Floats | None
+) -> Iterator[Figure]:
     positive = str(classes[1])
-    n_positives = np.count_nonzero(y)
-    if 0 < n_positives < len(y):
-        yield draw_roc(curves.roc(y, score))
-        yield draw_precision_recall(curves.precision_recall(y, score))
+    counted = y if w is None else y[w > 0]
+    two = 0 < np.count_nonzero(counted) < len(counted)
+    if two:
+        yield draw_roc(curves.roc(y, score, w))
+        yield draw_precision_recall(curves.precision_recall(y, score, w))
     yield draw_calibration(
-        curves.calibration(y, score), x=f"predicted probability of {canvas.label(positive)}"
+        curves.calibration(y, score, w), x=f"predicted probability of {canvas.label(positive)}"
     )
     called = (score >= threshold).astype(np.int64)
     title = f"Confusion matrix at threshold {threshold:.3g}"
-    yield draw_confusion(curves.confusion(y, called, classes), title=title)
-    yield draw_scores(curves.score_histogram(y, score, classes), positive=positive)
-    if 0 < n_positives < len(y):
-        yield draw_thresholds(curves.thresholds(y, score), chosen=threshold)
-        yield draw_gain(curves.gain(y, score), positive=positive)
+    yield draw_confusion(curves.confusion(y, called, classes, w), title=title)
+    yield draw_scores(curves.score_histogram(y, score, classes, w), positive=positive)
+    if two:
+        yield draw_thresholds(curves.thresholds(y, score, w), chosen=threshold)
+        yield draw_gain(curves.gain(y, score, w), positive=positive)
 
 
-def _multiclass(y: Codes, pred: Floats, classes: Sequence[str]) -> Iterator[Figure]:
+def _multiclass(
+    y: Codes, pred: Floats, classes: Sequence[str], w: Floats | None
+) -> Iterator[Figure]:
     called = pred.argmax(axis=1).astype(np.int64)
-    yield draw_confusion(curves.confusion(y, called, classes))
-    ranking = curves.roc_by_class(y, pred, classes)
+    yield draw_confusion(curves.confusion(y, called, classes, w))
+    ranking = curves.roc_by_class(y, pred, classes, w)
     if len(ranking):
         yield draw_roc_by_class(ranking)
-    yield draw_class_scores(curves.class_scores(y, called, classes))
-    top = curves.calibration((y == called).astype(np.int64), pred.max(axis=1))
+    yield draw_class_scores(curves.class_scores(y, called, classes, w))
+    top = curves.calibration((y == called).astype(np.int64), pred.max(axis=1), w)
     yield draw_calibration(
         top,
         title="Calibration of the top class",

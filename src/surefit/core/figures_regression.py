@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
-def figures(y: Floats, pred: Floats, target: str = "") -> Iterator[Figure]:
+def figures(
+    y: Floats, pred: Floats, target: str = "", weights: Floats | None = None
+) -> Iterator[Figure]:
     """All pictures of a regression with at least one row; `target` names the axes."""
     error = y - pred
     yield draw_predicted_vs_true(
@@ -25,7 +27,7 @@ def figures(y: Floats, pred: Floats, target: str = "") -> Iterator[Figure]:
     )
     yield draw_residuals(curves.cloud(pred, error, "predicted", "residual"), target=target)
     yield draw_residual_histogram(curves.residual_histogram(y, pred), target=target)
-    yield draw_error_by_decile(curves.error_by_decile(y, pred), target=target)
+    yield draw_error_by_decile(curves.error_by_decile(y, pred, weights), target=target)
 
 
 def _of(word: str, target: str) -> str:

@@ -84,13 +84,13 @@ def calibration_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -
     return out
 
 
-def top_columns(y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
-    """(n, 2): one, and whether the true class is among the three of greatest probability."""
+def top_columns(k: int, y: NDArray[Any], pred: NDArray[Any], threshold: float) -> Floats:
+    """(n, 2): one, and whether the true class is among the k of greatest probability."""
     own = pred[np.arange(len(y)), y][:, None]
     later = np.arange(pred.shape[1]) > np.asarray(y)[:, None]  # as scikit-learn breaks ties
     above = ((pred > own) | ((pred == own) & later)).sum(axis=1)
-    defined = 1.0 if pred.shape[1] > 3 else np.nan
-    return np.column_stack([np.ones(len(y)), np.where(above < 3, defined, 0.0 * defined)])
+    defined = 1.0 if pred.shape[1] > k else np.nan
+    return np.column_stack([np.ones(len(y)), np.where(above < k, defined, 0.0 * defined)])
 
 
 # --- weights to values ---
@@ -204,6 +204,29 @@ def recall(sums: Floats) -> Floats:
 def specificity(sums: Floats) -> Floats:
     actual, _, hit = thirds(sums)
     return ratio(hit[..., 0], actual[..., 0])
+
+
+def _specificity_by_class(sums: Floats) -> tuple[Floats, Floats]:
+    """The share of the other classes' rows that are not called the class, and its rows."""
+    actual, predicted, hit = thirds(sums)
+    others = actual.sum(axis=-1, keepdims=True) - actual
+    return ratio(others - (predicted - hit), others), actual
+
+
+def specificity_macro(sums: Floats) -> Floats:
+    value, actual = _specificity_by_class(sums)
+    return mean_where(np.nan_to_num(value), (actual + thirds(sums)[1] > 0) & ~np.isnan(value))
+
+
+def specificity_weighted(sums: Floats) -> Floats:
+    value, actual = _specificity_by_class(sums)
+    share = np.where(np.isnan(value), 0.0, actual)
+    return ratio((np.nan_to_num(value) * share).sum(axis=-1), share.sum(axis=-1))
+
+
+def recall_macro(sums: Floats) -> Floats:
+    actual, predicted, hit = thirds(sums)
+    return mean_where(np.nan_to_num(ratio(hit, actual)), actual + predicted > 0)
 
 
 def _precision_by_class(sums: Floats) -> tuple[Floats, Floats]:

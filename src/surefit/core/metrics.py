@@ -12,8 +12,10 @@ shape (n, K); with K = 2, column 1 is the positive class. In regression both hav
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -101,6 +103,13 @@ def _on_curve(
     )
 
 
+def _top(k: int) -> Metric:
+    return Metric(
+        name=f"top_{k}_accuracy", tasks=_MULTICLASS, greater_is_better=True,
+        columns=partial(by.top_columns, k), combine=by.second_mean, counted=by.first_sum,
+    )  # fmt: skip
+
+
 # In the order in which they are shown.
 _METRICS: tuple[Metric, ...] = (
     _on_curve("roc_auc", _BINARY, by.area, by.area_without),
@@ -121,12 +130,19 @@ _METRICS: tuple[Metric, ...] = (
     _on_labels("f1_weighted", _MULTICLASS, by.f1_weighted),
     _on_labels("precision_macro", _MULTICLASS, by.precision_macro),
     _on_labels("precision_weighted", _MULTICLASS, by.precision_weighted),
+    _on_labels("recall_macro", _MULTICLASS, by.recall_macro),
+    _on_labels("recall_weighted", _MULTICLASS, by.accuracy, counted=by.n_rows),
+    _on_labels("specificity_macro", _MULTICLASS, by.specificity_macro),
+    _on_labels("specificity_weighted", _MULTICLASS, by.specificity_weighted),
     _on_curve("roc_auc_ovr", _MULTICLASS, by.area, by.area_without),
     _on_curve("roc_auc_ovr_weighted", _MULTICLASS, by.area, by.area_without, by_share=True),
     _on_curve("average_precision_macro", _MULTICLASS, by.average_precision,
               by.average_precision_without),
-    Metric(name="top_3_accuracy", tasks=_MULTICLASS, greater_is_better=True,
-           columns=by.top_columns, combine=by.second_mean, counted=by.first_sum),
+    _on_curve("average_precision_weighted", _MULTICLASS, by.average_precision,
+              by.average_precision_without, by_share=True),
+    _on_curve("ks_ovr", _MULTICLASS, by.ks, by.ks_without),
+    _on_curve("lift_10_ovr", _MULTICLASS, by.lift, by.lift_without, bounds=(0.0, _INF)),
+    _top(3),
     _on_labels("mcc", _CLASSES, by.mcc, bounds=(-1.0, 1.0)),
     _on_labels("kappa", _CLASSES, by.kappa, bounds=(-1.0, 1.0)),
     _loss("rmse", _NUMBERS, by.error_columns, by.rmse),
@@ -142,7 +158,13 @@ _METRICS: tuple[Metric, ...] = (
 )  # fmt: skip
 
 _DEFAULT: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
-_NOT_SHOWN: dict[Task, set[str]] = {"binary": {"kappa"}, "multiclass": set(), "regression": set()}
+# Known, and computed where asked for: what others say already, or few ask of many classes.
+_NOT_SHOWN: dict[Task, set[str]] = {
+    "binary": {"kappa"},
+    "multiclass": {"recall_macro", "recall_weighted", "specificity_weighted",
+                   "ks_ovr", "lift_10_ovr"},
+    "regression": set(),
+}  # fmt: skip
 
 
 def names(task: Task) -> tuple[str, ...]:
@@ -151,7 +173,7 @@ def names(task: Task) -> tuple[str, ...]:
 
 
 def find(name: str, task: Task) -> Metric:
-    """The metric of that name.
+    """The metric of that name; of many classes `top_K_accuracy` for any K.
 
     Raises:
         ConfigError: no metric of that name is defined for the task.
@@ -159,6 +181,9 @@ def find(name: str, task: Task) -> Metric:
     for metric in _METRICS:
         if metric.name == name and task in metric.tasks:
             return metric
+    top = re.fullmatch(r"top_([1-9]\d{0,3})_accuracy", name)
+    if top and task == "multiclass":
+        return _top(int(top[1]))
     raise ConfigError(
         f'no metric "{name}" for {task} targets: {did_you_mean(name, names(task))}',
         f'optimize = "{_DEFAULT[task]}"   # under [metric]; the default for {task} targets',

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefit.core import dependence
 from surefit.core.data import Dataset
 from surefit.core.portable import answer
 from surefit.core.split import Split
@@ -27,7 +28,8 @@ class Scored:
         pred: (n, K) probabilities or (n,) values.
         folds: (n,) which fold scored the row; None for test rows and tables from outside.
         weights: (n,) how much each row counts; None: all the same.
-        groups: (n,) codes of the rows' groups, which are resampled whole; None: rows are alone.
+        groups: (n,) codes of what is resampled whole, the rows' groups or blocks of time; None:
+            rows are alone.
         quantiles: predicted quantiles (n, q) of a regression, where the table has columns such as
             quantile_0.05, and their `levels`, rising.
     """
@@ -51,8 +53,9 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     frame.insert(1, "fold", split.fold_of_rows())
     target = np.asarray(data.classes)[data.y[rows]] if data.classes else data.y[rows]
     frame.insert(2, "target", target)
-    if data.groups is not None:
-        frame["group"] = data.groups[rows]
+    together = dependence.units(data, rows, split.fold_of_rows())
+    if together is not None:
+        frame["group" if data.groups is not None else "block"] = together
     return frame if data.weight is None else frame.assign(weight=data.weight[rows])
 
 
@@ -129,7 +132,7 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
         task=task, classes=tuple(classes), row_id=frame["row_id"].to_numpy(), y=y, pred=pred,
         folds=frame["fold"].to_numpy(dtype="int64") if "fold" in frame else None,
         weights=_numbers(frame, ["weight"])[:, 0] if "weight" in frame else None,
-        groups=frame["group"].to_numpy(dtype="int64") if "group" in frame else None,
+        groups=next((_codes(frame[c]) for c in ("group", "block") if c in frame), None),
         **_quantiles(frame, task),
     )  # fmt: skip
 
@@ -252,6 +255,10 @@ def _quantiles(frame: pd.DataFrame, task: Task) -> dict[str, Any]:
     levels = sorted(by_level)
     values = _numbers(frame, [by_level[level] for level in levels])
     return {"levels": tuple(levels), "quantiles": values}
+
+
+def _codes(column: pd.Series) -> np.ndarray:
+    return np.asarray(pd.factorize(column)[0], dtype=np.int64)
 
 
 def _predicted(task: Task, classes: Sequence[Any]) -> list[str]:

@@ -30,6 +30,8 @@ from surefit.core.stats import FEW_CLUSTERS, FEW_ROWS
 from surefit.errors import DataError
 from surefit.results import plain
 
+ROUNDING = 1e-12  # of the values' size: what differs by less is equal
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
@@ -83,7 +85,7 @@ class Ranking:
 
     Attributes:
         metric, greater_is_better: the metric.
-        best: the candidate of the best value; the first given of equals.
+        best: the candidate of the best value; of equals (but for rounding) the first given.
         values: each candidate's value, best first.
         differences: of the best (`a`) to each other candidate (`b`), so never negative.
         tied: the best and all whose interval holds 0, best first.
@@ -207,7 +209,7 @@ def enough_rows(n: int, gap: float, reach: float) -> int | None:
 def spread_of(draws: Floats) -> float:
     """Standard deviation, 0 where it is rounding only."""
     spread = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
-    return spread if spread > 1e-12 * max(1.0, float(np.abs(draws).max())) else 0.0
+    return spread if spread > ROUNDING * max(1.0, float(np.abs(draws).max())) else 0.0
 
 
 def compare(
@@ -285,7 +287,7 @@ def rank(
 def ranked(metric: Metric, given: Sequence[str], every: Paired, *, level: float) -> Ranking:
     """The ranking of the candidates `given`, from their values under the same resamples."""
     rows = every.rows
-    order = np.argsort(-every.values, kind="stable")
+    order = best_first(every.values)
     names = [given[j] for j in order]
     critical = _largest(every, level)
     differences = {
@@ -301,6 +303,17 @@ def ranked(metric: Metric, given: Sequence[str], every: Paired, *, level: float)
         differences=differences, tied=(names[0], *tied), critical=critical, level=level,
         n_rows=len(rows.order), reliable=not doubt, note=doubt,
     )  # fmt: skip
+
+
+def best_first(values: Floats) -> NDArray[np.intp]:
+    """Places by value, the greatest first; those that differ by rounding alone as they were given.
+
+    So that equals stand in an order that the caller chose, whatever a sum's last digits are.
+    """
+    order = np.argsort(-values, kind="stable")
+    near = ROUNDING * max(1.0, float(np.abs(values).max(initial=0.0)))
+    group = np.cumsum(np.r_[False, -np.diff(values[order]) > near])
+    return order[np.lexsort((order, group))]
 
 
 def _largest(every: Paired, level: float) -> float:

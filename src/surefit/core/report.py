@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pandas as pd
 
@@ -28,6 +29,8 @@ class About:
         notes: what was inferred about the data.
         model: (name, value) pairs: family, hyperparameters, times, size.
         learning: the training run's learning curves.
+        importance: what the model relies on, as the training run found it.
+        findings: what `surefit check` found in the data, as it was recorded; None: no check ran.
         again: the commands that give this evaluation again.
         config: the configuration as TOML.
     """
@@ -36,6 +39,8 @@ class About:
     notes: Sequence[str] = ()
     model: Sequence[tuple[str, str]] = ()
     learning: Figure | None = field(default=None, repr=False)
+    importance: Figure | None = field(default=None, repr=False)
+    findings: Sequence[Mapping[str, Any]] | None = None
     again: str = ""
     config: str = ""
 
@@ -277,12 +282,35 @@ def _background(about: About) -> Iterator[Section]:
             title="The data", facts=about.data,
             text=f"Inferred, each to be overridden in surefit.toml:\n\n{listed}" if listed else "",
         )  # fmt: skip
+    if about.data or about.findings is not None:
+        yield _findings(about.findings)
     if about.model:
+        pictures = (about.importance, about.learning)
         yield Section(
-            title="The model", facts=about.model,
-            figures=[about.learning] if about.learning is not None else (),
-        )  # fmt: skip
+            title="The model", facts=about.model, figures=[p for p in pictures if p is not None]
+        )
     if about.again:
         yield Section(title="How to run it again", code=about.again)
     if about.config:
         yield Section(title="Configuration", code=about.config)
+
+
+def _findings(found: Sequence[Mapping[str, Any]] | None) -> Section:
+    """What `surefit check` said of these data."""
+    title = "What check found in the data"
+    if found is None:
+        return Section(
+            title=title, text="No check has looked at these data: leaks, repeats and drift would "
+            "show in `surefit check`.",
+        )  # fmt: skip
+    if not found:
+        return Section(title=title, text="Nothing: no leak, no repeats across the split, no drift.")
+    rows = [
+        (f["key"], "waived" if f["waived"] else f["severity"], f["words"],
+         f"waived: {f['waived']}" if f["waived"] else f["advice"])
+        for f in found
+    ]  # fmt: skip
+    table = TableBlock(
+        columns=("code", "severity", "what", "what to do"), rows=rows, numeric=(),
+    )  # fmt: skip
+    return Section(title=title, table=table)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
-from surefit.core.ranking import doubt_about
+from surefit.core.ranking import best_first, doubt_about
 from surefit.core.resampling import Layout, layout, mean_of_folds
 from surefit.errors import DataError
 from surefit.results import plain
@@ -101,7 +101,7 @@ def summed_up(
     metric: Metric, names: Sequence[str], raw: Floats, kept: Floats, *, rows: Layout, level: float
 ) -> Corrected:
     """The correction from the raw values (c,) and the values left over (b,) in resamples."""
-    best = int(np.argmax(metric.sign * raw))
+    best = int(best_first(metric.sign * raw)[0])
     kept = kept[~np.isnan(kept)]
     found = len(kept) > 1
     value = float(kept.mean()) if found else float("nan")

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -72,6 +73,47 @@ def versions_of(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """A library that a distribution asks for, and what is installed of it here.
+
+    Attributes:
+        extra: the optional part that asks for it, "" for the distribution itself.
+        wanted: the range of versions that is tested, as pip writes it.
+        installed: None where it is not.
+        fits: whether what is installed is in the range.
+    """
+
+    name: str
+    wanted: str
+    extra: str
+    installed: str | None
+    fits: bool
+
+
+def requirements(distribution: str) -> list[Requirement]:
+    """What a distribution asks for on this Python, its optional parts included."""
+    from packaging.requirements import Requirement as Parsed
+
+    try:
+        about = importlib.metadata.metadata(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = []
+    for text in about.get_all("Requires-Dist") or []:
+        asked = Parsed(text)
+        extras = ["", *(about.get_all("Provides-Extra") or [])]
+        extra = next(
+            (e for e in extras if not asked.marker or asked.marker.evaluate({"extra": e})), None
+        )
+        if extra is not None:
+            version = version_of(asked.name)
+            fits = version is not None and asked.specifier.contains(version, prereleases=True)
+            found.append(Requirement(name=asked.name, wanted=str(asked.specifier), extra=extra,
+                                     installed=version, fits=fits))  # fmt: skip
     return found
 
 

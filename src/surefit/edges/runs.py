@@ -58,13 +58,19 @@ class RunRecord:
         return self.status == "FINISHED" and self.tags.get("surefit.status") == COMPLETE
 
 
-def close_the_dead(store: Store) -> None:
-    """A killed process leaves its runs RUNNING for ever; say what happened instead."""
+def close_the_dead(store: Store) -> list[RunRecord]:
+    """A killed process leaves its runs RUNNING for ever; say what happened instead.
+
+    Gives the runs that were closed.
+    """
+    closed = []
     for record in search(store, "attributes.status = 'RUNNING'"):
         who = record.tags.get("surefit.owner")
         if who and not environment.owner_alive(who):
             store.client.set_tag(record.run_id, "surefit.reason", "its process died")
             store.client.set_terminated(record.run_id, "FAILED")
+            closed.append(record)
+    return closed
 
 
 # --- writing ---
@@ -263,6 +269,13 @@ def log_dataset(
     )  # fmt: skip
     tagged = DatasetInput(entity, tags=[InputTag("mlflow.data.context", "training")])
     run.store.client.log_inputs(run.run_id, datasets=[tagged])
+
+
+def log_model_input(run: Run, model_id: str) -> None:
+    """Name the logged model that the run is about, so that MLflow shows the two together."""
+    from mlflow.entities import LoggedModelInput
+
+    run.store.client.log_inputs(run.run_id, models=[LoggedModelInput(model_id=model_id)])
 
 
 # --- reading ---

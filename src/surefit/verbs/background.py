@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
+from surefit.core import importance
 from surefit.core.figures_search import draw_losses
 from surefit.core.report import About
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.results import Figure
+from surefit.verbs import findings
 from surefit.verbs.reporter import duration
 from surefit.verbs.workspace import Workspace
 
@@ -22,7 +24,7 @@ from surefit.verbs.workspace import Workspace
 def about(store: Store, record: RunRecord | None, work: Workspace | None, again: str) -> About:
     """The background of an evaluation, as far as a training run or the data at hand tell it."""
     if record is None:
-        return _of_data(work, again)
+        return _of_data(store, work, again)
     said = json.loads(runs.read_text(store, record.run_id, "about.json") or "{}")
     facts = [(name, str(said[key])) for name, key in (("Rows and columns", "data"),
              ("Split", "split")) if key in said]  # fmt: skip
@@ -34,17 +36,22 @@ def about(store: Store, record: RunRecord | None, work: Workspace | None, again:
                      "surefit train --config again.toml"]  # fmt: skip
     return About(
         data=facts, notes=[_note(n) for n in said.get("inferred", [])], model=_model(record),
-        learning=_learning(store, record), again="\n".join(commands), config=config,
+        learning=_learning(store, record), importance=_importance(store, record),
+        again="\n".join(commands), config=config,
+        findings=findings.latest(store, record.tags.get("surefit.data", "")),
     )  # fmt: skip
 
 
-def _of_data(work: Workspace | None, again: str) -> About:
+def _of_data(store: Store, work: Workspace | None, again: str) -> About:
     if work is None:
         return About(again=again)
     notes = [_note({"text": n.text, "override": n.override}) for n in work.data.notes]
     facts = [("Rows and columns", work.data.describe()), ("Split", work.split.describe()),
              ("Digest", work.data.digest[:16])]  # fmt: skip
-    return About(data=facts, notes=notes, again=again, config=work.config.to_toml())
+    return About(
+        data=facts, notes=notes, again=again, config=work.config.to_toml(),
+        findings=findings.latest(store, work.data.digest),
+    )  # fmt: skip
 
 
 def _note(note: Mapping[str, Any]) -> str:
@@ -60,6 +67,8 @@ def _model(record: RunRecord) -> list[tuple[str, str]]:
         facts.append(("Time to fit", duration(seconds)))
     if size is not None:
         facts.append(("Size", f"{size / 1000:,.0f} kB"))
+    if "surefit.importance" in record.tags:
+        facts.append(("Permutation importance", record.tags["surefit.importance"]))
     commit = record.tags.get("mlflow.source.git.commit")
     return facts + ([("Commit", commit)] if commit else [])
 
@@ -71,3 +80,13 @@ def _learning(store: Store, record: RunRecord) -> Figure | None:
         return None
     numbers = pd.read_csv(io.StringIO(table), dtype={"fold": str})
     return draw_losses(numbers) if len(numbers) else None
+
+
+def _importance(store: Store, record: RunRecord) -> Figure | None:
+    """What the training run found that its model relies on."""
+    table = runs.read_text(store, record.run_id, "plots/importance.csv")
+    if table is None:
+        return None
+    numbers = pd.read_csv(io.StringIO(table), dtype={"feature": str}, keep_default_na=False)
+    metric = record.tags.get("surefit.metric", "the metric")
+    return importance.draw(numbers, metric=metric) if len(numbers) else None

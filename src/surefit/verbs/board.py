@@ -109,6 +109,7 @@ class _Chosen:
     outside: list[RunRecord]
     unranked: list[tuple[RunRecord, str]]
     more: bool = False
+    order: tuple[str, ...] = ()  # ids, as equals are to stand on the board; else as they are here
 
 
 def _question(where: str) -> Question:
@@ -155,19 +156,20 @@ def _searched(
     first = candidates.newest(store, asked)
     ours: list[RunRecord] = []
     unranked: list[tuple[RunRecord, str]] = []
-    more = False
+    more, order = False, tuple[str, ...]()
     if first is not None:
         found = metrics.find(metric or first.tags["surefit.metric"], answer_of(first)[0])
         ours, unranked, more = candidates.comparable(
             store, asked, first, metric=found.name, greater_is_better=found.greater_is_better,
             limit=limit,
         )  # fmt: skip
+        order = tuple(r.run_id for r in ours)  # as MLflow sorts them, so that it picks the same
         ours.sort(key=lambda r: -r.started)
     known = {r.run_id for r in ours} | {r.run_id for r, _ in unranked}
     unranked += [(r, why) for r, why in candidates.others(store, asked, first)
                  if r.run_id not in known]  # fmt: skip
     strangers = candidates.outside(store, asked, limit=OUTSIDERS) if outside else []
-    return _Chosen(ours=ours, outside=strangers, unranked=unranked, more=more)
+    return _Chosen(ours=ours, outside=strangers, unranked=unranked, more=more, order=order)
 
 
 def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entries:
@@ -201,6 +203,10 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entr
             unranked.append((record, error.what))
     if not scored:
         raise _nothing(unranked)
+    place = {run_id: k for k, run_id in enumerate(chosen.order)}
+    scored = {
+        n: scored[n] for n in sorted(scored, key=lambda n: place.get(names[n].run_id, len(place)))
+    }
     return Entries(
         metric=metric, first=first, records={n: names[n] for n in scored}, scored=scored,
         left_out=tuple(_left_out(r, why, metric.name) for r, why in unranked),

@@ -168,7 +168,7 @@ def _standing(entries: Entries, whole: Contest, place: int, name: str, sort: str
         rows_to_decide=difference.rows_to_decide if difference else None,
         fit_seconds=record.metrics.get("fit_seconds"),
         model_bytes=int(size) if size is not None else None,
-        latency_ms=record.metrics.get("latency_ms"), outside=not record.kind,
+        latency_ms=record.metrics.get("predict_one_row_ms"), outside=not record.kind,
         shown=shown(record, sort, whole.scores[name]) if sort else None,
     )  # fmt: skip
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import Project
-from surefit.core import baseline, evaluation, metrics, predictions, report
+from surefit.core import baseline, dependence, evaluation, metrics, predictions, report
 from surefit.core.evaluation import Ask, Findings
 from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
@@ -23,6 +24,7 @@ from surefit.edges import isolated, registry, runs, sources
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
+from surefit.redaction import redact
 from surefit.results import Evaluation, Figure, Item, Metric, Table, Tag, Text
 from surefit.verbs import background, looks, own_metrics, workspace
 from surefit.verbs.reporter import Reporter
@@ -41,6 +43,7 @@ class Subject:
         work, at: the data and the scored rows' numbers in them, where the data are at hand.
         no_data: why they are not.
         again: the command that gives this evaluation again.
+        version: the registered version that was asked for, as models:/NAME/3.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Subject:
     at: np.ndarray | None = field(default=None, repr=False)
     no_data: str = ""
     again: str = ""
+    version: str = ""
 
 
 def evaluate(
@@ -99,17 +103,27 @@ def evaluate(
         found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
+    found = replace(found, again=found.again + _overridden(set))
     reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
     ask = _ask(found, project, reporter)
     return _record(store, found, ask)
 
 
+def _overridden(overrides: Overrides) -> str:
+    """The overrides of this call, as one would type them again."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else ()
+    given = [f"{k}={v}" for k, v in pairs] if pairs else list(overrides)
+    return redact("".join(f" --set {shlex.quote(str(text))}" for text in given))
+
+
 def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject:
+    version = ""
     if subject.startswith("models:/"):
-        version = registry.resolve(store, subject)
-        record = runs.find(store, version.run_id) if version.run_id else None
+        found = registry.resolve(store, subject)
+        record = runs.find(store, found.run_id) if found.run_id else None
         if record is None or record.kind not in ("train", "tune"):
-            return _from_model(store, version, load())
+            return _from_model(store, found, load())
+        version = found.uri()
     else:
         record = runs.find(store, subject)
     if record.kind not in ("train", "tune"):
@@ -122,7 +136,9 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
         raise InputError(
             f'Run {record.run_id[:8]} "{record.name}" did not complete ({record.status}).'
         )
-    return _test_rows(store, record, load()) if test else _valid_rows(store, record, load)
+    if test:
+        return replace(_test_rows(store, record, load()), version=version)
+    return replace(_valid_rows(store, record, load), version=version)
 
 
 def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
@@ -163,7 +179,7 @@ def _looked_at(
     return Subject(
         name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
         look=looks.next_look(store, work.data.row_key[rows]), row_key=work.data.row_key[rows],
-        clusters=work.data.groups[rows] if work.data.groups is not None else None,
+        clusters=dependence.units(work.data, rows),
         work=work, at=rows, again=f"surefit evaluate {name} --test",
     )  # fmt: skip
 
@@ -178,7 +194,8 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
         answered = isolated.predict(local, work.data.raw.iloc[sealed])
     answered.insert(0, "row_id", work.data.row_id[sealed])
     subject = _looked_at(store, version.uri(), answered, work, work.tags())
-    return replace(subject, verified=False, again=f"surefit evaluate {version.uri()}")
+    uri = version.uri()
+    return replace(subject, verified=False, again=f"surefit evaluate {uri}", version=uri)
 
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
@@ -192,7 +209,7 @@ def _from_file(store: Store, path: str, work: Workspace) -> Subject:
     return Subject(
         look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
         name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
-        clusters=work.data.groups[rows] if work.data.groups is not None else None, verified=False,
+        clusters=dependence.units(work.data, rows), verified=False,
         work=work, at=rows, again=f"surefit evaluate {path}",
     )  # fmt: skip
 
@@ -259,13 +276,18 @@ def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:
         "surefit.rows": found.rows,
         "surefit.verified": str(found.verified).lower(),
     }
+    model = found.record.tags.get("surefit.model") if found.record is not None else None
+    tags |= {"surefit.model": model} if model else {}
+    tags |= {"surefit.version": found.version} if found.version else {}
     with runs.recording(store, f"evaluate {found.name}", "evaluate", tags=tags) as run:
         if found.row_key is not None and found.look is not None:
             looks.take(run, found.row_key, found.look)
         if found.work is not None:
             workspace.log_dataset(run, found.work)
+        if model:
+            runs.log_model_input(run, model)
         findings = evaluation.assess(found.scored, ask)
-        pictures = _pictures(found.scored, findings)
+        pictures = _pictures(found.scored, findings, _target(found))
         run.log(_items(found, findings))
         run.log(pictures)
         result = _result(found, run.run_id, findings, pictures)
@@ -276,10 +298,20 @@ def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:
     return result
 
 
-def _pictures(scored: Scored, findings: Findings) -> list[Figure]:
+def _target(found: Subject) -> str:
+    """The target's name, where anything at hand knows it."""
+    if found.work is not None:
+        return found.work.data.target
+    return "" if found.record is None else found.record.params.get("data.target", "")
+
+
+def _pictures(scored: Scored, findings: Findings, target: str) -> list[Figure]:
     cut = findings.threshold.value if findings.threshold else 0.5
     names = [str(c) for c in scored.classes]
-    pictures = evaluation_figures(scored.task, scored.y, scored.pred, names, threshold=cut)
+    pictures = evaluation_figures(
+        scored.task, scored.y, scored.pred, names, threshold=cut, weights=scored.weights,
+        target=target,
+    )  # fmt: skip
     if findings.slices:
         first = findings.scores[0]
         pictures.append(draw_slices(slice_numbers(findings.slices, first), first.metric))

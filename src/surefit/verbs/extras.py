@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 
 from surefit.core import fit, importance, metrics
 from surefit.core.fit import Model
@@ -20,9 +19,9 @@ LATENCY_TIMES = 15
 
 def items(work: Workspace, model: Model) -> Iterator[Item]:
     """Of the final model: how fast it answers, what it relies on; and of the process: the rest."""
+    yield from latency(work, model)
     seen = fit.view(work.data, model.family)
     rows = work.split.scored_rows
-    yield from _latency(model, seen.iloc[rows[:LATENCY_ROWS]])
     metric = metrics.find(work.metric, work.data.task)
     budget = max(model.seconds, 0.5)
     numbers = importance.permuted(
@@ -40,8 +39,9 @@ def items(work: Workspace, model: Model) -> Iterator[Item]:
         yield Text(path="git.diff", text=diff)
 
 
-def _latency(model: Model, frame: pd.DataFrame) -> Iterator[Item]:
+def latency(work: Workspace, model: Model) -> Iterator[Item]:
     """Rows a second in one batch, and the median time of one row, preprocessing included."""
+    frame = fit.view(work.data, model.family).iloc[work.split.scored_rows[:LATENCY_ROWS]]
     started = time.perf_counter()
     model.predict(frame)
     yield Metric(key="predict_rows_per_second", value=len(frame) / (time.perf_counter() - started))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.core import gate, metrics, power, predictions, strata
+from surefit.core import dependence, gate, metrics, power, predictions, strata
 from surefit.core.gate import Question
 from surefit.core.gatetest import GateTest
 from surefit.core.predictions import Scored
@@ -212,12 +212,12 @@ def _judge(case: Case, *, force: bool) -> Judged:
 
 def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
     work, blind = case.work, case.rivals.blind
-    rows, groups = _scored(blind, work), work.data.groups
+    rows = _scored(blind, work)
     at = rows_of(blind, work)
     question = Question(
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
-        clusters=groups[at] if groups is not None else None,
+        clusters=dependence.units(work.data, at),
     )  # fmt: skip
     undecidable = gate.undecidable(question)
     if undecidable:

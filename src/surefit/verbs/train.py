@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.core import fit, metrics, portable, predictions, stats
+from surefit.core import dependence, fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs, scratch
@@ -252,8 +252,8 @@ def reported(work: Workspace) -> list[metrics.Metric]:
 
 
 def clusters(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
-    """The groups of the rows, where the user named a group: rows of one are not independent."""
-    return work.data.groups[rows] if work.data.groups is not None else None
+    """What is not independent among the scored rows: groups, or blocks of time, if named."""
+    return dependence.units(work.data, rows, work.split.fold_of_rows())
 
 
 def in_row_order(split: Any, folds: Sequence[FoldResult]) -> np.ndarray:

@@ -25,7 +25,7 @@ from surefit.edges.runs import Run
 from surefit.errors import ConfigError, InputError
 from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import searches, workspace
+from surefit.verbs import extras, searches, workspace
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.compare import TRIALS, corrected
 from surefit.verbs.objective import Direction, Objective, tune_objective
@@ -237,6 +237,7 @@ def _conclude(
     if model_id is None:
         model = final_model(found.shared, {**found.fixed, **best.params}, folds)
         model_id = record_model(parent, work, model, folds).logged.model_id
+        parent.log(extras.latency(work, model))
         record_calls(parent, model, ())
     preds = _trial_preds(journal, work, complete, found.sign)
     metric = metrics.find(work.metric, work.data.task)
