@@ -17,6 +17,7 @@ from surefit.errors import DataError
 from surefit.results import Task
 
 VALID, TEST = "predictions/valid.parquet", "predictions/test.parquet"
+FOREIGN = (VALID, "predictions/valid.csv")  # where runs of other programs may have theirs
 
 
 @dataclass(frozen=True, kw_only=True)
