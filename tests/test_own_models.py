@@ -17,6 +17,7 @@ import pytest
 import fresh
 import surefit
 from surefit.edges import checkpoints, project
+from surefit.edges.loop import Part
 from surefit.errors import ConfigError, UserCodeError
 from surefit.models.params import Params
 
@@ -239,6 +240,64 @@ def test_a_loop_killed_in_mid_training_goes_on_to_the_same_result(folder):
     undisturbed = trained(**arguments)
     assert resumed.fold_scores == undisturbed.fold_scores
     assert resumed.score.value == undisturbed.score.value
+
+
+STEEP = """
+    import numpy as np
+
+    class Line:
+        def __init__(self, w):
+            self.w = w
+        def predict(self, X):
+            return X.to_numpy() @ self.w
+
+    def train(ctx):
+        X, y = ctx.train.arrays()
+        Xv, yv = ctx.valid.arrays()
+        line = Line(np.zeros(X.shape[1]))
+        for epoch, state in ctx.epochs(12, state={"w": line.w}):
+            line.w -= ctx.params.rate * X.T @ (X @ line.w - y) / len(y)
+            ctx.log(valid_loss=((Xv @ line.w - yv) ** 2).mean())
+        return line
+"""
+
+
+def test_a_loop_that_is_behind_is_given_up_in_a_search_whatever_the_workers(folder):
+    """Trials are PRUNED in mid-training with the epoch named, the same ones on 1 and 2 workers."""
+    write(folder, STEEP)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)), columns=["a", "b", "c"])
+    frame["y"] = frame.to_numpy() @ [1.0, 2.0, 3.0] + rng.normal(size=300)
+    frame.to_parquet(folder / "line.parquet")
+    settings = {"model.train": "model.py:train", "split.folds": 2, "tune.window": 2,
+                "tune.space.rate": "log 0.001..0.5", "tune.method": "random"}  # fmt: skip
+    tables = []
+    for workers in (1, 2):
+        more = {"tune.workers": workers, "name": f"w{workers}"}
+        found = surefit.tune("line.parquet", target="y", set=settings | more, trials=14, quiet=True)
+        tables.append([(t.state, t.value, t.reason) for t in found.trials])
+    assert tables[0] == tables[1]
+    given_up = [reason for state, _, reason in tables[0] if state == "PRUNED"]
+    assert given_up
+    assert all(reason.startswith("behind after epoch") for reason in given_up)
+    assert tables[0][4][0] == "COMPLETE"
+
+
+def test_a_loops_rows_come_as_arrays_and_tensors_too():
+    """Number columns as they are; others by a transformer that was fitted on the training rows."""
+    torch = pytest.importorskip("torch")
+    frame = pd.DataFrame({"n": [1, 2, 3], "s": ["a", "b", "a"]})
+    part = Part(X=frame[["n"]], y=np.array([0, 1, 1]))
+    X, y = part.tensors()
+    assert (X.dtype, y.dtype) == (torch.float32, torch.int64)
+    assert X.tolist() == [[1.0], [2.0], [3.0]]
+    assert Part(X=frame[["n"]], y=np.array([0.5, 1, 1])).tensors()[1].dtype == torch.float32
+    mixed = Part(X=frame, y=part.y)
+    with pytest.raises(ValueError, match="no numbers: s; give arrays"):
+        mixed.arrays()
+    prepared = surefit.preprocess(scale=True).fit(frame)
+    assert mixed.arrays(prepared)[0].shape[0] == 3
+    assert np.isfinite(mixed.arrays(prepared)[0]).all()
 
 
 def test_a_torn_checkpoint_counts_as_none(tmp_path):

@@ -15,7 +15,7 @@ from surefit.core import metrics, preprocess
 from surefit.core.data import Column, Dataset
 from surefit.core.portable import as_given
 from surefit.core.split import Split
-from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
 
 REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
@@ -75,6 +75,7 @@ class FoldResult:
         rounds: the best number of steps, for iterative families.
         steps: (name, step, value) of further numbers that a user's loop logged.
         calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        pruned: why the fit was given up, "" where it was not; then there are no predictions.
     """
 
     fold: int
@@ -85,6 +86,7 @@ class FoldResult:
     seconds: float
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
     calls: str = ""
+    pruned: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +126,9 @@ def problem(
 
 
 def fit_fold(
-    problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1
-) -> FoldResult:
+    problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1,
+    limits: tuple[float, ...] = (),
+) -> FoldResult:  # fmt: skip
     """Fit on a fold's training rows and predict its scored rows.
 
     The rows given up for early stopping come out of the training rows; the scored rows are seen
@@ -136,10 +139,16 @@ def fit_fold(
     parts = _fold_rows(problem, family, fold)
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
-        curve=curve, cache=parts.cache, job=f"fold {fold}",
+        curve=curve, cache=parts.cache, job=f"fold {fold}", limits=limits,
     )  # fmt: skip
     with _one_blas_thread():
-        fitted = family.fit(params, parts.train, parts.stop, setting)
+        try:
+            fitted = family.fit(params, parts.train, parts.stop, setting)
+        except Pruned as given_up:
+            return FoldResult(
+                fold=fold, pred=np.empty(0), score=float("nan"), curve=(), rounds=None,
+                seconds=time.perf_counter() - started, pruned=str(given_up),
+            )  # fmt: skip
         pred = family.predict(fitted.estimator, parts.scored.X, problem.n_classes)
     metric = metrics.find(problem.metric, problem.task)
     return FoldResult(

@@ -9,6 +9,8 @@ import numpy as np
 FEWEST_TOLD = 10  # complete trials before any is dropped: with fewer it saves nothing
 BEHIND = 0.02  # of the third best's score on the same folds
 RIVALS = 3
+FEWEST_CURVES = 5  # complete trials before a loop is given up in the middle
+FREE_EPOCHS = 3
 
 
 def thresholds(
@@ -33,6 +35,24 @@ def thresholds(
     third = ranked[-RIVALS] if greater_is_better else ranked[RIVALS - 1]
     slack = BEHIND * np.abs(third) * (-1 if greater_is_better else 1)
     return [float(v) for v in (third + slack)[:-1]]
+
+
+def curve_limits(curves: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """What a loop's best loss so far must not be above, for each epoch; () with too few trials.
+
+    The median stopping rule (Golovin et al. 2017, "Google Vizier"): the median of the complete
+    trials' best losses up to the same epoch of the same fold. The first epochs prune nothing.
+
+    Args:
+        curves: of each complete trial told so far, the best loss up to each epoch.
+    """
+    if len(curves) < FEWEST_CURVES:
+        return ()
+    length = max(len(c) for c in curves)
+    whole = [[*c, *[c[-1]] * (length - len(c))] for c in curves]
+    medians = np.median(np.asarray(whole), axis=0)
+    medians[:FREE_EPOCHS] = np.inf
+    return tuple(float(v) for v in medians)
 
 
 def is_behind(

@@ -147,7 +147,7 @@ def _fit_loop(
         train=Part(X=train.X, y=train.y, weight=train.weight),
         valid=Part(X=stop.X, y=stop.y, weight=stop.weight),
         params=Params(params), seed=setting.seed, task=setting.task, classes=own.classes,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint, limits=setting.limits,
     )  # fmt: skip
     with _seeded(setting.seed), _one_thread(), project.users_line():
         model = loop(context)

@@ -17,6 +17,10 @@ Encoding = Literal["ordinal", "onehot", "raw"]
 Params = Mapping[str, Any]
 
 
+class Pruned(BaseException):
+    """A fit of a search that is given up: clearly behind. No `except Exception` stops it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Preprocessed rows.
@@ -47,6 +51,7 @@ class Setting:
         rounds: fit exactly so many steps, without early stopping; None: as the parameters say.
         cache: what a family may keep between fits of the same rows, e.g. binned data.
         job: which fit of the run this is: "fold 0", "all".
+        limits: in a search, by epoch: a user's loop whose best loss so far is above is given up.
     """
 
     task: Task
@@ -57,6 +62,7 @@ class Setting:
     rounds: int | None = None
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     job: str = "all"
+    limits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

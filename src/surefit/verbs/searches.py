@@ -14,7 +14,7 @@ import pandas as pd
 
 from surefit import config as configuration
 from surefit.config import TuneConfig
-from surefit.core import space
+from surefit.core import race, space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
@@ -40,6 +40,7 @@ class Search:
         job: (shared, params, fold) → a value, in a worker.
         read: that value → (score, payload to keep); ValueError says why it is no score.
         logged: a trial's folds' payloads → further metrics of its run.
+        losses: a fold's payload → its best loss up to each epoch, of a loop that reports them.
         calls: a fold's payload → the folder with what its MLflow calls wrote, "" for none.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
@@ -59,6 +60,7 @@ class Search:
     job: Callable[..., Any] = field(repr=False)
     read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
+    losses: Callable[[bytes], Sequence[float]] | None = field(repr=False, default=None)
     calls: Callable[[bytes], str] = field(repr=False, default=lambda _: "")
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
@@ -153,7 +155,7 @@ def carry_out(
         n_folds=found.n_folds, window=found.tune.window, race=found.tune.race,
         greater_is_better=found.greater_is_better, fixed=found.fixed, read=found.read,
         trials=found.tune.trials, until=until, target=found.tune.target,
-        patience=found.tune.patience,
+        patience=found.tune.patience, limits=_limits(found, journal),
     )  # fmt: skip
 
     def message(trial: Trial, folds: list[Fold]) -> Message:
@@ -183,6 +185,25 @@ def needed_calls(found: Search, journal: Journal) -> set[str]:
         if payload is not None:
             waiting.add(found.calls(payload))
     return waiting
+
+
+def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None:
+    """By epoch, the loss above which a loop is given up; a pure function of the trials told."""
+    losses = found.losses
+    if losses is None or not found.tune.race:
+        return None
+    curves: dict[tuple[int, int], Sequence[float]] = {}
+
+    def limits(number: int, fold: int) -> tuple[float, ...]:
+        told = [t.number for t in journal.trials()
+                if t.state == "COMPLETE" and t.number <= number - found.tune.window]  # fmt: skip
+        for rival in told:
+            if (rival, fold) not in curves:
+                payload = journal.payload(rival, fold)
+                curves[rival, fold] = losses(payload) if payload else ()
+        return race.curve_limits([c for k in told if len(c := curves[k, fold])])
+
+    return limits
 
 
 def _trial_payload(

@@ -28,6 +28,7 @@ from surefit.verbs import candidate as candidates
 from surefit.verbs import extras, searches, workspace
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.compare import TRIALS, corrected
+from surefit.verbs.engine import GivenUpError
 from surefit.verbs.objective import Direction, Objective, tune_objective
 from surefit.verbs.reporter import Reporter, duration
 from surefit.verbs.searches import Search
@@ -166,21 +167,33 @@ def _search(work: Workspace, chosen: Candidate) -> Search:
         n_folds=work.split.n_folds, tune=tune_config, space=dimensions, fixed=fixed,
         starts=starts, fingerprint=_fingerprint(work, tune_config, dimensions, fixed, chosen),
         shared=problem, job=_fit_job, read=_read, preload=preload(), calls=_calls,
+        losses=_losses if work.config.model.train else None,
     )  # fmt: skip
 
 
-def _fit_job(problem: Problem, params: dict[str, Any], fold: int) -> FoldResult:
-    return fit.fit_fold(problem, params, fold)
+def _fit_job(
+    problem: Problem, params: dict[str, Any], fold: int, limits: tuple[float, ...] = ()
+) -> FoldResult:
+    return fit.fit_fold(problem, params, fold, limits=limits)
 
 
 def _read(result: FoldResult) -> tuple[float, bytes]:
     """The score, and the predictions and rounds as bytes; float32 is plenty for scores of rows."""
+    if result.pruned:
+        raise GivenUpError(result.pruned)
     buffer = io.BytesIO()
     rounds = -1 if result.rounds is None else result.rounds
+    losses = np.fmin.accumulate(np.asarray([loss for _, _, loss in result.curve]))
     np.savez(
-        buffer, pred=result.pred.astype("float32"), rounds=rounds, calls=np.array(result.calls)
-    )
+        buffer, pred=result.pred.astype("float32"), rounds=rounds, losses=losses,
+        calls=np.array(result.calls),
+    )  # fmt: skip
     return result.score, buffer.getvalue()
+
+
+def _losses(payload: bytes) -> list[float]:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return [float(v) for v in kept["losses"]]
 
 
 def _calls(payload: bytes) -> str:
