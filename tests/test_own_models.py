@@ -242,6 +242,29 @@ def test_a_loop_killed_in_mid_training_goes_on_to_the_same_result(folder):
     assert resumed.score.value == undisturbed.score.value
 
 
+NET = """
+    import torch
+
+    class Net:
+        def __init__(self, n, k):
+            self.layers = torch.nn.Linear(n, k)
+        def predict_proba(self, frame):
+            with torch.no_grad():
+                X = torch.tensor(frame.to_numpy("float32"))
+                return torch.softmax(self.layers(X).double(), dim=1).numpy()
+
+    def train(ctx):
+        X, y = ctx.train.tensors()
+        net = Net(X.shape[1], len(ctx.classes))
+        optimizer = torch.optim.Adam(net.layers.parameters(), lr=0.05)
+        for epoch, state in ctx.epochs(ctx.params.epochs, state={"net": net.layers}):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net.layers(X), y)
+            loss.backward()
+            optimizer.step()
+            ctx.log(train_loss=float(loss.detach()))
+        return net
+"""
 STEEP = """
     import numpy as np
 
@@ -298,6 +321,16 @@ def test_a_loops_rows_come_as_arrays_and_tensors_too():
     prepared = surefit.preprocess(scale=True).fit(frame)
     assert mixed.arrays(prepared)[0].shape[0] == 3
     assert np.isfinite(mixed.arrays(prepared)[0]).all()
+
+
+def test_a_loop_in_pytorch_travels_learns_and_is_saved(folder):
+    """torch at the top of the file and ctx.classes in the loop are carried to workers and model."""
+    pytest.importorskip("torch")
+    write(folder, NET)
+    found = project.load("model.py:train", folder)
+    assert found.load().__globals__["torch"] is sys.modules["torch"]
+    result = trained(train="model.py:train", params__epochs=4, drop=["colour"])
+    assert apart_from_stored(folder, result) < 1e-9
 
 
 def test_a_torn_checkpoint_counts_as_none(tmp_path):
