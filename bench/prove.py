@@ -3,6 +3,7 @@
     python bench/prove.py                all areas; writes docs/proof.md (`make prove`)
     python bench/prove.py compare        one area (or several); replaces its part of the page
     python bench/prove.py --scale 0.05   a twentieth of the repeats; prints, writes nothing
+    ... --scale 0.4 --write              writes all the same; the page says the scale
     python bench/prove.py --list         the areas and their sections
 
 An area is a file bench/proof_AREA.py with `SECTIONS`, a list of `proving.Section`; there is
@@ -64,7 +65,8 @@ def run(row: Row, scale: float) -> Outcome:
     """What a row's function gives; an exception is an outcome that failed."""
     arguments = dict(row.arguments)
     if row.repeats is not None:
-        arguments["n_datasets"] = min(row.repeats, max(row.fewest, round(row.repeats * scale)))
+        least = min(row.fewest, row.repeats)
+        arguments["n_datasets"] = max(least, round(row.repeats * scale))
     if row.seed is not None:
         arguments["seed"] = row.seed
     try:
@@ -146,6 +148,7 @@ def main() -> int:
     )
     parser.add_argument("area", nargs="*", help=f"of {', '.join(areas())}; default: all")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the repeats")
+    parser.add_argument("--write", action="store_true", help="write the page at any scale")
     parser.add_argument("--list", action="store_true", help="list areas and sections only")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.area) - set(areas())):
@@ -158,7 +161,7 @@ def main() -> int:
     for area in asked.area or areas():
         part, bad = prove(area, asked.scale)
         failed += bad
-        if asked.scale == 1.0:  # area by area: an interruption keeps what was done
+        if asked.scale == 1.0 or asked.write:  # area by area: an interruption keeps what was done
             PAGE.write_text(rewrite(PAGE.read_text("utf-8") if PAGE.exists() else "", {area: part}),
                             "utf-8")  # fmt: skip
         else:

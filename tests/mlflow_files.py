@@ -1,6 +1,7 @@
 """A run's artifacts, read by plain MLflow."""
 
 import tempfile
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,3 +18,9 @@ def table(client, run_id, path):
     """A Parquet artifact of a run."""
     with tempfile.TemporaryDirectory() as folder:
         return pd.read_parquet(client.download_artifacts(run_id, path, folder))
+
+
+def text(client, run_id, path):
+    """A text artifact of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(run_id, path, folder)).read_text("utf-8")

@@ -128,7 +128,7 @@ WORLDS = {
 }  # fmt: skip
 
 
-def covered(name, world, n, n_datasets, seed, *, n_resamples=1000) -> Rate:
+def covered(name, world, n, n_datasets, seed, *, n_resamples=600) -> Rate:
     """How often a metric's interval holds its truth in one of WORLDS."""
     task, draw, truths = WORLDS[world]
     rng, metric, hits = np.random.default_rng(seed), metrics.find(name, task), 0
@@ -139,7 +139,7 @@ def covered(name, world, n, n_datasets, seed, *, n_resamples=1000) -> Rate:
     return Rate(hits=hits, trials=n_datasets)
 
 
-def groups_covered(name, n_groups, n_datasets, seed, *, n_resamples=1000) -> Rate:
+def groups_covered(name, n_groups, n_datasets, seed, *, n_resamples=600) -> Rate:
     """The same over groups of ten alike rows."""
     task = "regression" if name in ("rmse", "r2") else "binary"
     true = {"roc_auc": ndtr(SEPARATION / math.sqrt(3)), "rmse": 1.0, "r2": 0.75,
@@ -152,7 +152,7 @@ def groups_covered(name, n_groups, n_datasets, seed, *, n_resamples=1000) -> Rat
     return Rate(hits=hits, trials=n_datasets)
 
 
-def time_covered(n, n_datasets, seed, *, blocked=True, n_resamples=1000) -> Rate:
+def time_covered(n, n_datasets, seed, *, blocked=True, n_resamples=600) -> Rate:
     """How often the interval of RMSE holds 1 where errors follow one another."""
     from surefit.core.dependence import blocks
 
@@ -254,6 +254,12 @@ def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=300) -> tuple[Ra
         ours += found.differs
         theirs += bool(ttest_rel(a.astype(float), b.astype(float)).pvalue < 0.05)
     return Rate(hits=ours, trials=n_datasets), Rate(hits=theirs, trials=n_datasets)
+
+
+def theory_of_power(gain, n, differ=0.1) -> float:
+    """The chance that a two-sided paired test at 5 % tells such a gain from nothing."""
+    shift = gain / math.sqrt((differ - gain**2) / n)
+    return float(ndtr(shift - 1.959964) + ndtr(-shift - 1.959964))
 
 
 def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_resamples=200):

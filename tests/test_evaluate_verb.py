@@ -165,3 +165,86 @@ def test_a_report_is_written_to_a_file(project):
     assert made.run_id != fresh.run_id
     with pytest.raises(InputError, match="cannot be written"):
         surefit.report(out="nowhere/page.html", quiet=True)
+
+
+def test_an_evaluation_names_run_model_and_data(project):
+    """The evaluation's run carries the run, the logged model (MLflow's own link) and the data."""
+    from mlflow import MlflowClient
+
+    found = surefit.evaluate(quiet=True)
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    run = client.get_run(found.run_id)
+    of = client.get_run(run.data.tags["surefit.of"])
+    assert run.data.tags["surefit.model"] == of.data.tags["surefit.model"]
+    assert [m.model_id for m in run.inputs.model_inputs] == [run.data.tags["surefit.model"]]
+    assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["surefit.data"][:32]
+
+
+def test_the_report_tells_what_check_found_and_what_the_model_relies_on(project):
+    """Findings of `check`, the importances and the overrides of the call are on the page."""
+    surefit.check(quiet=True)
+    surefit.evaluate(quiet=True, set=["metric.threshold=f1"])
+    surefit.report(out="page.html", quiet=True)
+    html = (project / "page.html").read_text("utf-8")
+    assert ">What check found in the data</h2>" in html
+    assert "No check has looked" not in html
+    assert "What the model relies on" in html
+    assert "--set metric.threshold=f1" in html
+
+
+def given(project, name="given.csv", **columns):
+    """A file of the run's validation predictions, changed."""
+    table = pd.read_parquet(next(project.rglob("predictions/valid.parquet")))
+    table = table[["row_id", "probability_no", "probability_yes"]].assign(**columns)
+    table.to_csv(project / name, index=False)
+    return table
+
+
+def test_one_probability_of_two_is_enough(project):
+    """A file with the positive class's probability alone scores as one with both."""
+    table = given(project)
+    both = surefit.evaluate("given.csv", quiet=True)
+    table.drop(columns="probability_no").to_csv("given.csv", index=False)
+    one = surefit.evaluate("given.csv", quiet=True)
+    assert both.best_feature == one.best_feature == "x"
+    assert [s.value for s in one.scores] == pytest.approx([s.value for s in both.scores])
+
+
+def test_a_text_that_ends_within_a_number_is_refused(project):
+    """A CSV cut within its last number is refused; the same whole, without a last break, is not."""
+    given(project)
+    content = (project / "given.csv").read_bytes()
+    (project / "cut.csv").write_bytes(content.rstrip()[:-9])
+    with pytest.raises(DataError, match="looks cut short"):
+        surefit.evaluate("cut.csv", quiet=True)
+    whole = b"\n".join(line for line in content.splitlines() if len(line) > 30)
+    (project / "whole.csv").write_bytes(whole + b"0")
+    assert surefit.evaluate("whole.csv", quiet=True).n_rows > 100
+
+
+def test_quantiles_from_outside_are_scored(tmp_path, monkeypatch):
+    """In a regression, predicted quantiles have a pinball loss, and their range a coverage."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=200)
+    rows = pd.DataFrame({"key": np.arange(200) + 7, "x": x, "y": x + rng.normal(size=200)})
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"row_id": rows["key"], "prediction": x,
+                          "quantile_0.1": x - 1.2816, "quantile_0.9": x + 1.2816})  # fmt: skip
+    table.to_csv("given.csv", index=False)
+    found = surefit.evaluate("given.csv", data=rows, target="y", set=["data.id=key"], quiet=True)
+    assert found.score("coverage_0.8").low < 0.8 < found.score("coverage_0.8").high
+    assert found.score("pinball_0.1").value > 0
+    assert not found.verified
+
+
+def test_a_notebook_shows_numbers_and_pictures(project):
+    """The notebook's view is a table and pictures, and what the user named is escaped."""
+    given(project, "<b>.csv")
+    found = surefit.evaluate("<b>.csv", quiet=True)
+    html = found._repr_html_()
+    assert "<td>roc_auc</td>" in html
+    assert "&lt;b&gt;.csv" in html
+    assert "<b>.csv" not in html
+    assert html.count("data:image/png;base64,") == len(found.figures)
+    assert found.pictures[0]._repr_png_()[:4] == b"\x89PNG"
+    assert found.to_dict()["slices"][0]["column"] == "kind"

@@ -455,3 +455,28 @@ assert before == settings()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_weight_of_two_is_a_row_twice():
+    """Every table behind a picture counts a row of weight w as w rows."""
+    rng = np.random.default_rng(5)
+    n, weights = 80, rng.integers(1, 4, 80)
+    twice = np.repeat(np.arange(n), weights)
+    y, score = rng.integers(0, 2, n), rng.permutation(n) / n
+    called, names = (score >= 0.5).astype(np.int64), ("no", "yes")
+    w = weights.astype(float)
+    for curve in (curves.roc, curves.precision_recall, curves.gain, curves.thresholds):
+        pd.testing.assert_frame_equal(curve(y, score, w), curve(y[twice], score[twice]))
+    shares = curves.confusion(y, called, names, w)["share_of_true"]
+    np.testing.assert_allclose(
+        shares, curves.confusion(y[twice], called[twice], names)["share_of_true"]
+    )
+    columns = ["class", "precision", "recall", "f1"]
+    pd.testing.assert_frame_equal(
+        curves.class_scores(y, called, names, w)[columns],
+        curves.class_scores(y[twice], called[twice], names)[columns],
+    )
+    even = curves.calibration(y, score, np.full(n, 3.0))
+    pd.testing.assert_frame_equal(even, curves.calibration(y, score))
+    error = curves.error_by_decile(y * 1.0, score, np.full(n, 2.0))
+    pd.testing.assert_frame_equal(error, curves.error_by_decile(y * 1.0, score))

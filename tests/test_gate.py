@@ -8,23 +8,13 @@ import pytest
 from scipy.special import expit
 
 from simulate import Rate, looks_at_equals, power_of_gains, two_classes
+from simulate_gate import question, same_model, slices_of_equals
 from surefit.config import GateConfig
 from surefit.core import gate, metrics, power, strata
 from surefit.core.data import Column
-from surefit.core.gate import Question
-from surefit.core.predictions import Scored
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import Slice
 from surefit.errors import ConfigError
-
-
-def question(y, pred, *, metric="roc_auc", look=1, **config):
-    rows = Scored(
-        task="binary", classes=("no", "yes"), row_id=np.arange(len(y)), y=y, pred=pred, folds=None
-    )
-    return Question(
-        metric=metrics.find(metric, "binary"), rows=rows, config=GateConfig(**config), look=look
-    )
 
 
 def test_floors_and_ceilings() -> None:
@@ -116,6 +106,15 @@ def test_the_cost_of_a_look_is_said() -> None:
     assert power.power_at(first, 0.01, alpha=0.05, look=1) == pytest.approx(0.8)
     said = power.cost_in_words(alpha=0.05, look=10, error=None, metric="roc_auc")
     assert "times what the first look needed" in said
+
+
+def test_the_same_model_under_two_seeds_is_seldom_promoted() -> None:
+    """A/A on fresh rows: the whole gate errs at most at what a first look may spend, where a point
+    comparison tosses a coin; nor is any of four slices called worse more often."""
+    by_gate, by_point = same_model(300, 20, seed=6, n_trees=5)
+    assert by_gate.at_most(0.0304)
+    assert by_point.hits >= 3
+    assert slices_of_equals(400, 10, seed=7, n_slices=4).at_most(0.0304)
 
 
 def test_equal_challengers_are_seldom_promoted() -> None:

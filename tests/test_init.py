@@ -1,13 +1,15 @@
 """surefit init: a project is written, nothing is overwritten, and each of its scripts runs."""
 
 import os
+import shlex
 import subprocess
 import sys
 
 import pytest
+import yaml
 
 import conftest
-from surefit import Config
+from surefit import Config, cli
 from surefit.errors import InputError
 from tables import numbers
 
@@ -103,3 +105,22 @@ def test_a_project_on_data_that_cannot_be_used_is_not_begun(folder):
     (folder.path / "plain").write_text("a file")
     with pytest.raises(InputError, match="cannot be written"):
         folder.init("plain/project", data="d.csv", target="y")
+
+
+def test_the_workflow_is_valid_and_its_commands_exist(folder):
+    """init --ci github: YAML whose surefit lines are commands with options that there are; check,
+    train, evaluate, compare, then promote on a push only, and the report is kept."""
+    numbers().to_csv(folder.path / "d.csv", index=False)
+    assert folder.command("init", "--data", "d.csv", "--target", "y", "--ci", "github").code == 0
+    text = (folder.path / ".github" / "workflows" / "surefit.yml").read_text("utf-8")
+    steps = yaml.safe_load(text)["jobs"]["model"]["steps"]
+    lines = [x.strip() for s in steps for x in s.get("run", "").splitlines()]
+    said = [shlex.split(x)[1:] for x in lines if x.startswith("surefit ")]
+    names = [words[0] for words in said]
+    assert names == ["check", "train", "evaluate", "report", "compare", "promote"]
+    for name, *words in said:
+        known = {o for p in cli.cli.commands[name].params for o in p.opts}
+        assert {w for w in words if w.startswith("--")} <= known
+    (promotes,) = [s for s in steps if "surefit promote" in s.get("run", "")]
+    assert promotes["if"] == "github.event_name == 'push'"
+    assert "report.html" in steps[-1]["with"]["path"]

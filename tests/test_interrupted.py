@@ -144,7 +144,6 @@ def test_an_interrupted_search_goes_on_with_the_next_command(folder, undisturbed
     check_mirror(folder, result)
 
 
-@pytest.mark.skip(reason="not yet steady in a clean environment; see the open work on search")
 def test_a_search_killed_again_and_again_ends_in_the_same_table(folder, undisturbed):
     """kill -9 at the first trial, in the middle of mirroring, near the end; then one resume."""
     moments = (lambda: ended_trials(folder) >= 1, lambda: mirrored_trials(folder) >= 5,

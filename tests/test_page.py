@@ -191,3 +191,18 @@ def test_ten_pictures_fit_in_two_megabytes() -> None:
     html = render(Page(title="t", sections=[Section(title="Pictures", figures=drawn)]))
     assert len(html.encode()) < 1_500_000
     assert html.count('alt="') == 11
+
+
+def test_no_row_of_pictures_is_half_empty():
+    """A broad picture has a row of its own, and so has a small one that is left without a mate."""
+    from surefit.core import canvas
+    from surefit.core.page import placed
+
+    def drawn(width):
+        drawing, _ = canvas.start("x", width=width)
+        return canvas.finish("x", "x", drawing, pd.DataFrame())
+
+    small, broad = drawn(5.0), drawn(7.4)
+    rows = [wide for _, wide in placed([small, small, small, broad, small])]
+    assert rows == [False, False, True, True, True]
+    assert placed([]) == []

@@ -109,6 +109,69 @@ def test_a_move_made_elsewhere_is_adopted_and_stays(trained) -> None:
     assert trained.named("outside") is None
 
 
+def test_the_same_question_again_spends_nothing(trained) -> None:
+    """A dry run and then the promotion itself are one look; another challenger's is the next."""
+    settings = {"gate.reuse": "spend", "gate.floors": {"roc_auc": 0.999}}
+    first = go(trained, "good", "again", set=settings, dry_run=True)
+    second = go(trained, "good", "again", set=settings)
+    assert second.look == first.look
+    assert [c.reason for c in second.checks] == [c.reason for c in first.checks]
+    assert go(trained, "better", "again", set=settings).look == first.look + 1
+    assert go(trained, "good", "again", set=settings | {"gate.margin": 0.3}).look == first.look + 2
+
+
+def test_floors_may_name_the_users_own_metrics(trained) -> None:
+    """A floor on a function of the user's and one on a cost are judged; an unknown name, or a
+    slice that is no column, is refused before a look is spent."""
+    (trained.config.parent / "mine.py").write_text(
+        "def profit(y_true, y_pred):\n    return ((y_true == 'yes') - 0.3) * (y_pred > 0.3)\n"
+    )
+    own = {"metric.also": ["mine.py:profit"], "metric.cost": {"yes": {"no": 5}, "no": {"yes": 1}},
+           "gate.reuse": "spend"}  # fmt: skip
+    judged = go(trained, "good", "own", set=own | {"gate.floors": {"profit": 50.0, "cost": 0.01}})
+    verdicts = {c.name: c.verdict for c in judged.checks}
+    assert verdicts["floor profit"] == "REJECTED"
+    assert verdicts["ceiling cost"] == "REJECTED"
+    with pytest.raises(ConfigError, match=r'no metric "profits".*profit'):
+        go(trained, "good", "own", set=own | {"gate.floors": {"profits": 0.1}})
+    with pytest.raises(ConfigError, match=r'gate.slices: "regions"'):
+        go(trained, "good", "own", set=own | {"gate.slices": ["regions"]})
+    after = go(trained, "better", "own", set=own | {"gate.floors": {"profit": 50.0}})
+    assert after.look == judged.look + 1
+
+
+def test_what_would_decide_is_in_the_answer(trained) -> None:
+    """An undecided floor names the rows that would decide, in words and as a number; the answer
+    as JSON holds the tests and digests of the record."""
+    auc = runs.find(trained.store(), trained.runs["better"]).metrics["valid_roc_auc"]
+    decision = go(trained, "better", "rows", set={"gate.floors": {"roc_auc": auc}})
+    (floor,) = [c for c in decision.checks if c.name == "floor roc_auc"]
+    assert floor.verdict == "INCONCLUSIVE"
+    assert floor.rows_to_decide > decision.n_rows
+    assert f"about {floor.rows_to_decide:,} test rows would decide" in floor.reason
+    told = json.loads(json.dumps(decision.to_dict()))
+    assert told["evidence"] == record_of(trained, decision)["evidence"]
+    assert told["evidence"]["tests"][0]["alpha_spent"] == pytest.approx(0.0304, abs=1e-4)
+
+
+def test_a_half_uploaded_model_is_refused(trained) -> None:
+    """Without its manifest, or with a file missing, a version is not promoted, by force neither."""
+    store = trained.store()
+    model_id = runs.find(store, trained.runs["good"]).tags["surefit.model"]
+    place = Path(store.client.get_logged_model(model_id).artifact_location.removeprefix("file://"))
+    for lost, said in (("manifest.json", "upload was cut short"), ("meta.json", "is missing")):
+        file = next(place.rglob(lost))
+        content = file.read_bytes()
+        file.unlink()
+        try:
+            refused = go(trained, "good", "half", force=True, reason="x")
+        finally:
+            file.write_bytes(content)
+        assert (refused.verdict, refused.moved) == ("REJECTED", False)
+        assert any(said in c.reason for c in refused.checks)
+    assert trained.named("half") is None
+
+
 def test_slices_latency_and_size_are_asked(trained) -> None:
     """The gate's further keys each give an answer in the decision."""
     go(trained, "good", "more")
@@ -187,6 +250,12 @@ def test_stages_move_with_the_alias(tmp_path, pristine) -> None:
     first = go(trained, "good", "production", set={"gate.stages": True})
     second = go(trained, "better", "production", set={"gate.stages": True})
     store = trained.store()
+    assert registry.resolve(store, "models:/shop/Production").version == second.version
+    store.client.set_registered_model_alias("shop", "production", second.version)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        store.client.transition_model_version_stage("shop", second.version, "Archived")
+    assert not go(trained, "better", "production", set={"gate.stages": True}).moved
     assert registry.resolve(store, "models:/shop/Production").version == second.version
     rollback(config=trained.config, quiet=True, set={"gate.stages": True})
     with warnings.catch_warnings():

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit.core.space import grid, parse
-from surefit.edges.search import METHODS, importances, proposer
+from surefit.edges.samplers import importances, ranges, replayed
+from surefit.edges.search import METHODS as PLAIN
+from surefit.edges.search import proposer
 from surefit.errors import ConfigError, SurefitError
 
 SPACE = parse(
@@ -24,6 +26,7 @@ SPACE = parse(
     }
 )
 TRIALS = 24
+METHODS = (*PLAIN, "optuna:NSGAIISampler")
 
 
 def result(k, params):
@@ -168,9 +171,62 @@ def test_starts_outside_the_space_are_all_named():
 
 
 def test_an_unknown_method_lists_the_known():
-    """Samplers that cannot be rebuilt are not offered."""
-    with pytest.raises(ConfigError, match="grid, qmc, random, tpe"):
-        make("cmaes", 8)
+    """A sampler of Optuna's by its short name is answered with the line that means it."""
+    with pytest.raises(ConfigError, match="grid, hyperopt, qmc, random, tpe"):
+        make("baysian", 8)
+    with pytest.raises(ConfigError, match='method = "optuna:GPSampler"'):
+        make("gp", 8)
+    with pytest.raises(ConfigError, match="NSGAIISampler"):
+        make("optuna:NSGASampler", 8)
+    with pytest.raises(ConfigError, match='method = "grid"'):
+        make("optuna:GridSampler", 8)
+
+
+def suggest(trial):
+    """A space with a condition, as a user writes it for Optuna."""
+    if trial.suggest_categorical("kind", ["deep", "wide"]) == "deep":
+        return {"layers": 2 ** trial.suggest_int("power", 1, 5)}
+    trial.suggest_float("width", 1.0, 64.0, log=True)
+    return None
+
+
+@pytest.mark.parametrize("method", ["random", "tpe", "optuna:NSGAIISampler"])
+def test_a_function_of_a_trial_proposes_the_same_again_and_after_a_kill(method):
+    """Conditions hold, and a search rebuilt from its record goes on as it would have."""
+
+    def told(search, k):
+        search.tell(k, *((None, "FAILED") if k % 5 == 4 else (float(-(k % 7)), "COMPLETE")))
+
+    def started():
+        return proposer(method, suggest, seed=3, greater_is_better=True, window=4)
+
+    first, params = started(), []
+    for k in range(20):
+        if k >= 4:
+            told(first, k - 4)
+        params.append(first.ask(k))
+        assert set(params[k]) == {"kind", "power" if params[k]["kind"] == "deep" else "width"}
+    assert {p["kind"] for p in params} == {"deep", "wide"}
+    again = started()
+    for k in range(20):
+        if k >= 4:
+            told(again, k - 4)
+        if k < 13:
+            again.replay(k, json.loads(json.dumps(params[k])))
+        else:
+            assert again.ask(k) == params[k]
+
+
+def test_what_a_function_of_a_trial_returns_and_ranges():
+    """The mapping it returns is what is fitted; its ranges can be said in our own words."""
+    made, _ = replayed(suggest, {"kind": "deep", "power": 3})
+    assert made == {"layers": 8}
+    assert replayed(suggest, {"kind": "wide", "width": 2.0})[0] == {"kind": "wide", "width": 2.0}
+    seen = ranges(suggest, [{"kind": "deep", "power": 3}, {"kind": "wide", "width": 2.0}])
+    assert seen == {"kind": ["deep", "wide"], "power": "int 1..5", "width": "log 1.0..64.0"}
+    assert set(parse(seen)) == {"kind", "power", "width"}
+    with pytest.raises(ConfigError, match="cannot search a space that is a function"):
+        proposer("grid", suggest, seed=0, greater_is_better=True)
 
 
 @pytest.mark.parametrize("method", METHODS)

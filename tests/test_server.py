@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 
 import conftest
+from proxy import Proxy
 from test_interrupted import mirrored_trials, wait_until
 from test_tune import table
 
@@ -124,6 +126,39 @@ def test_a_store_that_goes_away_in_mid_search_loses_nothing(folder, tmp_path, pr
         assert table(folder.tune(trials=12)) == table(searched.tune(trials=12, set=PLAIN))
     finally:
         own.stop()
+
+
+def test_a_lost_reply_makes_no_second_run(server, folder, searched):
+    """Creates whose reply is lost, or that the server gets late: one run a trial all the same."""
+    seen = {}
+
+    def number(request):
+        found = re.search(rb'"surefit.trial", "value": "(\d+)"', request.body)
+        return int(found[1]) if request.path.endswith("/runs/create") and found else None
+
+    def fate(request):
+        trial = number(request)
+        seen[trial] = seen.get(trial, 0) + 1
+        if trial is None or seen[trial] > 1:
+            return ""
+        return {2: "lost", 5: "late", 7: "lost"}.get(trial, "")
+
+    lossy = Proxy(server.port, fate, number)
+    try:
+        on_server(folder, f"http://127.0.0.1:{lossy.port}", name="lossy")
+        result = folder.tune("sklearn:wine", trials=12, set={"name": "lossy"})
+    finally:
+        lossy.close()
+    assert (lossy.n_lost, lossy.n_late) == (2, 1)
+    import mlflow
+
+    client = mlflow.MlflowClient(server.uri)
+    found = client.search_runs([client.get_experiment_by_name("lossy").experiment_id])
+    trials = [r for r in found if r.data.tags["surefit.kind"] == "trial"]
+    assert sorted(int(r.data.tags["surefit.trial"]) for r in trials) == list(range(12))
+    assert {r.info.status for r in found} == {"FINISHED"}
+    assert all(r.data.tags["surefit.status"] == "complete" for r in trials)
+    assert table(result) == table(searched.tune(trials=12, set=PLAIN))
 
 
 def test_a_promoted_model_is_served_by_mlflow_with_the_same_numbers(folder, tmp_path):

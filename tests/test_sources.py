@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import http.server
+import importlib.util
 import lzma
-import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -170,31 +173,77 @@ def test_a_wrong_query_is_one_clear_line(
     assert len(caught.value.what.splitlines()) == 1
 
 
-def test_a_database_that_is_away_is_a_failed_service_without_its_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_a_database_that_is_away_is_a_failed_service(tmp_path: Path, scheme: str) -> None:
     """No answer is exit code 3, and the password is in no message."""
-    pytest.importorskip("psycopg2")
-    address = "postgresql+psycopg2://me:s3cret@127.0.0.1:1/x"
+    if "+" in scheme:
+        pytest.importorskip(scheme.partition("+")[2])
+    elif not any(importlib.util.find_spec(d) for d in ("psycopg", "psycopg2")):
+        pytest.skip("no driver for PostgreSQL")
     with pytest.raises(ServiceError) as caught:
-        loaded(address, tmp_path, query="SELECT 1")
+        loaded(f"{scheme}://me:s3cret@127.0.0.1:1/x", tmp_path, query="SELECT 1")
     assert "s3cret" not in str(caught.value)
 
 
-def test_postgresql_answers(tmp_path: Path) -> None:
-    """A real PostgreSQL server, its password from the environment."""
+def test_no_driver_for_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a driver the message names the extra that brings one."""
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    for scheme in ("postgresql", "postgresql+psycopg2"):
+        with pytest.raises(InputError, match=r"surefit\[postgres\]") as caught:
+            loaded(f"{scheme}://me:s3cret@127.0.0.1:1/x", tmp_path, query="SELECT 1")
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL server, and the address of a user with a password."""
     pgserver = pytest.importorskip("pgserver")
-    pytest.importorskip("psycopg2")
-    if os.geteuid() == 0 and not Path("/etc/passwd").exists():
-        pytest.skip("PostgreSQL does not run as this user")
-    server = pgserver.get_server(str(tmp_path / "pg"))
+    folder = tmp_path_factory.mktemp("pg") / "data"
+    for _ in range(12):  # it gives a busy machine ten seconds; what it has begun, it goes on with
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server = pgserver.get_server(str(folder))
+            break
     try:
-        address = server.get_uri().replace("postgresql://", "postgresql+psycopg2://")
-        query = "SELECT n, n * 1.5::numeric AS half, date '2024-01-01' + n AS d FROM " \
-                "generate_series(1, 5) AS n WHERE 'a%' LIKE '%'"  # fmt: skip
-        frame = loaded(address, tmp_path, query=query).frame
+        server.psql("CREATE ROLE me LOGIN PASSWORD 's3/cr:et'; CREATE TABLE t (n int, size numeric,"
+                    " day date, seen timestamptz, ok bool, city text);"
+                    "INSERT INTO t SELECT n, n * 1.5, date '2024-01-01' + n, now(), n > 2,"
+                    " CASE WHEN n < 5 THEN 'a%b:c' END FROM generate_series(1, 5) AS n;"
+                    "GRANT SELECT ON t TO me;")  # fmt: skip
+        rules = folder / "pg_hba.conf"
+        rules.write_text(f"local all me scram-sha-256\n{rules.read_text()}")
+        server.psql("SELECT pg_reload_conf()")
+        yield server.get_uri().replace("postgresql://postgres:@", "postgresql://me:${PG_WORD}@")
     finally:
         server.cleanup()
+
+
+@pytest.mark.parametrize("driver", ["", "+psycopg", "+psycopg2"])
+def test_postgresql_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: str, driver: str
+) -> None:
+    """A query to a real server, by whichever driver, its password from the environment."""
+    if driver:
+        pytest.importorskip(driver[1:])
+    monkeypatch.setenv("PG_WORD", "s3/cr:et")
+    address = postgres.replace("postgresql://", f"postgresql{driver}://")
+    assert "me:${PG_WORD}@" in address
+    query = "SELECT * FROM t WHERE city IS NULL OR city LIKE 'a%' AND city != ':x' ORDER BY n"
+    frame = loaded(address, tmp_path, query=query).frame
     assert list(frame["n"]) == [1, 2, 3, 4, 5]
-    assert frame["half"].sum() == 22.5
+    assert frame["size"].dtype == "float64"
+    assert frame["size"].sum() == 22.5
+    assert frame["city"].isna().sum() == 1
+    assert str(frame["seen"].dtype).startswith("datetime64")
+    for wrong, message in (("DELETE FROM t RETURNING n", "permission|read-only"),
+                           ("SELECT nothing FROM t", "nothing")):  # fmt: skip
+        with pytest.raises(InputError, match=message) as caught:
+            loaded(address, tmp_path, query=wrong)
+        assert "cr:et" not in str(caught.value)
+    monkeypatch.setenv("PG_WORD", "wr0ng")
+    with pytest.raises(ServiceError, match="password authentication failed") as refused:
+        loaded(address, tmp_path, query=query)
+    assert "wr0ng" not in str(refused.value)
 
 
 @pytest.fixture
@@ -235,6 +284,50 @@ def test_fsspec_addresses(tmp_path: Path) -> None:
         loaded("memory://surefit/none.csv", tmp_path)
     with pytest.raises(InputError, match="fsspec"):
         loaded("nosuch://a/t.csv", tmp_path)
+
+
+def test_parts_at_an_fsspec_address(tmp_path: Path) -> None:
+    """A folder or a pattern there gives its parts, in the order of their names."""
+    fsspec = pytest.importorskip("fsspec")
+    for i in (1, 0):
+        with fsspec.open(f"memory://parted/part-{i}.csv", "w") as file:
+            file.write(ROWS.iloc[2 * i : 2 * i + 2].to_csv(index=False))
+    with fsspec.open("memory://parted/_SUCCESS", "w") as file:
+        file.write("")
+    for path in ("memory://parted/", "memory://parted/part-*.csv"):
+        found = loaded(path, tmp_path)
+        same(found.frame)
+        assert "2 files: part-0.csv" in found.notes[0].text
+    with pytest.raises(DataError, match="No file matches"):
+        loaded("memory://parted/x*.csv", tmp_path)
+
+
+@pytest.mark.filterwarnings("default")  # those of the libraries of the service
+def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3:// by s3fs from a server that speaks S3, on this machine."""
+    server = pytest.importorskip("moto.server")
+    fsspec, _ = pytest.importorskip("fsspec"), pytest.importorskip("s3fs")
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        for name, value in {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s3cret",
+                            "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+                            "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.mkdir("bucket")
+        for i in range(2):
+            with store.open(f"bucket/parts/{i}.csv.gz", "wb") as file:
+                text = ROWS.iloc[2 * i : 2 * i + 2].to_csv(index=False)
+                file.write(gzip.compress(text.encode()))
+        same(loaded("s3://bucket/parts/*.csv.gz", tmp_path).frame)
+        assert len(loaded("s3://bucket/parts/1.csv.gz", tmp_path).frame) == 2
+        for absent in ("s3://bucket/none.csv", "s3://none/t.csv"):
+            with pytest.raises(DataError, match="no file"):
+                loaded(absent, tmp_path)
+    finally:
+        running.stop()
 
 
 def test_a_missing_library_names_the_line_that_installs_it(tmp_path: Path) -> None:

@@ -179,23 +179,24 @@ def report(run: str, out: str | None, config: str | None, set_: tuple[str, ...],
 @click.argument("data", required=False, metavar="[FILE]")
 @click.option("--trials", type=int, help="How many; more than before extends the same search.")
 @click.option("--budget", metavar="TIME", help="End after this time, e.g. 10m.")
-@click.option("--method", help="tpe (default), random, grid or qmc.")
+@click.option("--method", help="tpe (default), random, grid, qmc, hyperopt, optuna:SAMPLER.")
+@click.option("--ensemble", is_flag=True, help="Add the best trials as one model beside the best.")
 @click.option("--name", help="The parent run's name.")
 @shared()
 def tune(data: str | None, trials: int | None, budget: str | None, method: str | None,
-         name: str | None, target: str | None, config: str | None, set_: tuple[str, ...],
-         as_json: bool, quiet: bool) -> None:  # fmt: skip
+         ensemble: bool, name: str | None, target: str | None, config: str | None,
+         set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Search hyperparameters on all cores; each trial is a run nested under the search's.
 
     The same command again resumes: what is finished is not run again. Give a space in surefit.toml
     ([tune.space]) or with --set 'tune.space.num_leaves="int log 8..255"'; by default the family's
-    published one.
+    published one. --set model.family=auto searches over all families that are installed.
     """
     from surefit.verbs.tune import tune as verb
 
     answer(
-        verb(data, target=target, trials=trials, budget=budget, method=method, config=config,
-             set=set_, name=name, quiet=quiet),
+        verb(data, target=target, trials=trials, budget=budget, method=method,
+             ensemble=ensemble, config=config, set=set_, name=name, quiet=quiet),
         as_json,
     )  # fmt: skip
 

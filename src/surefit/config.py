@@ -19,7 +19,7 @@ from surefit.redaction import redacted
 
 FILE = "surefit.toml"
 REMEMBERED = Path(".surefit") / "project.toml"
-Kind = Literal["number", "category", "text", "date"]
+Kind = Literal["number", "category", "text", "date", "day-first date"]
 Overrides = Iterable[str] | Mapping[str, Any]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -123,6 +123,11 @@ class ModelConfig(Section):
         return self.build or self.train
 
     @property
+    def together(self) -> bool:
+        """Whether a search goes over several families."""
+        return self.family == "auto" and self.own is None
+
+    @property
     def label(self) -> str:
         """What runs are recorded under: the family, or the user's function."""
         return self.own or self.family
@@ -143,7 +148,11 @@ class TuneConfig(Section):
     method: str = "tpe"
     trials: Annotated[int, Field(ge=1)] = 50
     budget: str | None = None
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: (
+        Annotated[int, Field(ge=1)]
+        | Literal["auto", "ray"]
+        | Annotated[str, Field(pattern=r"^ray://[^\s/]+$")]
+    ) = "auto"
     window: Annotated[int, Field(ge=1)] = 8
     race: bool = True
     deadline: Annotated[float, Field(gt=0)] | None = None
@@ -151,7 +160,19 @@ class TuneConfig(Section):
     target: float | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    space: dict[str, Any] = {}
+    rows: Annotated[int, Field(ge=10)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    log_models: Literal["best", "all"] = "best"
+    ensemble: bool = False
+    families: list[str] = []
+    space: dict[str, Any] | str = {}
+
+    @field_validator("space")
+    @classmethod
+    def _names_a_function(cls, value: dict[str, Any] | str) -> dict[str, Any] | str:
+        if isinstance(value, str) and not re.fullmatch(r".+\.py:\w+", value):
+            raise ValueError('a table, or a file and a function of a trial, as "model.py:space"')
+        return value
 
     @field_validator("budget")
     @classmethod
@@ -304,7 +325,7 @@ def resolve(
 
 
 def amend(
-    project: Project, overrides: Overrides, *, space: Mapping[str, Any] | None = None
+    project: Project, overrides: Overrides, *, space: Mapping[str, Any] | str | None = None
 ) -> Project:
     """The project with further overrides, as by flags of a command, and another search space.
 
@@ -315,7 +336,8 @@ def amend(
     layer = _parse_overrides(overrides)
     _merge(tables, layer)
     if space is not None:
-        tables.setdefault("tune", {})["space"] = dict(space)
+        whole = space if isinstance(space, str) else dict(space)
+        tables.setdefault("tune", {})["space"] = whole
     origins = {**project.origins, **dict.fromkeys(_flatten(layer), "argument")}
     return Project(config=validate(tables), root=project.root, origins=origins)
 

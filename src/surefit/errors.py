@@ -80,8 +80,8 @@ class UserCodeError(SurefitError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when none is close."""
-    by_lower = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    by_lower = {k.strip().lower(): k for k in known}
+    found = difflib.get_close_matches(name.strip().lower(), list(by_lower), n=1, cutoff=0.6)
     return by_lower[found[0]] if found else None
 
 

@@ -5,9 +5,11 @@ What `compare` returns is in `comparison.py`.
 
 from __future__ import annotations
 
+import base64
 import html
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,6 +140,9 @@ class Figure:
     title: str
     png: bytes = field(repr=False)
     numbers: pd.DataFrame = field(repr=False)
+
+    def _repr_png_(self) -> bytes:
+        return self.png
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +279,7 @@ class Evaluation(Shown):
         left_out: what could not be computed, and why.
         slices: the metric on each value or range of each column, the worst first.
         threshold: the one chosen for the metric or cost asked for.
+        pictures: what `figures` names, with their numbers.
     """
 
     run_id: str
@@ -287,6 +293,7 @@ class Evaluation(Shown):
     figures: tuple[str, ...]
     report: str
     next: str
+    pictures: tuple[Figure, ...] = field(default=(), repr=False)
     best_feature: str | None = None
     best_feature_value: float | None = None
     left_out: tuple[str, ...] = ()
@@ -319,6 +326,23 @@ class Evaluation(Shown):
             lines.append("Unverified: these predictions come from outside and may be in-sample.")
         return [*lines, f"Run {self.run_id[:8]}, report {self.report}", f"Next: {self.next}"]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Stable keys, JSON-ready; the slices too."""
+        return super().to_dict() | {"slices": plain(self.slices)}
+
+    def _repr_html_(self) -> str:
+        head, *_ = self.lines()
+        cells = [
+            (s.metric, short(s.value), short(s.low), short(s.high), s.method, s.note)
+            for s in self.scores
+        ]
+        rest = "\n".join(self.lines()[1 + len(self.scores) :])
+        return (
+            f"<p><b>{html.escape(head)}</b></p>"
+            f"{_html_table(('metric', 'value', 'low', 'high', 'interval by', 'mind'), cells)}"
+            f"<pre>{html.escape(rest)}</pre>{_html_pictures(self.pictures)}"
+        )
+
     def verdict(self) -> str:
         """The first score against its baselines, in one sentence."""
         first = self.scores[0]
@@ -341,6 +365,26 @@ class Evaluation(Shown):
         return [f"{len(worse)} of {len(self.slices)} slices are worse than the rest:", *shown]
 
 
+def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A plain table for a notebook; every cell is escaped."""
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f"<table><thead>{line('th', head)}</thead><tbody>{body}</tbody></table>"
+
+
+def _html_pictures(pictures: tuple[Figure, ...]) -> str:
+    """Pictures for a notebook, folded away."""
+    shown = "".join(
+        f'<img alt="{html.escape(p.title)}" style="max-width:32em;background:white" '
+        f'src="data:image/png;base64,{base64.b64encode(p.png).decode()}">'
+        for p in pictures
+    )
+    return f"<details><summary>{len(pictures)} pictures</summary>{shown}</details>" if shown else ""
+
+
 def _beats(score: Score, other: float) -> str:
     return "beats" if (score.value > other) == score.greater_is_better else "does not beat"
 
@@ -361,7 +405,11 @@ class ReportFile(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRow:
-    """One trial of a search; `value` is the mean over its folds, None unless it is complete."""
+    """One trial of a search; `value` is the mean over its folds, None unless it is complete.
+
+    Attributes:
+        family: what it fitted; "" for a function of the user's own.
+    """
 
     number: int
     state: str
@@ -370,6 +418,33 @@ class TrialRow:
     fold_scores: tuple[float, ...]
     seconds: float
     reason: str
+    family: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleResult(Shown):
+    """The best trials of a search as one model.
+
+    Attributes:
+        members: weight by trial.
+        score: of out-of-fold predictions by ensembles that were chosen on the other folds.
+        corrected: of the ensemble as it is, selected anew in each resample.
+    """
+
+    run_id: str
+    model_uri: str
+    members: Mapping[int, float]
+    score: Score
+    corrected: Score
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        shown = ", ".join(f"trial {n} x {w:.2g}" for n, w in self.members.items())
+        return [
+            f"Ensemble: valid {self.score}, corrected {self.corrected}",
+            f"  {shown}",
+            f"  run {self.run_id[:8]}, model {self.model_uri}",
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,7 +455,13 @@ class TuneResult(Shown):
         best: the winning trial.
         score: the winner's deciding metric on validation rows, as it stands.
         corrected: the same, corrected for having been picked as the best of all trials.
-        importances: share of the score's variation that each hyperparameter explains.
+        family: the winner's.
+        tied: further trials that cannot be told from the best, of the best ten, the best first.
+        searched: where trials were fitted on fewer rows or steps (`tune.rows`, `tune.epochs`), the
+            winner's score so; `score` is that of its fits in full.
+        ensemble: the best trials as one model, where that was asked for and brought something.
+        importances: share of the score's variation that each hyperparameter explains; where
+            families were searched together, among the trials of the winner's.
     """
 
     run_id: str
@@ -397,6 +478,9 @@ class TuneResult(Shown):
     seconds: float
     resumed: int
     next: str
+    tied: tuple[int, ...] = ()
+    searched: Score | None = None
+    ensemble: EnsembleResult | None = None
 
     def count(self, state: str) -> int:
         """How many trials ended in that state: COMPLETE, PRUNED or FAILED."""
@@ -410,17 +494,29 @@ class TuneResult(Shown):
             if self.count(s)
         )
         chosen = ", ".join(f"{k}={_brief(v)}" for k, v in self.best.params.items())
+        by_family = Counter(t.family for t in self.trials)
+        if len(by_family) > 1:
+            chosen = f"{self.family}: {chosen}"
         first = f"Best of {len(self.trials)} trials ({counts}): trial {self.best.number}, "
         lines = [f"{first}{'valid ' if self.model_uri else ''}{self.score}", f"  {chosen}"]
         if math.isfinite(self.corrected.low):
             lines.insert(1, f"  corrected for having been picked: {self.corrected}")
+        if self.searched is not None:
+            lines.append(f"  searched lightly: {self.searched}; the scores above are of full fits")
+        if self.tied:
+            lines.append(f"  tied with it: trials {', '.join(map(str, self.tied))}")
+        if len(by_family) > 1:
+            shown = ", ".join(f"{name} {n}" for name, n in by_family.most_common())
+            lines.append(f"  trials by family: {shown}")
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
         if self.resumed:
             lines.append(f"  {self.resumed} trials were there already and were not run again")
         model = f", model {self.model_uri}" if self.model_uri else ""
-        return [*lines, f"Run {self.run_id[:8]} ({self.name}){model}", f"Next: {self.next}"]
+        lines.append(f"Run {self.run_id[:8]} ({self.name}){model}")
+        lines += self.ensemble.lines() if self.ensemble else []
+        return [*lines, f"Next: {self.next}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -482,11 +578,16 @@ class Ejected(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One question of the gate and its answer."""
+    """One question of the gate and its answer.
+
+    Attributes:
+        rows_to_decide: where it cannot tell, test rows that would if the numbers stay; else None.
+    """
 
     name: str
     verdict: Verdict
     reason: str
+    rows_to_decide: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -500,6 +601,7 @@ class Decision(Shown):
         moved: whether the alias was moved.
         forced, why: moved though the gate did not promote, and the reason given.
         record: the decision's number in the alias's history; 0 where nothing was decided.
+        evidence: what it rests on, as in decision.json.
     """
 
     verdict: Verdict
@@ -517,6 +619,7 @@ class Decision(Shown):
     forced: bool = False
     why: str = ""
     record: int = 0
+    evidence: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
@@ -533,6 +636,10 @@ class Decision(Shown):
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
         lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Stable keys, JSON-ready; the evidence with them."""
+        return {**super().to_dict(), "evidence": plain(self.evidence)}
 
 
 def _brief(value: Any) -> str:

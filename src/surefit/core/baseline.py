@@ -53,20 +53,28 @@ def constant(y: np.ndarray, n_classes: int, weights: np.ndarray | None = None) -
 
 
 def best_feature(
-    metric: Metric, data: Dataset, split: Split, *, test: bool = False
+    metric: Metric,
+    data: Dataset,
+    split: Split,
+    *,
+    test: bool = False,
+    given: np.ndarray | None = None,
 ) -> FeatureBaseline | None:
     """The column whose target means, by value or by 20 bins, score best on the scored rows.
 
     Means come from the training rows of each fold (with `test`, from all training rows, scored on
     the test rows), each drawn towards the overall mean by ten rows of it. Bins are cut without the
     target. The column is picked on the rows it is scored on, which flatters it, not the model.
-    None where no column gives a value.
+    With `given`, row numbers from outside, each fifth of these has the means of the training rows
+    without it, and all of them are scored together. None where no column gives a value.
     """
     pairs = [(split.train_rows, split.test_rows)] if test else list(split.folds())
+    if given is not None:
+        pairs = _fifths(data, split, given)
     best: FeatureBaseline | None = None
     for column in data.columns:
         codes = _codes(data.frame[column.name], column.kind)
-        value = _value(metric, data, codes, pairs)
+        value = _value(metric, data, codes, pairs, pooled=given is not None)
         gain = -math.inf if math.isnan(value) else metric.sign * value
         if not math.isnan(value) and (best is None or gain > metric.sign * best.value):
             best = FeatureBaseline(column=column.name, value=value)
@@ -82,9 +90,34 @@ def _codes(values: pd.Series, kind: str) -> np.ndarray:
     return np.asarray(pd.factorize(values)[0] + 1)
 
 
+def _fifths(data: Dataset, split: Split, given: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(training rows without a fifth of the given rows, that fifth); equal rows stay together."""
+    unit = np.unique(data.unit[given], return_inverse=True)[1].ravel()
+    part = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % 5
+    pairs = []
+    for k in np.unique(part):
+        own = given[part == k]
+        train = split.train_rows[~np.isin(data.unit[split.train_rows], data.unit[own])]
+        pairs.append((train, own))
+    return [(train, own) for train, own in pairs if len(train)]
+
+
 def _value(
-    metric: Metric, data: Dataset, codes: np.ndarray, pairs: Iterable[tuple[np.ndarray, np.ndarray]]
+    metric: Metric,
+    data: Dataset,
+    codes: np.ndarray,
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+    *,
+    pooled: bool,
 ) -> float:
+    if pooled:
+        pairs = list(pairs)
+        if not pairs:
+            return math.nan
+        rows = np.concatenate([own for _, own in pairs])
+        pred = np.concatenate([_means(data, codes, train)[codes[own]] for train, own in pairs])
+        weights = None if data.weight is None else data.weight[rows]
+        return metrics.value(metric, data.y[rows], pred, weights=weights)
     values = []
     for train, scored in pairs:
         pred = _means(data, codes, train)[codes[scored]]

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from surefit.core.digest import row_keys
 from surefit.core.findings import Finding, Rows, Severity
 from surefit.core.leaks import cells_exact
 
@@ -92,18 +91,22 @@ def unseen(rows: Rows) -> Iterator[Finding]:
             severity: Severity = "warning" if new.mean() > 0.05 else "note"
             yield Finding(
                 code="CAT01", severity=severity, columns=(column.name,),
-                words=f"{int(new.sum()):,} test rows have a {column.name} that training rows lack "
+                words=f"{_few(int(new.sum()))} a {column.name} that training rows lack "
                 f"({names}).",
                 evidence={"rows": int(new.sum()), "share": float(new.mean())},
                 advice="they are treated as missing; merge rare levels if they matter",
             )  # fmt: skip
 
 
+def _few(n: int) -> str:
+    return f"{n:,} test rows have" if n > 1 else "1 test row has"
+
+
 def noise(rows: Rows) -> Iterator[Finding]:
     """NOISE01: training rows with equal features and another class."""
     if not rows.n_classes:
         return
-    codes = np.unique(row_keys(rows.train), return_inverse=True)[1]
+    codes = np.unique(rows.key, return_inverse=True)[1]
     counts = np.zeros((codes.max() + 1, rows.n_classes))
     np.add.at(counts, (codes, rows.target.y), 1)
     wrong = float((counts.sum(axis=1) - counts.max(axis=1)).sum() / len(codes))
@@ -138,15 +141,22 @@ def drift(rows: Rows) -> Iterator[Finding]:
     """DRIFT01: a column distributed otherwise in test rows.
 
     Two-sample Kolmogorov-Smirnov, total variation for categories, at .01 over all columns
-    (Bonferroni) and a distance of at least .1, so that large tables do not cry wolf.
+    (Bonferroni) and a distance of at least .1, so that large tables do not cry wolf. Equal rows
+    count once: they are on one side. Where there are groups, the groups are what was drawn.
     """
     level = 0.01 / len(rows.data.columns)
+    first = [np.unique(k, return_index=True)[1] for k in (rows.key, rows.test_key)]
+    groups, split = rows.data.groups, rows.split
+    drawn = None if groups is None else [
+        len(np.unique(groups[r])) for r in (split.train_rows, split.test_rows)
+    ]  # fmt: skip
+    severity: Severity = "warning" if rows.data.time is None else "note"
     for column in rows.data.columns:
-        a, b = rows.train[column.name], rows.test[column.name]
+        a, b = rows.train[column.name].iloc[first[0]], rows.test[column.name].iloc[first[1]]
         if column.kind in ("number", "date"):
             a, b = a.dropna(), b.dropna()
-        n, m = len(a), len(b)
-        if min(n, m) < FEWEST or column.kind == "text":
+        n, m = (len(a), len(b)) if drawn is None else drawn
+        if min(n, m, len(a), len(b)) < FEWEST or column.kind == "text":
             continue
         bound = max(0.1, float(np.sqrt(-np.log(level / 2) / 2 * (n + m) / (n * m))))
         if column.kind == "category":
@@ -154,14 +164,22 @@ def drift(rows: Rows) -> Iterator[Finding]:
             bound += float(np.sqrt(a.nunique() / (2 * min(n, m))))
         else:
             distance = _ks(_numbers(a), _numbers(b))
-        if distance > bound:
+        if distance > bound and not _is_time(rows, column.name):
             yield Finding(
-                code="DRIFT01", severity="warning", columns=(column.name,),
+                code="DRIFT01", severity=severity, columns=(column.name,),
                 words=f"{column.name} differs between training and test rows "
                 f"(distance {distance:.2f} of 1).",
                 evidence={"distance": distance, "limit": bound},
                 advice="expected where time divides; else look at how the test rows were chosen",
             )  # fmt: skip
+
+
+def _is_time(rows: Rows, name: str) -> bool:
+    """Whether it is the column by which time divides."""
+    values, time = rows.data.frame[name], rows.data.time
+    if time is None or bool(values.isna().any()):
+        return False
+    return bool(np.array_equal(_numbers(values), time))
 
 
 def _numbers(values: pd.Series) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -42,7 +42,7 @@ def conform(frame: pd.DataFrame, wanted: Sequence[InputColumn]) -> tuple[pd.Data
             wrong.append(f"{want.name} is {values.dtype}, the model wants {want.type}: "
                          f"{example or error}")  # fmt: skip
             continue
-        if columns[want.name].dtype != values.dtype:
+        if not _alike(columns[want.name].dtype, values.dtype):
             notes.append(f"{want.name}: {values.dtype} read as {columns[want.name].dtype}"
                          + _why(columns[want.name], want.type))  # fmt: skip
     if wrong:
@@ -55,6 +55,12 @@ def ignored(names: Sequence[str], wanted: Sequence[InputColumn]) -> list[str]:
     """The input's columns that the model does not ask for."""
     known = {w.name for w in wanted}
     return [n for n in names if n not in known]
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two types say the same: text is text, and Int64 without gaps is int64."""
+    text = [pd.api.types.is_string_dtype(t) or t == object for t in (one, other)]  # noqa: E721
+    return all(text) or str(one).lower() == str(other).lower()
 
 
 def _why(values: pd.Series, kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,32 +13,39 @@ import pandas as pd
 from surefit.config import DataConfig
 from surefit.core import intake
 from surefit.core.digest import digest, row_keys
-from surefit.core.portable import as_date, coerce
+from surefit.core.portable import as_date, as_number, coerce
 from surefit.errors import DataError
 from surefit.results import Note, Task
 
-MAX_LEVELS = 40  # a text column with more distinct values is text, not a category ...
-COMMON_LEVELS = 200  # ... unless it has no more than these, and they come back so often
-ROWS_A_LEVEL = 100
+MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
+MANY_LEVELS = 200  # unless each has many rows
 MAX_CLASSES = 200
 _ID_NAME = re.compile(
     r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
 )
 _NO_CELL = (bytes, bytearray, list, tuple, dict, set, frozenset, np.ndarray)
+# Texts that stand for no number among numbers, however the table was read.
+_NO_NUMBER = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none")
 _DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Za-z]{3}[a-z]*[ -]\d{2,4}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A feature: its name, its type as the user has it, and the kind the model sees."""
+    """A feature: its name, its type as the user has it, and the kind the model sees.
+
+    Attributes:
+        style: how its texts are read, where that is not as usual.
+    """
 
     name: str
     dtype: Literal["long", "double", "boolean", "string", "datetime"]
     kind: Literal["number", "category", "text", "date"]
+    style: Literal["", "decimal comma", "day first"] = ""
 
     def to_dict(self) -> dict[str, str]:
-        """Keys "name", "dtype", "kind"."""
-        return {"name": self.name, "dtype": self.dtype, "kind": self.kind}
+        """Keys "name", "dtype", "kind"; and "style" where there is one."""
+        told = {"name": self.name, "dtype": self.dtype, "kind": self.kind}
+        return told | ({"style": self.style} if self.style else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +161,7 @@ def prepare(
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
-        unit=_unit(table, config, row_key), time=_time(table, config.time), part=part,
+        unit=_unit(table, config, row_key), time=_time(table, config), part=part,
         left_out=left_out,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
@@ -176,7 +183,7 @@ def _target(
         whole = numeric and bool((values % 1 == 0).all())
         few = distinct <= 20 and distinct < max(3, len(values) * 0.05) and whole
         task = "classification" if few or distinct == 2 or not numeric else "regression"
-        if numeric:
+        if numeric and distinct <= MAX_CLASSES:
             other = "regression" if task == "classification" else "classification"
             notes.append(
                 Note(
@@ -191,7 +198,20 @@ def _target(
         )
     if task == "regression":
         return "regression", _real_target(values, config), ()
+    notes += _alike(values, config)
     return _class_target(values, config, distinct)
+
+
+def _alike(values: pd.Series, config: DataConfig) -> Iterator[Note]:
+    """Classes that only blanks or the case of letters set apart: most often one class."""
+    seen: dict[str, str] = {}
+    for label in sorted(map(str, pd.unique(values))) if _is_text(values) else ():
+        first = seen.setdefault(label.strip().casefold(), label)
+        if first != label:
+            yield Note(
+                text=f"{config.target} has the classes {first!r} and {label!r}: one class, "
+                "written in two ways?"
+            )
 
 
 def _real_target(values: pd.Series, config: DataConfig) -> np.ndarray:
@@ -266,9 +286,11 @@ def _types_line(name: str, values: pd.Series) -> str:
 
 def _ids(values: pd.Series, name: str) -> np.ndarray:
     if values.isna().any() or values.duplicated().any():
-        example = values[values.duplicated(keep=False) | values.isna()].iloc[0]
+        wrong = values.duplicated(keep=False) | values.isna()
+        example = "an empty one" if values.isna().any() else repr(values[wrong].tolist()[0])
         raise DataError(
-            f'data.id = "{name}" must name each row once; {example!r} does not.',
+            f'data.id = "{name}" must name each row once; {example} does not '
+            f"({int(wrong.sum()):,} rows).",
             f'use data.group = "{name}" when several rows belong to one thing',
         )
     if pd.api.types.is_integer_dtype(values):
@@ -286,7 +308,7 @@ def _id_like(values: pd.Series) -> str | None:
             return "counts the rows"
         return "has another value in each row" if _ID_NAME.search(str(values.name)) else None
     if _is_text(values) and not values.astype(str).str.contains(r"\s").any():
-        if pd.to_numeric(values, errors="coerce").notna().all() or _looks_like_dates(values):
+        if _number_style(values) is not None or _looks_like_dates(values):
             return None
         return "has another value in each row"
     return None
@@ -306,10 +328,10 @@ def _columns(
         if values.nunique() < 2 and name not in config.types:
             left_out[name] = "is empty" if values.isna().all() else "has one value"
             continue
-        kind, note = _kind(values, config.types.get(name))
+        kind, style, note = _kind(values, config.types.get(name))
         if note:
             notes.append(note)
-        columns.append(Column(name=name, dtype=_dtype(values), kind=kind))
+        columns.append(Column(name=name, dtype=_dtype(values), kind=kind, style=style))
     if not columns:
         raise DataError(
             "No column is left to learn from: each is empty, constant, an id or dropped."
@@ -317,34 +339,84 @@ def _columns(
     return tuple(columns), notes
 
 
-def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Note | None]:
+def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
+    """(kind, style, what to tell) of a feature."""
+    if chosen and chosen.endswith("date"):
+        return "date", "day first" if chosen != "date" else "", None
     if chosen:
-        return chosen, None
+        return chosen, (_number_style(values) or "") if chosen == "number" else "", None
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return "number", None
+        return "number", "", None
     if pd.api.types.is_datetime64_any_dtype(values):
-        return "date", None
-    name, text = str(values.name), values.dropna().astype(str)
-    filled = text[text.str.strip() != ""]
-    if len(filled) and pd.to_numeric(filled, errors="coerce").notna().all():
-        blank = f" ({len(text) - len(filled):,} blank)" if len(filled) < len(text) else ""
-        return "number", Note(
-            text=f"{name} holds numbers stored as text{blank}: read as number",
-            override=f'data.types = {{ "{name}" = "category" }}',
-        )
+        return "date", "", None
+    name, as_category = str(values.name), f'data.types = {{ "{values.name}" = "category" }}'
+    style = _number_style(values)
+    if style is not None:
+        told = f"{name} holds numbers stored as text{_blanks(values)}: read as number"
+        return "number", style, Note(text=told + f", {style}" * bool(style), override=as_category)
     if _looks_like_dates(values):
-        return "date", Note(
-            text=f"{name} holds dates stored as text: read as date",
-            override=f'data.types = {{ "{name}" = "category" }}',
-        )
-    levels = int(text.nunique())
-    common = levels <= COMMON_LEVELS and len(text) >= ROWS_A_LEVEL * levels
-    if levels <= MAX_LEVELS or common:
-        return "category", None
-    return "text", Note(
-        text=f"{name} has {levels:,} distinct texts: read as text",
-        override=f'data.types = {{ "{name}" = "category" }}',
-    )
+        first, how, other = _day_first(values)
+        text = f"{name} holds dates stored as text{how}: read as date"
+        override = f'data.types = {{ "{name}" = "{other}" }}' if other else as_category
+        return "date", "day first" if first else "", Note(text=text, override=override)
+    levels = int(values.nunique())
+    if levels <= most_levels(len(values)):
+        return "category", "", None
+    told = f"{name} has {levels:,} distinct texts: read as text"
+    return "text", "", Note(text=told, override=as_category)
+
+
+def most_levels(n_rows: int) -> int:
+    """How many levels a category may have: 40, more where each has a hundred rows on average."""
+    return max(MAX_LEVELS, min(MANY_LEVELS, n_rows // 100))
+
+
+def _number_style(values: pd.Series) -> Any:
+    """How a column of texts holds numbers: "" or "decimal comma"; None where it does not.
+
+    Blanks and the usual tokens for missing do not count against it: what is left must be numbers.
+    """
+    if not _is_text(values):
+        return None
+    text = values.dropna().astype(str)
+    stripped = text.str.strip()
+    text = text[~stripped.isin(_NO_NUMBER)]
+    for style in ("", "decimal comma") if len(text) else ():
+        comma = style != ""
+        if (
+            as_number(text.head(200), decimal_comma=comma).notna().all()
+            and as_number(text, decimal_comma=comma).notna().all()
+        ):
+            return style
+    return None
+
+
+def _blanks(values: pd.Series) -> str:
+    """How many of a column's texts stand for a missing number, e.g. " (11 blank)"."""
+    text = values.dropna().astype(str).str.strip()
+    none = text[text.isin(_NO_NUMBER)]
+    if not len(none):
+        return ""
+    blank = int((none == "").sum())
+    told = [f"{blank:,} blank"] if blank else []
+    told += [f'{n:,} "{v}"' for v, n in none[none != ""].value_counts().head(2).items()]
+    return f" ({', '.join(told)})"
+
+
+def _day_first(values: pd.Series) -> tuple[bool, str, str]:
+    """(whether the day comes first, how to say so, the kind to override it with) of text dates.
+
+    By the dates that can be read in one way only; where none tells, dots mean the day first.
+    """
+    parts = values.dropna().astype(str).str.extract(r"^\s*(\d{1,2})([-/.])(\d{1,2})[-/.]\d{2,4}")
+    parts = parts.dropna()
+    if not len(parts):
+        return False, "", ""
+    day, month = ((parts[k].astype("int64") > 12).any() for k in (0, 2))
+    first = bool(day and not month) or bool(not day and not month and (parts[1] == ".").all())
+    how, other = ("day", "date") if first else ("month", "day-first date")
+    doubt = "" if day or month else " (none tells which)"
+    return first, f", the {how} first{doubt}", other
 
 
 def _looks_like_dates(values: pd.Series) -> bool:
@@ -352,7 +424,7 @@ def _looks_like_dates(values: pd.Series) -> bool:
     sample = text.head(200)
     if len(sample) == 0 or not sample.str.match(_DATE_LIKE).all():
         return False
-    return bool(as_date(text).notna().all())
+    return bool(as_date(text, day_first=_day_first(text)[0]).notna().all())
 
 
 def _is_text(values: pd.Series) -> bool:
@@ -376,8 +448,9 @@ def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     return np.asarray(codes, dtype="int64")
 
 
-def _time(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
+def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
     """A date in nanoseconds (int64), a number as it is."""
+    name = config.time
     if not name:
         return None
     values = table[name]
@@ -385,7 +458,10 @@ def _time(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
         missing = values.isna().to_numpy()
         found = values.fillna(0).to_numpy()
     else:
-        dates = as_date(values)
+        chosen = config.types.get(name)
+        first = chosen == "day-first date" or (chosen is None and _is_text(values)
+                                               and _day_first(values)[0])  # fmt: skip
+        dates = as_date(values, day_first=first)
         missing, found = dates.isna().to_numpy(), dates.to_numpy().astype("int64")
     if missing.any():
         raise DataError(

@@ -163,7 +163,7 @@ def draw_precision_recall(numbers: pd.DataFrame) -> Figure:
         drawstyle="steps-pre" if len(x) < 100 else "default",
     )  # fmt: skip
     canvas.unit_square(ax)
-    canvas.legend(ax, loc="best")
+    canvas.legend(ax, loc="lower left" if y[-1] > 0.3 else "upper right")
     return canvas.finish("precision_recall", title, drawing, numbers)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core.data import Dataset
+from surefit.core.digest import row_keys
 from surefit.core.metrics import Metric, value
 from surefit.core.split import Split
 from surefit.core.strength import Target, cells, correlation, explained, predicted
@@ -36,6 +37,9 @@ CODES = {
     "DRIFT01": "test rows differ from training rows",
     "OUT01": "targets far from all others",
 }
+
+
+ECHOES = ("LEAK01", "CAT01", "COL02", "DRIFT01")  # of a column that is a serious finding anyway
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +80,7 @@ class Rows:
     Attributes:
         train, test: features as the model sees them.
         raw: the training rows' features as the user has them.
+        key, test_key: 64 bits of each row's features, equal for equal rows.
         target: the training rows' target.
         alone: the share of the target that each column explains by itself.
     """
@@ -85,6 +90,8 @@ class Rows:
     train: pd.DataFrame = field(repr=False)
     test: pd.DataFrame = field(repr=False)
     raw: pd.DataFrame = field(repr=False)
+    key: np.ndarray = field(repr=False)
+    test_key: np.ndarray = field(repr=False)
     block: np.ndarray = field(repr=False)
     target: Target = field(repr=False)
     alone: dict[str, float] = field(repr=False)
@@ -117,9 +124,10 @@ def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
     base = (
         np.full(len(rows), target.y.mean()) if shares is None else np.tile(shares, (len(rows), 1))
     )
+    test = data.frame.iloc[sealed].reset_index(drop=True)
     return Rows(
-        data=data, split=split, train=train, target=target, alone=alone,
-        test=data.frame.iloc[sealed].reset_index(drop=True),
+        data=data, split=split, train=train, test=test, target=target, alone=alone,
+        key=row_keys(train), test_key=row_keys(test),
         raw=data.raw.iloc[rows].reset_index(drop=True), block=split.block[rows],
         baseline=value(metric, target.y, base), best_column=best, best_score=scores[best],
     )  # fmt: skip
@@ -127,6 +135,16 @@ def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
 
 def _sample(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return rows if len(rows) <= MOST_ROWS else np.sort(rng.choice(rows, MOST_ROWS, replace=False))
+
+
+def without_echoes(found: Iterable[Finding]) -> list[Finding]:
+    """The findings, less those that only say again what a serious one says of the same column."""
+    told = list(found)
+    known = {c for f in told if f.severity == "serious" for c in f.columns}
+    return [
+        f for f in told
+        if f.severity == "serious" or f.code not in ECHOES or not known.issuperset(f.columns)
+    ]  # fmt: skip
 
 
 def waive(found: Iterable[Finding], reasons: Mapping[str, str]) -> tuple[list[Finding], list[str]]:

@@ -29,6 +29,8 @@ class Problem:
         frame: the rows as the model sees them.
         family: the family's name, or of the user's own function.
         own: the user's function as a family, or None.
+        most_rows: of a fold's training rows, so many are fitted on; None: all.
+        most_steps: steps that an iterative family takes at most; None: as its parameters say.
     """
 
     task: Task
@@ -42,6 +44,8 @@ class Problem:
     seed: int
     weight: np.ndarray | None = field(default=None, repr=False)
     own: Family | None = field(default=None, repr=False)
+    most_rows: int | None = None
+    most_steps: int | None = None
     memory: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -139,8 +143,10 @@ def fit_fold(
     parts = _fold_rows(problem, family, fold)
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
-        curve=curve, cache=parts.cache, job=f"fold {fold}", limits=limits,
+        curve=curve, cache=parts.cache, job=f"fold {fold}", most_steps=problem.most_steps,
+        limits=limits,
     )  # fmt: skip
+    params = _capped(params, family, problem.most_steps)
     with _one_blas_thread():
         try:
             fitted = family.fit(params, parts.train, parts.stop, setting)
@@ -212,7 +218,7 @@ class _FoldRows:
 
 def _fold_rows(problem: Problem, family: Family, fold: int) -> _FoldRows:
     """A fold's rows, preprocessed once for all the fits that share an encoding."""
-    key = (fold, family.encoding, family.iterative)
+    key = (fold, family.encoding, family.iterative, problem.most_rows)
     if key not in problem.memory:
         problem.memory[key] = _prepared(problem, family, fold)
     kept: _FoldRows = problem.memory[key]
@@ -221,6 +227,8 @@ def _fold_rows(problem: Problem, family: Family, fold: int) -> _FoldRows:
 
 def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
     train, scored = problem.split.fold(fold)
+    if problem.most_rows is not None and len(train) > problem.most_rows:
+        train = train[_sample(problem, train, problem.most_rows, fold)]
     stop = problem.split.stop_rows(train) if family.iterative else np.zeros(len(train), dtype=bool)
     transformer = preprocess.make(problem.columns, family.encoding)
     matrix = partial(
@@ -235,6 +243,25 @@ def _prepared(problem: Problem, family: Family, fold: int) -> _FoldRows:
         scored=problem.rows(rest[1], scored),
         cache={},
     )
+
+
+def _sample(problem: Problem, rows: np.ndarray, most: int, fold: int) -> np.ndarray:
+    """Positions of about `most` of the rows, in order; each class keeps its share, and a row."""
+    rng = np.random.default_rng([problem.seed, fold, most])
+    code = problem.y[rows] if problem.n_classes else np.zeros(len(rows), dtype="int64")
+    chosen = []
+    for label in np.unique(code):
+        mine = np.flatnonzero(code == label)
+        n = max(1, round(most * len(mine) / len(rows)))
+        chosen.append(rng.permutation(mine)[:n])
+    return np.sort(np.concatenate(chosen))
+
+
+def _capped(params: Params, family: Family, most: int | None) -> Params:
+    """The parameters, with no more steps than `most`."""
+    if most is None or not family.steps:
+        return params
+    return {**params, family.steps: min(most, int(params.get(family.steps, most)))}
 
 
 def _one_blas_thread() -> Any:

@@ -1,8 +1,7 @@
-"""The formulas behind the metrics: per-row columns, sums to values, curves to values.
+"""The formulas behind the metrics: per-row columns, and their weighted sums to values.
 
-Columns are (n, k), one row's share of each weighted sum. Sums are (..., k) and give (...). Curves
-are true and false positives (..., g), cumulated from the highest score down, at the end of each of
-g groups of tied scores. A value is NaN where it is undefined.
+Columns are (n, k), one row's share of each weighted sum. Sums are (..., k) and give (...). A value
+is NaN where it is undefined. Metrics of a ranking are in `rankings`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ECE_BINS = 10
-LIFT_SHARE = 0.1
 
 
 # --- per-row columns ---
@@ -292,111 +290,3 @@ def r2(sums: Floats) -> Floats:
     about_mean = sums[..., 2] - np.nan_to_num(ratio(sums[..., 1] ** 2, sums[..., 0]))
     about_mean = np.where(about_mean > 1e-12 * sums[..., 2], about_mean, 0.0)
     return 1.0 - ratio(sums[..., 3], about_mean)
-
-
-# --- curves to values ---
-
-
-def _previous(cumulated: Floats) -> Floats:
-    return np.concatenate([np.zeros_like(cumulated[..., :1]), cumulated[..., :-1]], axis=-1)
-
-
-def area(tp: Floats, fp: Floats) -> Floats:
-    steps = np.diff(fp, axis=-1, prepend=0.0)
-    half = 0.5 * np.diff(tp, axis=-1, prepend=0.0)  # a tied pair counts one half
-    return ratio(np.einsum("...i,...i->...", steps, tp - half), tp[..., -1] * fp[..., -1])
-
-
-def area_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
-    """Each row's placement among the other class, taken from the area (DeLong 1988)."""
-    p, q = tp[-1], fp[-1]
-    whole = np.nan_to_num(area(tp, fp)) * p * q
-    below = q - (fp + _previous(fp)) / 2
-    above = (tp + _previous(tp)) / 2
-    return ratio(whole - below, (p - 1) * q), ratio(whole - above, p * (q - 1))
-
-
-def average_precision(tp: Floats, fp: Floats) -> Floats:
-    found = tp + fp
-    precision = np.divide(tp, found, out=np.zeros_like(tp), where=found > 0)
-    steps = np.diff(tp, axis=-1, prepend=0.0)
-    return ratio(np.einsum("...i,...i->...", steps, precision), tp[..., -1])
-
-
-def average_precision_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
-    """Exact: a row changes the precision at its own score and at lower ones, none above."""
-    steps, found = np.diff(tp, prepend=0.0), tp + fp
-    fewer = np.maximum(found - 1, 1)
-    kept = np.cumsum(steps * tp / found) - steps * tp / found
-    tail = _from_end(steps * (tp - 1) / fewer)
-    at = (steps - 1) * (tp - 1) / fewer
-    positive = ratio(kept + at + tail - steps * (tp - 1) / fewer, tp[-1:] - 1)
-    negative = ratio(kept + _from_end(steps * tp / fewer), tp[-1:])
-    return positive, negative
-
-
-def _from_end(values: Floats) -> Floats:
-    return np.cumsum(values[::-1])[::-1]
-
-
-def ks(tp: Floats, fp: Floats) -> Floats:
-    """The greatest distance of the two classes' cumulated shares (Kolmogorov, Smirnov)."""
-    one = np.ones_like(tp[..., -1:])
-    gap = tp * ratio(one, tp[..., -1:])
-    gap -= fp * ratio(one, fp[..., -1:])
-    return np.asarray(np.maximum(gap.max(axis=-1), -gap.min(axis=-1)))
-
-
-def ks_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
-    """Exact: without a row the gap shifts by one row's share from its own score down."""
-    p, q = tp[-1], fp[-1]
-    if p < 2 or q < 2:
-        return np.full(len(tp), np.nan), np.full(len(tp), np.nan)
-    positive = _farthest(tp / (p - 1) - fp / q, -1 / (p - 1))
-    return positive, _farthest(tp / p - fp / (q - 1), 1 / (q - 1))
-
-
-def _farthest(gap: Floats, shift: float) -> Floats:
-    """max |gap| where every place from g on is shifted, for each g."""
-    before = np.maximum.accumulate(np.abs(np.append(0.0, gap[:-1])))
-    after = np.maximum.accumulate(np.abs(gap + shift)[::-1])[::-1]
-    return np.maximum(before, after)
-
-
-def lift(tp: Floats, fp: Floats) -> Floats:
-    """Positives in the highest-scored tenth over their share in all; ties are drawn evenly."""
-    found = tp + fp
-    whole = found[..., -1]
-    k = LIFT_SHARE * whole
-    at = np.argmax(found >= k[..., None] * (1 - 1e-12), axis=-1)[..., None]
-    before, hits = (_before(curve, at) for curve in (found, tp))
-    size = np.take_along_axis(found, at, axis=-1)[..., 0] - before
-    gained = np.take_along_axis(tp, at, axis=-1)[..., 0] - hits
-    hits = hits + gained * np.nan_to_num(ratio(k - before, size))
-    return ratio(ratio(hits, k), ratio(tp[..., -1], whole))
-
-
-def _before(cumulated: Floats, at: NDArray[np.intp]) -> Floats:
-    """What was cumulated before the places `at` (..., 1)."""
-    earlier = np.take_along_axis(cumulated, np.maximum(at - 1, 0), axis=-1)[..., 0]
-    return np.where(at[..., 0] > 0, earlier, 0.0)
-
-
-def lift_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
-    """Exact: where the tenth ends depends on whether the row lies above its end."""
-    found, whole = tp + fp, tp[-1] + fp[-1]
-    size, gained = np.diff(found, prepend=0.0), np.diff(tp, prepend=0.0)
-    k = LIFT_SHARE * (whole - 1)
-    group = np.arange(len(tp))
-    lowest = int(np.argmax(found >= k * (1 - 1e-12)))
-    at = np.where(group > lowest, lowest, int(np.argmax(found - 1 >= k * (1 - 1e-12))))
-    out = []
-    for positive in (1.0, 0.0):
-        above, inside = group < at, group == at
-        rows = size[at] - inside
-        before = found[at] - size[at] - above
-        hits = tp[at] - gained[at] - positive * above
-        hits = hits + (gained[at] - positive * inside) * np.nan_to_num(ratio(k - before, rows))
-        share = ratio(np.full(len(tp), tp[-1] - positive), np.full(len(tp), whole - 1))
-        out.append(ratio(ratio(hits, np.full(len(tp), k)), share))
-    return out[0], out[1]

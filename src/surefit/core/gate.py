@@ -13,10 +13,11 @@ from surefit.core.evaluation import constant
 from surefit.core.gatetest import GateTest
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
+from surefit.core.ranking import enough_rows
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import TOO_FEW, Slice
-from surefit.errors import ConfigError
-from surefit.results import Check, Score, Verdict
+from surefit.errors import ConfigError, did_you_mean
+from surefit.results import Check, Score, Task, Verdict
 
 FEWEST = 10  # shared test rows below which nothing is decided
 
@@ -30,6 +31,8 @@ class Question:
         rows: the challenger's predictions with their targets.
         look: the look that the error is spent by.
         clusters: (n,) labels of rows that belong together, or None.
+        more: metrics besides the standard ones that floors may name: the user's own, and costs.
+        n_resamples: for the intervals of floors; fewer where the user's own metrics are slow.
     """
 
     metric: Metric
@@ -37,6 +40,38 @@ class Question:
     config: GateConfig
     look: int
     clusters: np.ndarray | None = field(default=None, repr=False)
+    more: Sequence[Metric] = field(default=(), repr=False)
+    n_resamples: int = 2000
+
+
+def check_asked(
+    config: GateConfig, task: Task, features: Sequence[str], more: Sequence[str] = ()
+) -> None:
+    """Refuse a gate that names what is not there, before a look is spent on it.
+
+    Args:
+        features: the columns that slices may be cut by.
+        more: names of metrics besides the standard ones of the task.
+
+    Raises:
+        ConfigError: for an unknown metric or column, or calibration of numbers.
+    """
+    for name in config.floors:
+        if name not in more:
+            known = [*metrics.names(task), *more]
+            if name not in known:
+                raise ConfigError(
+                    f'gate.floors: no metric "{name}" for {task} targets; '
+                    f"{did_you_mean(name, known)}",
+                    "floors = { roc_auc = 0.8 }; your own metrics are named in metric.also",
+                )
+    for name in config.slices:
+        if name not in features:
+            raise ConfigError(
+                f'gate.slices: "{name}" is no feature; {did_you_mean(name, features)}'
+            )
+    if config.calibration is not None and task == "regression":
+        raise ConfigError("gate.calibration is for classes; this target is a number.")
 
 
 def decide(checks: Sequence[Check]) -> Verdict:
@@ -62,8 +97,12 @@ def floor_checks(question: Question) -> list[Check]:
     level = 1 - 2 * gatetest.spent(config.alpha, question.look)
     checks = []
     for name, floor in config.floors.items():
-        metric = metrics.find(name, rows.task)
-        score = stats.score(metric, rows.y, rows.pred, level=level, clusters=question.clusters)
+        own = [m for m in question.more if m.name == name]
+        metric = own[0] if own else metrics.find(name, rows.task)
+        score = stats.score(
+            metric, rows.y, rows.pred, level=level, clusters=question.clusters,
+            n_resamples=question.n_resamples,
+        )  # fmt: skip
         checks.append(_floor_check(score, floor, by_point=config.floors_by == "point"))
     return checks
 
@@ -79,10 +118,14 @@ def _floor_check(score: Score, floor: float, *, by_point: bool) -> Check:
         verdict = "PROMOTED"
     elif kindest < sign * floor:
         verdict = "REJECTED"
+    more = None
+    if verdict == "INCONCLUSIVE":
+        gap = sign * score.value - sign * floor
+        reach = sign * score.value - surest if gap > 0 else kindest - sign * score.value
+        more = enough_rows(score.n_rows, gap, reach)
     how = " by the point" if by_point else ""
-    return Check(
-        name=f"{word} {score.metric}", verdict=verdict, reason=f"{score}, {word} {floor:g}{how}"
-    )
+    reason = f"{score}, {word} {floor:g}{how}{_would_decide(more)}"
+    return Check(name=f"{word} {score.metric}", verdict=verdict, reason=reason, rows_to_decide=more)
 
 
 def undecidable(question: Question) -> list[Check]:
@@ -104,20 +147,14 @@ def baseline_check(question: Question) -> tuple[Check, GateTest]:
         question.metric, rows.y, constant(rows.y, len(rows.classes)), rows.pred,
         alpha=question.config.alpha, look=question.look, clusters=question.clusters,
     )  # fmt: skip
-    return Check(name="beats the baseline", verdict=test.verdict, reason=_in_words(test)), test
+    return _tested("beats the baseline", test), test
 
 
 def calibration_check(question: Question) -> list[Check]:
-    """The mean gap between predicted and observed shares, where `gate.calibration` limits it.
-
-    Raises:
-        ConfigError: in regression, which has no shares.
-    """
+    """The mean gap between predicted and observed shares, where `gate.calibration` limits it."""
     limit, rows = question.config.calibration, question.rows
     if limit is None:
         return []
-    if rows.task == "regression":
-        raise ConfigError("gate.calibration is for classes; this target is a number.")
     found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha)
     verdict: Verdict = "PROMOTED" if found.gap <= limit else "INCONCLUSIVE"
     if found.gap - found.chance > limit:
@@ -158,7 +195,7 @@ def champion_check(question: Question, champion: np.ndarray) -> tuple[Check, Gat
         question.metric, rows.y, champion, rows.pred, alpha=config.alpha, look=question.look,
         margin=config.margin, against=config.against, clusters=question.clusters,
     )  # fmt: skip
-    return Check(name=name, verdict=test.verdict, reason=_in_words(test)), test
+    return _tested(name, test), test
 
 
 def slice_check(question: Question, champion: np.ndarray, slices: Sequence[Slice]) -> list[Check]:
@@ -198,11 +235,16 @@ def _defined(question: Question, part: Slice) -> bool:
     return bool(np.isfinite(metrics.value(question.metric, rows.y[keep], rows.pred[keep])))
 
 
-def _in_words(test: GateTest) -> str:
+def _tested(name: str, test: GateTest) -> Check:
     text = (
         f"{test.metric} {test.difference:+.4g} in its favour, one-sided bounds "
         f"[{test.low:+.4g}, {test.high:+.4g}] at alpha {test.alpha_spent:.3g}"
     )
-    if test.verdict == "INCONCLUSIVE" and test.rows_to_decide:
-        text += f"; about {test.rows_to_decide:,} test rows would decide"
-    return text
+    more = test.rows_to_decide if test.verdict == "INCONCLUSIVE" else None
+    return Check(
+        name=name, verdict=test.verdict, reason=text + _would_decide(more), rows_to_decide=more
+    )
+
+
+def _would_decide(rows: int | None) -> str:
+    return f"; about {rows:,} test rows would decide" if rows else ""

@@ -81,6 +81,10 @@ def _plain(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     """The column as one kind of value; None where it is so already."""
     name, dtype = str(values.name), values.dtype
     types = pd.api.types
+    if isinstance(dtype, pd.ArrowDtype):
+        values = _from_arrow(values)
+        again = _plain(values, notes)
+        return again if again is not None else values
     if isinstance(dtype, pd.SparseDtype):
         return pd.Series(np.asarray(values), index=values.index, name=values.name)
     if isinstance(dtype, pd.PeriodDtype):
@@ -97,6 +101,24 @@ def _plain(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     return _objects(values, notes) if types.is_object_dtype(dtype) else None
 
 
+def _from_arrow(values: pd.Series) -> pd.Series:
+    """A column held by Arrow as pandas holds it; what it has no type for as Python objects."""
+    import pyarrow as pa
+
+    kind = values.dtype.pyarrow_dtype  # type: ignore[union-attr]
+    array = pa.array(values.array)
+    if pa.types.is_dictionary(kind):
+        array = array.cast(kind.value_type)
+    elif pa.types.is_decimal(kind):
+        array = array.cast(pa.float64())
+    moved = array.to_pandas(date_as_object=False)
+    return pd.Series(moved.array, index=values.index, name=values.name)
+
+
+def _seconds(time: datetime.time) -> float:
+    return time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6
+
+
 def _categories(values: pd.Series) -> pd.Series | None:
     """Categories that are numbers stay what they are; texts are unpacked, others spelled out."""
     levels = values.cat.categories
@@ -110,6 +132,9 @@ def _categories(values: pd.Series) -> pd.Series | None:
 def _objects(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     name = str(values.name)
     inferred = pd.api.types.infer_dtype(values, skipna=True)
+    if inferred == "time":
+        notes.append(Note(text=f"{name} holds times of day: read as seconds since midnight"))
+        return values.map(_seconds, na_action="ignore").astype("float64")
     if inferred == "string":
         return _encodable(values, notes)
     if inferred in ("empty", "boolean"):

@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 
 from surefit.core.digest import row_keys
-from surefit.core.findings import Finding, Rows
-from surefit.core.strength import explained, pairs, predicted
+from surefit.core.findings import Finding, Rows, Severity
+from surefit.core.strength import cells, pairs, told, told_class
 
 SURE, STRONG = {True: 0.9, False: 0.98}, {True: 0.6, False: 0.8}  # by classification, regression
 PRESENCE = 0.5
+MOST_CLASSES, SOME = 50, 0.05  # one class of so many is looked for in columns that tell so much
 FEWEST = 20  # rows on a side below which nothing is said
+MOST_GROUPS = 20  # columns that are looked at as groups: those that tell most of the target
+BY_CHANCE = 20  # times as many equal rows as columns without a tie to each other would give
 _SUBJECT = re.compile(
     r"(subject|patient|user|customer|client|household|group|person|account|session|device|machine|"
     r"family|participant|animal|site|station|speaker)", re.IGNORECASE,
@@ -27,6 +30,7 @@ def leaks(rows: Rows) -> Iterator[Finding]:
     yield from two_columns(rows)
     yield from presence(rows)
     yield from after_the_fact(rows)
+    yield from filled_in_later(rows)
     yield from torn_groups(rows)
     yield from ignored_time(rows)
     yield from torn_duplicates(rows)
@@ -38,6 +42,8 @@ def one_column(rows: Rows) -> Iterator[Finding]:
     what = "log-loss" if classes else "variance"
     for name, share in rows.alone.items():
         if share < STRONG[classes]:
+            if 2 < rows.n_classes <= MOST_CLASSES and share > SOME:
+                yield from _one_class(name, rows)
             continue
         serious = share >= SURE[classes]
         how = "all but determines" if serious else "tells very much of"
@@ -45,6 +51,19 @@ def one_column(rows: Rows) -> Iterator[Finding]:
             code="LEAK01", severity="serious" if serious else "warning", columns=(name,),
             words=f"{name} alone {how} the target: {share:.1%} of its {what}.",
             evidence={"explained": share},
+            advice=f"if it is known only after the target: {_drop(name)}",
+        )  # fmt: skip
+
+
+def _one_class(name: str, rows: Rows) -> Iterator[Finding]:
+    """LEAK01: a column that tells one class of several from all others."""
+    share, k = told_class(cells(rows.train[name]), rows.target)
+    if share >= SURE[True]:
+        label = rows.data.class_names[k]
+        yield Finding(
+            code="LEAK01", severity="warning", columns=(name,),
+            words=f"{name} alone tells the class {label} from all others: {share:.1%} of it.",
+            evidence={"explained": share, "class": label},
             advice=f"if it is known only after the target: {_drop(name)}",
         )  # fmt: skip
 
@@ -76,7 +95,7 @@ def presence(rows: Rows) -> Iterator[Finding]:
         there = rows.train[name].notna().to_numpy()
         if min(there.sum(), (~there).sum()) < FEWEST:
             continue
-        share = explained(predicted(there.astype("int64"), rows.target), rows.target)
+        share = told(there.astype("int64"), rows.target)
         pure = _pure_side(there, rows)
         if share < PRESENCE and pure is None:
             continue
@@ -128,19 +147,44 @@ def after_the_fact(rows: Rows) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def filled_in_later(rows: Rows) -> Iterator[Finding]:
+    """LEAK04: columns that old rows have and the newest lack, as an outcome written down later."""
+    time, split = rows.data.time, rows.split
+    if time is None or len(rows.test) < FEWEST or len(rows.train) < 10 * FEWEST:
+        return
+    frame = rows.data.frame.iloc[split.train_rows]
+    order = np.argsort(time[split.train_rows], kind="stable")
+    old, new = order[: len(order) // 2], order[-(len(order) // 10) :]
+    for column in rows.data.columns:
+        there = frame[column.name].notna().to_numpy()
+        before, after = float(there[old].mean()), float(there[new].mean())
+        last = float(rows.test[column.name].notna().mean())
+        if before >= 0.5 and max(after, last) <= before / 2:
+            yield Finding(
+                code="LEAK04", severity="warning", columns=(column.name,),
+                words=f"{before:.0%} of the older rows have {column.name}, and {after:.0%} of the "
+                "newest: it is written down later, or no longer.",
+                evidence={"old": before, "new": after, "test": last},
+                advice=f"what new rows lack does not help to predict them: {_drop(column.name)}",
+            )  # fmt: skip
+
+
 def torn_groups(rows: Rows) -> Iterator[Finding]:
     """GROUP01: rows that belong together, by a column whose levels fix other columns."""
     if rows.data.groups is not None or rows.split.kind.endswith("as given"):
         return
+    dates = {c.name for c in rows.data.columns if c.kind == "date"}  # see `ignored_time`
     codes = {c: cells_exact(rows.raw[c]) for c in rows.raw.columns}
-    for name in rows.raw.columns:
-        group = codes[name]
-        if not _may_be_group(rows.raw[name], group):
-            continue
+    shares = {
+        c: told(codes[c], rows.target) for c in rows.raw.columns
+        if c not in dates and _may_be_group(rows.raw[c], codes[c])
+    }  # fmt: skip
+    strong = sorted((c for c in shares if shares[c] >= 0.1), key=lambda c: -shares[c])
+    for name in strong[:MOST_GROUPS]:
+        group, share = codes[name], shares[name]
         fixed = [c for c in codes if c != name and _fixes(group, codes[c])]
         if not fixed:
             continue
-        share = explained(predicted(group, rows.target), rows.target)
         named = bool(_SUBJECT.search(name))
         if share < (0.1 if named or len(fixed) > 1 else 0.5):
             continue
@@ -196,24 +240,54 @@ def ignored_time(rows: Rows) -> Iterator[Finding]:
 
 
 def torn_duplicates(rows: Rows) -> Iterator[Finding]:
-    """DUP01: rows with equal features on both sides; targets are compared in training rows only."""
-    keys = row_keys(rows.train)
-    same = row_keys(rows.train.assign(**{"\0y": rows.target.y}))
-    torn = _torn(same, rows.block)
+    """DUP01: equal rows on both sides; targets are compared in training rows only.
+
+    Equal rows that chance alone would give, as in a table of a few columns with a few levels, are
+    no copies.
+    """
+    if len(rows.train.columns) < 2:
+        return
+    same = row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
+    torn, chance = _torn(same, rows.block), _by_chance(rows)
+    own, into_test = _repeated(rows.key), 0.0
     if len(rows.test):
-        into_test = np.isin(row_keys(rows.test), keys)
-        share, n = float(into_test.mean()), int(into_test.sum())
+        into_test = float(np.isin(rows.test_key, rows.key).mean())
+    n = round(into_test * len(rows.test))
+    severity: Severity = "serious"
+    if torn >= 0.01 and torn > BY_CHANCE * chance:
+        words = f"{torn:.1%} of the training rows stand in several folds, target and all" + (
+            f", and {n:,} test rows ({into_test:.1%}) have an equal training row." if n else "."
+        )
+    elif into_test >= 0.01 and into_test > 1.5 * own + 0.01 and into_test > BY_CHANCE * chance:
+        severity = "serious" if into_test - own >= 0.05 else "warning"
+        words = f"{n:,} test rows ({into_test:.1%}) have the features of a training row; among "
+        words += f"themselves only {own:.1%} of the training rows do: copies?"
+    elif (repeated := _repeated(same, first=False)) >= 0.01:
+        severity = "note"
+        words = f"{repeated:.1%} of the training rows repeat another one, target and all; equal "
+        words += "rows are kept on one side of the split, and each counts."
     else:
-        share, n = 0.0, 0
-    if torn < 0.01 or len(rows.train.columns) < 2:
         return
     yield Finding(
-        code="DUP01", severity="serious", columns=(),
-        words=f"{torn:.1%} of the training rows stand in several folds, target and all"
-        + (f", and {n:,} test rows ({share:.1%}) have an equal training row." if n else "."),
-        evidence={"torn": torn, "test_rows": n},
+        code="DUP01", severity=severity, columns=(), words=words,
+        evidence={"torn": torn, "test_rows": n, "by_chance": chance},
         advice="drop the copies, or name what they have in common: data.group",
     )  # fmt: skip
+
+
+def _by_chance(rows: Rows) -> float:
+    """The share of rows with an equal one, were the columns independent."""
+    log_same, n = 0.0, len(rows.train)
+    for name in rows.train.columns:
+        shares = np.bincount(cells_exact(rows.train[name])) / n
+        log_same += float(np.log((shares**2).sum()))
+    return float(-np.expm1(-n * np.exp(log_same)))
+
+
+def _repeated(keys: np.ndarray, *, first: bool = True) -> float:
+    """The share of rows with an equal one; without the first of each where not asked for."""
+    counts = np.unique(keys, return_counts=True)[1]
+    return float((counts[counts > 1] - (not first)).sum() / len(keys))
 
 
 def _torn(keys: np.ndarray, block: np.ndarray) -> float:

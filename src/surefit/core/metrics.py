@@ -22,13 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefit.core import formulas as by
+from surefit.core import rankings as ranked
+from surefit.core.rankings import Ranking
 from surefit.errors import ConfigError, DataError, did_you_mean
 from surefit.results import Task
 
 Floats = NDArray[np.float64]
 Columns = Callable[[NDArray[Any], NDArray[Any], float], Floats]
 Combine = Callable[[Floats], Floats]
-Curve = Callable[[Floats, Floats], Floats]
+Curve = Callable[[ranked.Curve], Floats]
 CurveWithout = Callable[[Floats, Floats], tuple[Floats, Floats]]
 Direct = Callable[[NDArray[Any], NDArray[Any]], Callable[[Floats], Floats]]
 
@@ -43,9 +45,9 @@ class Metric:
         greater_is_better: the direction.
         columns: (y, pred, threshold) -> (n, k), one row's share of each sum.
         combine: sums (..., k) -> (...), NaN where undefined.
-        curve: true and false positives (b, g), cumulated from the highest score -> (b,).
-        curve_without: the same two, (g,) and unweighted -> the metric without a positive row and
-            without a negative row of each of the g tied groups.
+        curve: `rankings.Curve` under b reweightings -> (b,).
+        curve_without: true and false positives (g,) at the end of each group of tied scores -> the
+            metric without a positive row and without a negative row of each group.
         by_share: a curve metric of several classes averages them by their rows, not evenly.
         direct: (y, pred) -> a function from weights (b, n) to values (b,).
         counted: sums (..., k) -> the rows that a proportion is taken of, for Wilson's interval.
@@ -112,8 +114,9 @@ def _top(k: int) -> Metric:
 
 # In the order in which they are shown.
 _METRICS: tuple[Metric, ...] = (
-    _on_curve("roc_auc", _BINARY, by.area, by.area_without),
-    _on_curve("average_precision", _BINARY, by.average_precision, by.average_precision_without),
+    _on_curve("roc_auc", _BINARY, ranked.area, ranked.area_without),
+    _on_curve("average_precision", _BINARY, ranked.average_precision,
+              ranked.average_precision_without),
     _loss("log_loss", _CLASSES, by.log_columns, by.second_mean),
     _loss("brier", _CLASSES, by.square_columns, by.second_mean),
     Metric(name="ece", tasks=_CLASSES, greater_is_better=False,
@@ -124,8 +127,8 @@ _METRICS: tuple[Metric, ...] = (
     _on_labels("precision", _BINARY, by.precision, counted=by.n_predicted),
     _on_labels("recall", _BINARY, by.recall, counted=by.n_actual),
     _on_labels("specificity", _BINARY, by.specificity, counted=by.n_negative),
-    _on_curve("ks", _BINARY, by.ks, by.ks_without),
-    _on_curve("lift_10", _BINARY, by.lift, by.lift_without, bounds=(0.0, 10.0)),
+    _on_curve("ks", _BINARY, ranked.ks, ranked.ks_without),
+    _on_curve("lift_10", _BINARY, ranked.lift, ranked.lift_without, bounds=(0.0, 10.0)),
     _on_labels("f1_macro", _MULTICLASS, by.f1_macro),
     _on_labels("f1_weighted", _MULTICLASS, by.f1_weighted),
     _on_labels("precision_macro", _MULTICLASS, by.precision_macro),
@@ -134,14 +137,14 @@ _METRICS: tuple[Metric, ...] = (
     _on_labels("recall_weighted", _MULTICLASS, by.accuracy, counted=by.n_rows),
     _on_labels("specificity_macro", _MULTICLASS, by.specificity_macro),
     _on_labels("specificity_weighted", _MULTICLASS, by.specificity_weighted),
-    _on_curve("roc_auc_ovr", _MULTICLASS, by.area, by.area_without),
-    _on_curve("roc_auc_ovr_weighted", _MULTICLASS, by.area, by.area_without, by_share=True),
-    _on_curve("average_precision_macro", _MULTICLASS, by.average_precision,
-              by.average_precision_without),
-    _on_curve("average_precision_weighted", _MULTICLASS, by.average_precision,
-              by.average_precision_without, by_share=True),
-    _on_curve("ks_ovr", _MULTICLASS, by.ks, by.ks_without),
-    _on_curve("lift_10_ovr", _MULTICLASS, by.lift, by.lift_without, bounds=(0.0, _INF)),
+    _on_curve("roc_auc_ovr", _MULTICLASS, ranked.area, ranked.area_without),
+    _on_curve("roc_auc_ovr_weighted", _MULTICLASS, ranked.area, ranked.area_without, by_share=True),
+    _on_curve("average_precision_macro", _MULTICLASS, ranked.average_precision,
+              ranked.average_precision_without),
+    _on_curve("average_precision_weighted", _MULTICLASS, ranked.average_precision,
+              ranked.average_precision_without, by_share=True),
+    _on_curve("ks_ovr", _MULTICLASS, ranked.ks, ranked.ks_without),
+    _on_curve("lift_10_ovr", _MULTICLASS, ranked.lift, ranked.lift_without, bounds=(0.0, _INF)),
     _top(3),
     _on_labels("mcc", _CLASSES, by.mcc, bounds=(-1.0, 1.0)),
     _on_labels("kappa", _CLASSES, by.kappa, bounds=(-1.0, 1.0)),
@@ -226,34 +229,10 @@ def _checked(y: NDArray[Any], pred: NDArray[Any]) -> tuple[NDArray[Any], NDArray
     return y, pred
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Ranked:
-    """Rows in falling order of score: `order` (n,), `ends` of tied groups (g,) or None."""
-
-    order: NDArray[np.intp]
-    ends: NDArray[np.intp]
-    positive: Floats
-
-    def curve(self, weights: Floats) -> tuple[Floats, Floats]:
-        """True and false positives (b, g) under weights (b, n)."""
-        w = np.take(weights, self.order, axis=1)
-        tp = np.cumsum(w * self.positive, axis=1)
-        every = np.cumsum(w, axis=1, out=w)
-        if len(self.ends) < len(self.order):
-            tp, every = tp[:, self.ends], every[:, self.ends]
-        every -= tp
-        return tp, every
-
-
-def _ranked(y: NDArray[Any], pred: NDArray[Any]) -> list[_Ranked]:
+def _rankings(y: NDArray[Any], pred: NDArray[Any]) -> list[Ranking]:
     """One ranking with two classes; one a class, against the rest, with more."""
-    out = []
-    for k in (1,) if pred.shape[1] == 2 else range(pred.shape[1]):
-        order = np.argsort(-pred[:, k], kind="stable")
-        falls = np.flatnonzero(np.diff(pred[order, k]))
-        ends = np.append(falls, len(order) - 1)
-        out.append(_Ranked(order=order, ends=ends, positive=(y[order] == k).astype(np.float64)))
-    return out
+    classes = (1,) if pred.shape[1] == 2 else range(pred.shape[1])
+    return [Ranking.of(pred[:, k], y == k) for k in classes]
 
 
 def _mean_of_classes(by_class: Floats, rows: Floats, metric: Metric) -> Floats:
@@ -278,27 +257,33 @@ def evaluator(
     tables = {
         (m.columns, m.threshold): m.columns(y, pred, m.threshold) for m in metrics if m.columns
     }
-    ranked = _ranked(y, pred) if any(m.curve for m in metrics) and len(y) else []
+    wide = np.hstack([np.empty((len(y), 0)), *tables.values()])  # one product for all of them
+    cuts = np.cumsum([table.shape[1] for table in tables.values()])[:-1].tolist()
+    rankings = _rankings(y, pred) if any(m.curve for m in metrics) and len(y) else []
     direct = {j: m.direct(y, pred) for j, m in enumerate(metrics) if m.direct and len(y)}
 
     def evaluate(weights: Floats) -> Floats:
         weights = weights if row_weights is None else weights * row_weights
         out = np.full((len(weights), len(metrics)), np.nan)
-        sums = {key: weights @ table for key, table in tables.items()}
-        by_class = np.full((len(ranked), *out.shape), np.nan)
-        rows = np.zeros((len(weights), len(ranked)))
-        for k, ranking in enumerate(ranked):
-            tp, fp = ranking.curve(weights)
-            rows[:, k] = tp[:, -1]
+        parts = np.split(weights @ wide, cuts, axis=1) if tables else []
+        sums = dict(zip(tables, parts, strict=True))
+        by_class = np.full((len(rankings), *out.shape), np.nan)
+        rows = np.zeros((len(weights), len(rankings)))
+        for k, ranking in enumerate(rankings):
+            curve = ranking.curve(weights)
+            if curve is None:
+                continue
+            rows[:, k] = curve.tp[:, -1]
+            found = {how: how(curve) for how in {m.curve for m in metrics} if how is not None}
             for j, metric in enumerate(metrics):
                 if metric.curve:
-                    by_class[k, :, j] = metric.curve(tp, fp)
+                    by_class[k, :, j] = found[metric.curve]
         for j, metric in enumerate(metrics):
             if metric.columns and metric.combine:
                 out[:, j] = metric.combine(sums[metric.columns, metric.threshold])
             elif j in direct:
                 out[:, j] = direct[j](weights)
-            elif ranked:  # classes absent from y are left out of the mean
+            elif rankings:  # classes absent from y are left out of the mean
                 out[:, j] = _mean_of_classes(by_class[:, :, j].T, rows, metric)
         return out
 
@@ -345,11 +330,11 @@ def leave_one_out(
         return metric.combine(table.sum(axis=0) - table)
     if metric.curve_without is None or row_weights is not None:
         return None
-    ranked = _ranked(y, pred) if len(y) else []
-    by_class = np.full((len(y), len(ranked)), np.nan)
+    rankings = _rankings(y, pred) if len(y) else []
+    by_class = np.full((len(y), len(rankings)), np.nan)
     rows = np.zeros_like(by_class)
-    for k, ranking in enumerate(ranked):
-        tp, fp = (part[0] for part in ranking.curve(np.ones((1, len(y)))))
+    for k, ranking in enumerate(rankings):
+        tp, fp = ranking.whole()
         positive, negative = metric.curve_without(tp, fp)
         group = np.searchsorted(ranking.ends, np.arange(len(y)))
         without = np.where(ranking.positive > 0, positive[group], negative[group])

@@ -24,6 +24,7 @@ from surefit.results import Figure, short
 Tone = Literal["neutral", "good", "bad", "unsure"]
 
 MISSING = "–"
+BROAD = 840  # pixels: broader pictures are not shown two in a row
 # A number, alone or leading a cell: "1,204", "-0.5", "12.5 %", "0.81 [0.79, 0.83]", "3.2 s".
 _LEADING_NUMBER = re.compile(
     r"([-+−]?(?:\d[\d,]*\.?\d*|\.\d+)(?:e[-+]?\d+)?)(?:\s?(?:%|[a-zµ]{1,3}|[\[(±].*))?", re.I
@@ -104,7 +105,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        data_uri=data_uri, csp_hash=csp_hash, blocks=blocks, cells=cells, size=picture_size
+        data_uri=data_uri,
+        csp_hash=csp_hash,
+        blocks=blocks,
+        cells=cells,
+        size=picture_size,
+        placed=placed,
     )
     return environment
 
@@ -123,6 +129,21 @@ def picture_size(png: bytes) -> tuple[int, int]:
     if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 24:
         return 0, 0
     return int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+
+
+def placed(figures: Sequence[Figure]) -> list[tuple[Figure, bool]]:
+    """Each picture, and whether it has a row to itself: a broad one, or one without a mate."""
+    out: list[tuple[Figure, bool]] = []
+    single = False
+    for figure in figures:
+        wide = picture_size(figure.png)[0] > BROAD
+        if wide and single:
+            out[-1] = (out[-1][0], True)
+        single = not wide and not single
+        out.append((figure, wide))
+    if single and out:
+        out[-1] = (out[-1][0], True)
+    return out
 
 
 def csp_hash(source: str) -> str:
@@ -173,10 +194,14 @@ def cells(table: TableBlock) -> tuple[list[bool], list[list[Cell]]]:
 
 
 def _aligned(column: Sequence[Cell]) -> list[Cell]:
-    """Floats with as many decimals each as the one that shows most, where none needs a power."""
+    """Floats with as many decimals each as the one that shows most, where they are of one kind.
+
+    Not where one needs a power, or thousands stand above fractions.
+    """
     known = [cell.text for cell in column if cell.order]
     decimals = max((len(text.partition(".")[2]) for text in known), default=0)
-    if decimals > 6 or any("e" in text for text in known):
+    largest = max((abs(float(cell.order)) for cell in column if cell.order), default=0.0)
+    if decimals > 6 or (decimals and largest >= 1000) or any("e" in text for text in known):
         return list(column)
     return [
         Cell(text=f"{float(cell.order):,.{decimals}f}", order=cell.order) if cell.order else cell

@@ -14,7 +14,8 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
     Args:
         frame: rows as the user has them; further columns are ignored.
         columns: dicts with "name" and "kind": "number" (float64; text is parsed, what is no number
-            and infinities become missing), "category" or "text" (object: str or NaN), "date".
+            and infinities become missing), "category" or "text" (object: str or NaN), "date"; and
+            "style" where numbers have a decimal comma or dates begin with the day.
 
     Raises:
         KeyError: naming the columns that are missing.
@@ -22,8 +23,15 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
     missing = [c["name"] for c in columns if c["name"] not in frame.columns]
     if missing:
         raise KeyError(f"the input lacks the columns {missing}")
-    read = {"number": as_number, "date": as_date, "category": as_text, "text": as_text}
-    data = {c["name"]: read[c["kind"]](frame[c["name"]]) for c in columns}
+    data: dict[str, pd.Series] = {}
+    for column in columns:
+        values, style = frame[column["name"]], column.get("style", "")
+        if column["kind"] == "number":
+            data[column["name"]] = as_number(values, decimal_comma=style == "decimal comma")
+        elif column["kind"] == "date":
+            data[column["name"]] = as_date(values, day_first=style == "day first")
+        else:
+            data[column["name"]] = as_text(values)
     return pd.DataFrame(data, index=frame.index, copy=False)
 
 
@@ -54,12 +62,30 @@ def as_given(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame
     return pd.DataFrame(data, index=frame.index)
 
 
-def as_number(values: pd.Series) -> pd.Series:
-    """float64, missing as NaN."""
+def as_number(values: pd.Series, *, decimal_comma: bool = False) -> pd.Series:
+    """float64, missing as NaN; text may have a currency, a percent sign, thousands set apart."""
     if values.dtype != "float64":
-        values = pd.to_numeric(values, errors="coerce").astype("float64")
+        numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+        odd = numbers.isna() & values.notna()
+        if odd.any() and not pd.api.types.is_numeric_dtype(values):
+            numbers = numbers.where(~odd, as_amount(values[odd].astype(str), decimal_comma))
+        values = numbers
     infinite = np.isinf(values.to_numpy())
     return values.mask(infinite) if infinite.any() else values
+
+
+def as_amount(text: pd.Series, decimal_comma: bool) -> pd.Series:
+    """Numbers as people write them, such as "$1,234.50", "12 %" or "(1.234,50 €)"; else NaN."""
+    apart, point = ("[.']", ",") if decimal_comma else ("[,']", r"\.")
+    signs = r"\s*(?:[$€£¥%]|USD|EUR|GBP|CHF)?\s*"
+    digits = rf"(?:\d{{1,3}}(?:{apart}\d{{3}})+|\d+)(?:{point}\d+)?"
+    good = text.str.fullmatch(rf"{signs}\(?{signs}[-+]?{signs}{digits}{signs}\)?{signs}")
+    less = text.str.contains("(", regex=False) | text.str.contains("-", regex=False)
+    bare = text.str.replace("[^0-9,.]", "", regex=True)
+    bare = bare.str.replace("." if decimal_comma else ",", "", regex=False)
+    numbers = pd.to_numeric(bare.str.replace(",", ".", regex=False), errors="coerce")
+    signed: pd.Series = numbers.astype("float64") * np.where(less, -1.0, 1.0)
+    return signed.where(good.fillna(False).astype("bool"))
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -72,7 +98,7 @@ def as_text(values: pd.Series) -> pd.Series:
     return text.where(~missing, np.nan)
 
 
-def as_date(values: pd.Series) -> pd.Series:
+def as_date(values: pd.Series, *, day_first: bool = False) -> pd.Series:
     """datetime64[ns] without time zone (UTC where there was one); what is no date is missing.
 
     So are dates before 1678 and after 2261, such as 9999-12-31.
@@ -81,11 +107,18 @@ def as_date(values: pd.Series) -> pd.Series:
         zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
         dates = values if zoned else values.dt.tz_localize("UTC")
     else:
-        dates = pd.to_datetime(values, errors="coerce", format="mixed", utc=True)
+        dates = _read_dates(values, day_first=False)
+        if day_first:  # pandas would turn the month and day of 2024-03-04 round too
+            turned = ~values.astype(str).str.match(r"\s*\d{4}")
+            dates = dates.where(~turned, _read_dates(values.where(turned), day_first=True))
     dates = dates.dt.tz_convert("UTC").dt.tz_localize(None)
     low, high = pd.Timestamp.min.ceil("s"), pd.Timestamp.max.floor("s")
     kept: pd.Series = dates.where((dates >= low) & (dates <= high)).astype("datetime64[ns]")
     return kept
+
+
+def _read_dates(values: pd.Series, *, day_first: bool) -> pd.Series:
+    return pd.to_datetime(values, errors="coerce", format="mixed", utc=True, dayfirst=day_first)
 
 
 def _is_date(values: pd.Series) -> bool:

@@ -196,6 +196,16 @@ def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
     return joined if data.weight is None else joined.assign(weight=data.weight[at])
 
 
+def completed(frame: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Of two classes one probability is enough: the other is what is left of 1."""
+    names = [f"probability_{c}" for c in classes]
+    given = [name for name in names if name in frame]
+    if len(names) != 2 or len(given) != 1:
+        return frame
+    (other,) = (name for name in names if name not in frame)
+    return frame.assign(**{other: 1.0 - _numbers(frame, given)[:, 0]})
+
+
 def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
     """Refuse a table from outside that names no rows, or scores another target than the data's.
 

@@ -13,6 +13,7 @@ MOST_ROWS = 100
 def render_search(
     *, name: str, trials: Sequence[TrialRow], best: TrialRow, corrected: Score, metric: str,
     importances: Mapping[str, float], figures: Sequence[Figure], command: str,
+    tied: Sequence[int] = (),
 ) -> str:  # fmt: skip
     """The report: the best and its correction, what mattered, the pictures, the best trials."""
     states = {s: sum(t.state == s for t in trials) for s in ("COMPLETE", "PRUNED", "FAILED")}
@@ -24,6 +25,10 @@ def render_search(
     keys = list(best.params)
     rows = [[t.number, t.value, *(t.params.get(k) for k in keys), t.seconds]
             for t in ranked[:MOST_ROWS]]  # fmt: skip
+    if best.family and len({t.family for t in trials}) > 1:
+        chosen.insert(0, ("family", best.family))
+    if tied:
+        chosen.append(("tied with it", "trials " + ", ".join(map(str, tied))))
     mattered = [(k, f"{v:.0%}") for k, v in importances.items()]
     return render(Page(
         title=f"Search: {name}",

@@ -212,10 +212,11 @@ Dimension = FloatRange | IntRange | Choice
 Space = Mapping[str, Dimension]
 
 
-def parse(raw: Mapping[str, Any]) -> Space:
+def parse(raw: Mapping[str, Any], table: str = "tune.space") -> Space:
     """A search space from the values of `[tune.space]`, by name in alphabetical order.
 
     Args:
+        table: what messages call it.
         raw: for each parameter one of
             "LOW..HIGH", "log LOW..HIGH", "int LOW..HIGH", "int log LOW..HIGH" (both ends included;
             `log` needs LOW > 0), without `log` also "... step STEP", where STEP divides HIGH - LOW;
@@ -240,7 +241,7 @@ def parse(raw: Mapping[str, Any]) -> Space:
             line = mistake.line
             mistakes.append((shown, line if "=" in line else f"{_toml_key(key)} = {line}"))
     if mistakes:
-        head = "[tune.space] has a mistake" if len(mistakes) == 1 else "[tune.space] has mistakes"
+        head = f"[{table}] has {'a mistake' if len(mistakes) == 1 else 'mistakes'}"
         lines = [f"\n  {shown}" for shown, _ in mistakes]
         raise ConfigError(f"{head}:{''.join(lines)}", "\n       ".join(c for _, c in mistakes))
     return MappingProxyType(space)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from surefit.edges import sources
+from surefit.edges import csvtext, sources
 from surefit.errors import DataError, InputError, ServiceError
 from surefit.results import InputColumn
 
@@ -60,8 +60,10 @@ def look(path: str) -> Table:
                 names = tuple(opened.schema_arrow.names)
                 return Table(path=file, names=names, n_rows=opened.metadata.num_rows)
         if ending.endswith(_CSV):
-            separator, encoding = sources.dialect(file)
-            head = pd.read_csv(file, sep=separator, encoding=encoding, nrows=0)
+            dialect = sources.dialect(file)
+            with csvtext.unpacked(file) as stream:
+                head = pd.read_csv(stream, sep=dialect.separator, encoding=dialect.encoding,
+                                   skiprows=dialect.skip, nrows=0)  # fmt: skip
             return Table(path=file, names=tuple(map(str, head.columns)), n_rows=None)
     except (ValueError, OSError, EOFError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -75,25 +77,32 @@ def rows_a_batch(n_columns: int) -> int:
 
 
 def read(
-    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
-) -> Iterator[tuple[pd.DataFrame, float]]:
+    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int, *,
+    missing: Sequence[str] | None = None,
+) -> Iterator[tuple[pd.DataFrame, float]]:  # fmt: skip
     """Batches of the named columns, each with the share of the file that is then read.
 
     A CSV's columns are read as the signature has them, so that a batch's types do not depend on
     what happens to stand in it.
 
+    Args:
+        missing: `data.missing` of the training data; None where it was found out.
+
     Raises:
         DataError: when a batch cannot be read.
     """
     try:
-        yield from (_csv if table.is_csv else _parquet)(table, names, wanted, n_rows)
+        if table.is_csv:
+            yield from _csv(table, names, wanted, n_rows, missing)
+        else:
+            yield from _parquet(table, names, n_rows)
     except (ValueError, OSError, EOFError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{table.path.name} cannot be read: {said}") from None
 
 
 def _parquet(
-    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
+    table: Table, names: Sequence[str], n_rows: int
 ) -> Iterator[tuple[pd.DataFrame, float]]:
     import pyarrow.parquet as pq
 
@@ -105,15 +114,21 @@ def _parquet(
 
 
 def _csv(
-    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int
-) -> Iterator[tuple[pd.DataFrame, float]]:
-    separator, encoding = sources.dialect(table.path)
+    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int,
+    missing: Sequence[str] | None,
+) -> Iterator[tuple[pd.DataFrame, float]]:  # fmt: skip
+    dialect = sources.dialect(table.path)
     types = {w.name: _READ_AS.get(w.type, "str") for w in wanted}
     size = max(table.path.stat().st_size, 1)
+    texts = ["", *(csvtext.TOKENS if missing is None else missing)]
+    numbers = [*texts, *csvtext.TOKENS, *csvtext.AMONG_NUMBERS]
+    tokens = {n: texts if types.get(n, "str") == "str" else numbers for n in names}
     with table.path.open("rb") as handle:
         packed: Literal["gzip"] | None = "gzip" if table.path.suffix == ".gz" else None
         with pd.read_csv(
-            handle, sep=separator, encoding=encoding, usecols=list(names), chunksize=n_rows,
+            handle, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
+            skiprows=dialect.skip, skipinitialspace=dialect.separator == " ",
+            usecols=list(names), chunksize=n_rows, keep_default_na=False, na_values=tokens,
             dtype={n: types[n] for n in names if n in types}, compression=packed,
         ) as chunks:  # fmt: skip
             for chunk in chunks:

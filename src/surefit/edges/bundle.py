@@ -12,6 +12,7 @@ import inspect
 import json
 import shutil
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _write_parts(
 ) -> Path:
     parts = scratch / "parts"
     parts.mkdir()
-    if model.family.encoding != "raw":
+    if model.family.encoding != "raw" and not model.family.members:
         skops_files.save_skops(model.preprocess, parts / "preprocess.skops")
     model.family.save(model.fitted.estimator, parts)
     meta = {
@@ -129,6 +130,10 @@ def source(family: Family, portable: Any) -> str:
     load, apply = _steps(family)
     body = inspect.getsource(portable).partition("from typing import Any\n")[2]
     functions = "\n\n".join(inspect.getsource(cast(FunctionType, f)) for f in shared)
+    functions += "".join(f"\n\n{_loader(member)}" for member in family.members)
+    if family.members:
+        named = ", ".join(f'"{m.name}": load_{m.name}' for m in family.members)
+        functions += f"\n\nLOADERS = {{{named}}}\n"
     return f'''"""How this model answers: plain MLflow, scikit-learn and the family's library.
 
 Written when the model was trained; it needs no other file than those beside it.
@@ -167,6 +172,18 @@ set_model(Model())
 '''
 
 
+def _loader(family: Family) -> str:
+    """A member's `load` with its helpers inside: families use the same names."""
+    inner = (*family.helpers, family.load)
+    texts = [inspect.getsource(cast(FunctionType, f)).rstrip() for f in inner]
+    body = textwrap.indent("\n\n".join(texts), " " * 4)
+    called = cast(FunctionType, family.load).__name__
+    return (
+        f"def load_{family.name}(folder, n_classes):\n{body}\n\n"
+        f"    return {called}(folder, n_classes)\n"
+    )
+
+
 def _steps(family: Family) -> tuple[str, str]:
     """The lines of `predict.py` that load the preprocessing, and that apply it."""
     indent = " " * 8
@@ -174,6 +191,8 @@ def _steps(family: Family) -> tuple[str, str]:
         given = f'{indent}frame = as_given(model_input, self.meta["columns"])\n'
         return "", f"{given}{indent}raw = self.estimate(frame)"
     read = f'{indent}frame = coerce(model_input, self.meta["columns"])\n'
+    if family.members:
+        return "", f"{read}{indent}raw = self.estimate(frame)"
     load = f'{indent}self.preprocess = load_skops(folder / "preprocess.skops")\n'
     return load, f"{read}{indent}raw = self.estimate(self.preprocess.transform(frame))"
 
@@ -306,15 +325,17 @@ def example(folder: Path) -> pd.DataFrame | None:
     return pd.DataFrame(told["data"], columns=told.get("columns"))
 
 
-def requirements(folder: Path) -> list[str]:
-    """The model's pinned requirements that this environment does not meet, in words."""
+def requirements(folder: Path) -> tuple[list[str], int]:
+    """What this environment lacks of the model's pinned requirements, and how many it pins."""
     file, unmet = folder / "requirements.txt", []
-    for line in file.read_text("utf-8").splitlines() if file.is_file() else []:
-        name, _, version = line.strip().partition("==")
+    lines = file.read_text("utf-8").split("\n") if file.is_file() else []
+    lines = [line.strip() for line in lines if line.strip()]
+    for line in lines:
+        name, _, version = line.partition("==")
         here = environment.version_of(name)
         if here is None or (version and here != version):
             unmet.append(f"{name} {version}, here {here or 'not installed'}")
-    return unmet
+    return unmet, len(lines)
 
 
 def _sha256(file: Path) -> str:

@@ -25,12 +25,12 @@ from surefit.results import Note
 
 HEAD = 200_000  # bytes in which the dialect is looked for
 SEPARATORS = ",;\t|:~^ "
-# What pandas reads as missing; a column of text may well mean something by "NA" or "None".
+# What pandas reads as missing, but for "None": a kind of veneer, alley or discount more often.
 TOKENS = ("#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN",
-          "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")  # fmt: skip
+          "<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null")  # fmt: skip
 # Missing only in a column that else holds numbers.
 AMONG_NUMBERS = ("?", "-", "--", ".", "..", "*", "x", "X", "missing", "Missing", "unknown",
-                 "Unknown", "none", "na", "#", "#VALUE!", "#REF!", "#DIV/0!")  # fmt: skip
+                 "Unknown", "None", "none", "na", "#", "#VALUE!", "#REF!", "#DIV/0!")  # fmt: skip
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"),
@@ -41,11 +41,16 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", ":": "colon",
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a text file is to be read."""
+    """How a text file is to be read.
+
+    Attributes:
+        skip: lines above the header that belong to no table: Excel's `sep=;`, comments.
+    """
 
     encoding: str
     separator: str
     decimal: str
+    skip: int = 0
 
 
 def sniff(file: Path, config: DataConfig, shown: str) -> tuple[Dialect, list[Note]]:
@@ -57,7 +62,13 @@ def sniff(file: Path, config: DataConfig, shown: str) -> tuple[Dialect, list[Not
     notes: list[Note] = []
     encoding = config.encoding or _encoding(file, shown)
     lines = _first_lines(file, encoding)
-    separator = config.separator or _separator(lines)
+    skip, said = _preamble(lines, config.separator)
+    lines = lines[skip:]
+    separator = config.separator or said or _separator(lines)
+    if skip and not said:
+        notes.append(
+            Note(text=f"comments above the header are left out: {skip} line" + "s" * (skip > 1))
+        )
     decimal = config.decimal or _decimal(lines, separator)
     if config.encoding is None and not encoding.startswith("utf-8"):
         notes.append(Note(text=f"read as {encoding}: it is not UTF-8",
@@ -68,7 +79,7 @@ def sniff(file: Path, config: DataConfig, shown: str) -> tuple[Dialect, list[Not
                           override='data.separator = ","'))  # fmt: skip
     if config.decimal is None and decimal != ".":
         notes.append(Note(text="numbers have a decimal comma", override='data.decimal = "."'))
-    return Dialect(encoding=encoding, separator=separator, decimal=decimal), notes
+    return Dialect(encoding=encoding, separator=separator, decimal=decimal, skip=skip), notes
 
 
 def read(file: Path, dialect: Dialect, shown: str) -> pd.DataFrame:
@@ -82,7 +93,7 @@ def read(file: Path, dialect: Dialect, shown: str) -> pd.DataFrame:
             frame = pd.read_csv(
                 stream, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
                 low_memory=False, keep_default_na=False, na_values=[""],
-                skipinitialspace=dialect.separator == " ",
+                skipinitialspace=dialect.separator == " ", skiprows=dialect.skip,
             )  # fmt: skip
         except UnicodeDecodeError:
             raise DataError(
@@ -125,6 +136,8 @@ def _refuse_short_lines(file: Path, dialect: Dialect, n_columns: int, shown: str
     """pandas fills short lines with missing values, silently."""
     with unpacked(file) as stream, io.TextIOWrapper(stream, dialect.encoding, newline="") as text:
         for number, line in enumerate(text, start=1):
+            if number <= dialect.skip:
+                continue
             if line.count(dialect.separator) == n_columns - 1 or not line.strip():
                 continue
             if '"' in line or dialect.separator == " ":
@@ -141,7 +154,7 @@ def _count_quoted(file: Path, dialect: Dialect, n_columns: int, shown: str) -> N
             text, delimiter=dialect.separator, skipinitialspace=dialect.separator == " "
         )
         for row in rows:
-            if row and len(row) < n_columns:
+            if row and len(row) < n_columns and rows.line_num > dialect.skip:
                 raise _short(shown, rows.line_num, len(row), n_columns)
 
 
@@ -149,6 +162,23 @@ def _short(shown: str, line: int, seen: int, wanted: int) -> DataError:
     return DataError(
         f"{shown}: line {line} has {seen} fields, the header {wanted}.", "correct that line"
     )
+
+
+def cut_short(file: Path, separator: str) -> str:
+    """The last value, where the text seems to end within it; "" where it does not.
+
+    A text that was cut has no last line break, and a number that was cut is shorter than all
+    others in its column. Judged by the last 64 kB, from 20 lines on.
+    """
+    with unpacked(file) as stream:
+        tail: bytes = stream.read()[-65_536:]
+    if tail.endswith((b"\n", b"\r")):
+        return ""
+    lines = tail.decode("utf-8", "replace").splitlines()[1:]
+    last = [line.rpartition(separator)[2] for line in lines]
+    if len(last) > 20 and 0 < len(last[-1]) < min(map(len, last[:-1])):
+        return last[-1]
+    return ""
 
 
 # --- what kind of text it is ---
@@ -213,6 +243,25 @@ def _first_lines(file: Path, encoding: str) -> list[str]:
     lines = text.splitlines()
     whole = lines[:-1] if len(head) == HEAD and len(lines) > 1 else lines
     return [line for line in whole if line.strip()][:200]
+
+
+def _preamble(lines: Sequence[str], separator: str | None) -> tuple[int, str | None]:
+    """How many of the first lines are no table, and the separator that Excel's `sep=;` names.
+
+    A line that starts with # is a comment where it has other fields than the line below the
+    comments; else it is a header whose first name starts so.
+    """
+    said = re.fullmatch(r'"?sep=(.)"?', lines[0].strip("\r\n")) if lines else None
+    if said:
+        return 1, said[1]
+    n_comments = len(list(itertools.takewhile(lambda line: line.startswith("#"), lines)))
+    below = lines[n_comments:]
+    if not n_comments or len(below) < 2:
+        return 0, None
+    found = separator or _separator(below)
+    widths = [len(r) for r in _rows([lines[n_comments - 1], *below[:2]], found)]
+    is_header = widths[0] == widths[1] and widths[0] > 1
+    return n_comments - is_header, None
 
 
 def _rows(lines: Sequence[str], separator: str) -> list[list[str]]:
@@ -327,6 +376,9 @@ def _renamed_notes(frame: pd.DataFrame) -> list[Note]:
     """What pandas calls columns that share a name or have none."""
     names = [str(c) for c in frame.columns]
     notes = []
+    bare = [n for n in names if n != n.strip()]
+    if bare:
+        notes.append(Note(text=f"names with blanks around them: {_few([repr(n) for n in bare])}"))
     twins = [n for n in names if re.fullmatch(r".+\.\d+", n) and n.rpartition(".")[0] in names]
     if twins:
         notes.append(Note(text=f"columns share a name; the later ones are called {_few(twins)}"))

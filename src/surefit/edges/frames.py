@@ -37,6 +37,17 @@ def to_pandas(value: Any, *, what: str = "data") -> pd.DataFrame:
     )
 
 
+def _relabelled(column: Any, kind: Any) -> Any:
+    """A dictionary-encoded column with its labels in another form of text."""
+    import pyarrow as pa
+
+    parts = [
+        pa.DictionaryArray.from_arrays(c.indices, c.dictionary.cast(kind.value_type))
+        for c in column.chunks
+    ]
+    return pa.chunked_array(parts, type=kind)
+
+
 def from_arrow(table: Any) -> pd.DataFrame:
     """An Arrow table as pandas: dates as datetime64, categories as text, the index as columns."""
     import pyarrow as pa
@@ -46,7 +57,12 @@ def from_arrow(table: Any) -> pd.DataFrame:
         raise DataError(f"Column names must be unique; doubled: {', '.join(sorted(repeated))}.")
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
-            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
+            kind = field.type.value_type
+            if pa.types.is_string_view(kind):  # Polars' categories; Arrow has no such cast
+                kind = pa.large_string()
+                labels = pa.dictionary(field.type.index_type, kind)
+                table = table.set_column(i, field.name, _relabelled(table.column(i), labels))
+            table = table.set_column(i, field.name, table.column(i).cast(kind))
         elif pa.types.is_decimal(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(pa.float64()))
     frame: pd.DataFrame = table.to_pandas(date_as_object=False, ignore_metadata=True)

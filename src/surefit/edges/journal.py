@@ -227,6 +227,31 @@ class Journal:
             if message is not None:
                 self._put(message)
 
+    def adopt(
+        self, parent: str, trials: Iterable[tuple[Trial, Iterable[Fold], Message, str]]
+    ) -> None:
+        """Fill an empty journal with trials that have ended: each with its folds and its run.
+
+        All of them or none. Predictions are not among what can be adopted; see `put_payload`.
+        """
+        with self._transaction():
+            self._sql.execute("UPDATE search SET parent_run_id = ?", (parent,))
+            for t, folds, message, run_id in trials:
+                self._sql.execute(
+                    "INSERT INTO trial VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (t.number, _json(t.params), _json(t.thresholds), t.state, t.value, t.reason,
+                     t.started, t.ended),
+                )  # fmt: skip
+                self._sql.executemany(
+                    "INSERT INTO fold VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
+                    [(f.trial, f.fold, f.state, f.score, f.seconds, f.reason, f.attempt)
+                     for f in folds],
+                )  # fmt: skip
+                self._put(message)
+                self._sql.execute(
+                    "UPDATE outbox SET done = 1, run_id = ? WHERE key = ?", (run_id, message.key)
+                )
+
     def trials(self) -> list[Trial]:
         """All trials by number."""
         return self._trials("")
@@ -315,6 +340,13 @@ class Journal:
         rows = self._all("SELECT payload FROM fold WHERE trial = ? AND fold = ?", trial, fold)
         return rows[0][0] if rows else None
 
+    def put_payload(self, trial: int, fold: int, payload: bytes) -> None:
+        """Keep the predictions of a fold that is recorded without them."""
+        with self._transaction():
+            self._sql.execute(
+                "UPDATE fold SET payload = ? WHERE trial = ? AND fold = ?", (payload, trial, fold)
+            )
+
     def drop_payloads(self, trials: Iterable[int]) -> None:
         """Forget the predictions of these trials; the file reuses their space."""
         with self._transaction():
@@ -349,6 +381,19 @@ class Journal:
         """Record that a message arrived, and as which run."""
         with self._transaction():
             self._change("UPDATE outbox SET done = 1, run_id = ? WHERE key = ?", run_id, key)
+
+    def mark_all_done(self, arrived: Mapping[str, str]) -> None:
+        """Record that these messages arrived, and as which runs (key → run), in one transaction."""
+        with self._transaction():
+            self._sql.executemany(
+                "UPDATE outbox SET done = 1, run_id = ? WHERE key = ?",
+                [(run_id, key) for key, run_id in arrived.items()],
+            )
+
+    def arrived(self) -> dict[str, str]:
+        """The messages that arrived, and as which runs."""
+        rows = self._all("SELECT key, run_id FROM outbox WHERE done = 1")
+        return {key: run_id for key, run_id in rows if run_id}
 
     def close(self) -> None:
         """Close the file and free the lock; a second call does nothing."""

@@ -117,7 +117,7 @@ class _Place:
                 return
             if time.monotonic() > until:
                 raise _busy(self._what, min(ahead, key=lambda p: p.number or 0).owner)
-            time.sleep(min(1.0, 0.05 * len(ahead)) * (1 + random.random()))  # noqa: S311
+            time.sleep(min(1.0, 0.1 * len(ahead)) * (0.5 + random.random()))  # noqa: S311
 
     def check(self) -> None:
         """Raise a ServiceError where the lock is no longer ours."""

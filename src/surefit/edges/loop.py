@@ -86,11 +86,12 @@ class Context:
 
     def __init__(
         self, *, train: Part, valid: Part, params: Params, seed: int, task: Task,
-        classes: tuple[Any, ...], checkpoint: Checkpoint, limits: Sequence[float] = (),
+        classes: tuple[Any, ...], checkpoint: Checkpoint, most: int | None = None,
+        limits: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self.train, self.valid, self.params, self.seed = train, valid, params, seed
         self.task, self.classes = task, classes
-        self._checkpoint, self._limits = checkpoint, limits
+        self._checkpoint, self._most, self._limits = checkpoint, most, limits
         self._epoch = 0
         self._logged: list[tuple[str, int, float]] = []
         self._best: tuple[float, int] | None = None
@@ -107,11 +108,12 @@ class Context:
         five trials are complete, where its best loss is above the median of theirs at that epoch.
 
         Args:
-            n: epochs at most.
+            n: epochs at most; a search with `tune.epochs` takes no more than that.
             state: what the loop changes: a dict of modules, optimizers, generators, arrays or plain
                 values, or one such thing. Things are restored in place, plain values in the dict.
             patience: epochs without a better valid_loss before it stops.
         """
+        n = n if self._most is None else min(n, self._most)
         first = self._resume(state)
         saved = time.monotonic()
         for epoch in range(first, n):

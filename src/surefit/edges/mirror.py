@@ -6,15 +6,17 @@ import contextlib
 import shutil
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from surefit.edges import runs, scratch
+from surefit.edges import nested, runs, scratch
 from surefit.edges.journal import Journal, Pending
-from surefit.edges.runs import Run
+from surefit.edges.nested import Nested
+from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ServiceError
-from surefit.results import Metric, Param
 
+BATCH = 50  # trials written at a time
 PAUSE = 0.2  # seconds between looks at the outbox
 AWAY = 2.0  # seconds before a store that failed is tried again
 PATIENCE = 45.0  # seconds that the end of a search waits for a store that is away
@@ -26,7 +28,7 @@ class Mirror:
     def __init__(self, store: Store, journal: Journal, parent: str, *, search: str) -> None:
         self._store, self._journal, self._parent = store, journal, parent
         self._search = search
-        self._known: dict[str, str] | None = None  # key → run, as the store has them
+        self._known: dict[str, RunRecord] | None = None  # by key, as the store has them
         self._last_round = threading.Event()  # write what is there, then stop
         self._stop = threading.Event()  # stop after the entry at hand
         self._failure: Exception | None = None
@@ -62,6 +64,8 @@ class Mirror:
             last = self._last_round.is_set()
             try:
                 written = self._write_pending()
+                if last and not written:
+                    self._remove_doubles()
             except Exception as error:  # whatever it is, the journal has it all
                 self._failure = error
                 if last and time.monotonic() - self._failing_since() > PATIENCE:
@@ -81,49 +85,80 @@ class Mirror:
 
     def _write_pending(self) -> int:
         pending = self._journal.outbox_pending()
-        for entry in pending:
+        for start in range(0, len(pending), BATCH):
             if self._stop.is_set():
                 break
-            if self._known is None:
-                self._known = self._in_store()
-            self._journal.mark_attempt(entry.key)
-            try:
-                run_id = self._write(entry, self._known.get(entry.key))
-            except BaseException:
-                self._known = None  # the reply may be lost and the run be there: look again
-                raise
-            self._journal.mark_done(entry.key, run_id)
-            for _, folder in entry.payload.get("calls", ()):
-                shutil.rmtree(folder, ignore_errors=True)
+            self._write_batch(pending[start : start + BATCH])
         return len(pending)
 
-    def _in_store(self) -> dict[str, str]:
-        """The trials' runs that are in MLflow already, whatever the journal knows of them."""
-        where = f"tags.`surefit.search` = '{self._search}' and tags.`surefit.kind` = 'trial'"
-        return {r.tags["surefit.key"]: r.run_id for r in runs.search(self._store, where)}
+    def _write_batch(self, batch: list[Pending]) -> None:
+        """In one transaction where the store allows it, else one by one."""
+        alone = [entry for entry in batch if not entry.payload.get("calls")]
+        written = nested.write_all(self._store, [self._nested(entry) for entry in alone])
+        if written:
+            self._journal.mark_all_done(written)
+        for entry in batch:
+            if entry.key not in (written or {}) and not self._stop.is_set():
+                self._write_one(entry)
 
-    def _write(self, entry: Pending, run_id: str | None) -> str:
+    def _write_one(self, entry: Pending) -> None:
+        if self._known is None:
+            self._known = {key: found[0] for key, found in self._in_store().items()}
+        self._journal.mark_attempt(entry.key)
+        try:
+            trial = self._nested(entry)
+            run_id = nested.write(self._store, trial, self._known.get(entry.key))
+            self._record_calls(entry, trial, run_id)
+        except BaseException:
+            self._known = None  # the reply may be lost and the run be there: look again
+            raise
+        self._journal.mark_done(entry.key, run_id)
+        for _, folder in entry.payload.get("calls", ()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _record_calls(self, entry: Pending, trial: Nested, run_id: str) -> None:
+        """What MLflow calls of the user's code wrote, beside what is ours."""
+        calls = entry.payload.get("calls", ())
+        if calls:
+            taken = {*trial.params, *trial.tags, *(key for key, _, _ in trial.metrics)}
+            run = Run(store=self._store, run_id=run_id, name=trial.name, written=taken)
+            scratch.record(run, calls)
+
+    def _in_store(self) -> dict[str, list[RunRecord]]:
+        """The trials' runs that are in MLflow already, whatever the journal knows of them."""
+        found: dict[str, list[RunRecord]] = {}
+        for record in trials_of(self._store, self._search):
+            found.setdefault(record.tags["surefit.key"], []).append(record)
+        return found
+
+    def _remove_doubles(self) -> None:
+        """Delete second runs of a trial: a request given up for lost may have arrived late."""
+        if not self._store.uri.startswith("http"):
+            return
+        arrived = self._journal.arrived()
+        for key, found in self._in_store().items():
+            for record in found if len(found) > 1 and key in arrived else ():
+                if record.run_id != arrived[key]:
+                    self._store.client.delete_run(record.run_id)
+
+    def _nested(self, entry: Pending) -> Nested:
         trial: dict[str, Any] = dict(entry.payload)
         tags = {
-            "surefit.key": entry.key,
-            "surefit.trial": str(trial["number"]),
-            "surefit.state": trial["state"],
-            **trial["tags"],
-        }
-        if run_id is not None and not runs.reopen(self._store, run_id):
-            run_id = None
-        if run_id is None:
-            run_id = runs.start(
-                self._store, f"trial {trial['number']}", "trial", tags=tags, parent=self._parent,
-                started=trial["started"],
-            )  # fmt: skip
-        run = Run(store=self._store, run_id=run_id, name=f"trial {trial['number']}")
-        run.log([Param(key=k, value=v) for k, v in trial["params"].items()])
-        run.log([Metric(key=k, value=v, step=step) for k, v, step in trial["metrics"]])
-        scratch.record(run, trial.get("calls", ()))
-        status = "FAILED" if trial["state"] == "FAILED" else "FINISHED"
-        runs.end(self._store, run_id, status, reason=trial["reason"], ended=trial["ended"])
-        return run_id
+            "surefit.trial": str(trial["number"]), "surefit.state": trial["state"], **trial["tags"]
+        }  # fmt: skip
+        return Nested(
+            key=entry.key, name=f"trial {trial['number']}", kind="trial", parent=self._parent,
+            status="FAILED" if trial["state"] == "FAILED" else "FINISHED", reason=trial["reason"],
+            started=trial["started"], ended=trial["ended"], tags=tags, params=trial["params"],
+            metrics=[(k, v, step) for k, v, step in trial["metrics"]],
+        )  # fmt: skip
+
+
+def trials_of(store: Store, search: str) -> Iterator[RunRecord]:
+    """The runs of a search's trials, the newest first."""
+    return runs.search(
+        store, f"tags.`surefit.search` = '{search}' and tags.`surefit.kind` = 'trial'"
+    )
 
 
 @contextlib.contextmanager

@@ -142,12 +142,18 @@ def _fit_loop(
             f"{len(train.y)} rows are too few to carve ctx.valid from.", "more rows, or build"
         )
     loop = own.code.load()
-    checkpoint = own.checkpoints.of(setting.job, setting.seed, sorted(params.items()), len(train.y))
+    checkpoint = own.checkpoints.of(
+        setting.job,
+        setting.seed,
+        sorted(params.items()),
+        len(train.y),
+        *([setting.most_steps] if setting.most_steps else []),
+    )
     context = Context(
         train=Part(X=train.X, y=train.y, weight=train.weight),
         valid=Part(X=stop.X, y=stop.y, weight=stop.weight),
         params=Params(params), seed=setting.seed, task=setting.task, classes=own.classes,
-        checkpoint=checkpoint, limits=setting.limits,
+        checkpoint=checkpoint, most=setting.most_steps, limits=setting.limits,
     )  # fmt: skip
     with _seeded(setting.seed), _one_thread(), project.users_line():
         model = loop(context)

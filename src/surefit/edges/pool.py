@@ -36,7 +36,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self
 
 import cloudpickle
 
@@ -47,7 +47,7 @@ BOOT_SECONDS = 120.0  # for a worker to start, the imports of the user's functio
 BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
 GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
-ATTEMPTS = 2  # of a job whose worker died with the zygote, through no fault of its own
+ATTEMPTS = 2  # of a job whose worker died with the zygote, or was killed by somebody else
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
@@ -234,6 +234,32 @@ def _shared_file(value: Any) -> _SharedFile:
 
 
 # --- the pool ---
+
+
+class Workers(Protocol):
+    """What runs a search's jobs: `Pool` here, `RayPool` on a cluster. Used from one thread."""
+
+    def submit(self, job: Job) -> None:
+        """Hand a job over."""
+
+    def next(self, timeout: float | None = None) -> Outcome | None:
+        """The next outcome; None after `timeout` seconds, and when no job is on its way."""
+
+    @property
+    def idle(self) -> int:
+        """Jobs that could start now."""
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget a job, and stop it if it runs."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclass
@@ -577,6 +603,8 @@ class Pool:
         reason = w.why or why or _death(code)
         if w.answer:
             self._deliver(w, printed)
+        elif w.task and self._was_killed(w, code, why) and w.task.attempts < ATTEMPTS:
+            self._pending.appendleft(w.task)
         elif w.task:
             output = printed.decode(errors="replace")
             _, crash, where = output.rpartition("Fatal Python error: ")  # faulthandler's
@@ -588,6 +616,10 @@ class Pool:
             self._n_boot_deaths += 1
             if self._n_boot_deaths >= BOOT_DEATHS and self._pending:
                 self._fail(self._pending.popleft(), f"its worker could not start: {reason}")
+
+    def _was_killed(self, w: _Worker, code: int, why: str) -> bool:
+        """Whether somebody else killed a worker: a person, or the kernel in need of memory."""
+        return code == -signal.SIGKILL and not w.why and not why
 
     def _fail(self, task: _Task, reason: str) -> None:
         self._finished.append(Outcome(key=task.key, state="FAILED", reason=reason))

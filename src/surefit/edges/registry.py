@@ -66,10 +66,12 @@ def _create(store: Store, record: RunRecord, model_id: str, description: str) ->
         )
     created = store.client.create_model_version(
         store.experiment, source, run_id=record.run_id, model_id=model_id, description=description,
+        await_creation_for=None,  # it is ready at once; waiting prints a line of MLflow's
         tags={
             "surefit.run": record.run_id,
             "surefit.manifest": record.tags.get("surefit.manifest", ""),
-            "surefit.family": record.params.get("model.family", ""),
+            "surefit.family": record.tags.get("surefit.family")
+            or record.params.get("model.family", ""),
         },
     )  # fmt: skip
     return _version(created)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import glob
+import importlib.util
 import os
 import re
 import shutil
@@ -22,8 +24,9 @@ from surefit.redaction import redacted
 TIMEOUT = 60.0  # seconds without an answer
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
 _DATABASES = {
-    "postgresql", "mysql", "mariadb", "sqlite", "mssql", "oracle", "duckdb", "snowflake",
-    "bigquery", "redshift", "clickhouse", "trino", "presto", "db2", "cockroachdb", "databricks",
+    "postgresql", "postgres", "mysql", "mariadb", "sqlite", "mssql", "oracle", "duckdb",
+    "snowflake", "bigquery", "redshift", "clickhouse", "trino", "presto", "db2", "cockroachdb",
+    "databricks",
 }  # fmt: skip
 _LIBRARIES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs",
               "abfss": "adlfs", "az": "adlfs"}  # fmt: skip
@@ -79,11 +82,16 @@ def select(address: str, query: str | None, root: Path) -> pd.DataFrame:
 
     shown = redacted(address)
     try:
-        engine = sqlalchemy.create_engine(_file_in(filled(address), root))
+        engine = sqlalchemy.create_engine(_with_driver(_file_in(filled(address), root), shown))
     except (exc.ArgumentError, exc.NoSuchModuleError, ValueError) as error:
         raise InputError(f"{shown} is no address that SQLAlchemy reads: {_line(error)}") from None
     except ModuleNotFoundError as error:
-        raise MissingExtraError(str(error.name), "sql", f"Reading {shown}") from None
+        if address.lower().startswith("postgres"):
+            raise MissingExtraError(str(error.name), "postgres", f"Reading {shown}") from None
+        raise InputError(
+            f"Reading {shown} needs {error.name}, which is not installed.",
+            f"pip install {error.name}, or another driver that SQLAlchemy knows",
+        ) from None
     try:
         with engine.connect() as connection:
             return _answer(connection, query)
@@ -115,6 +123,18 @@ def _answer(connection: Any, query: str) -> pd.DataFrame:
     return frame
 
 
+def _with_driver(address: str, shown: str) -> str:
+    """PostgreSQL by the driver that is installed; SQLAlchemy's own choice is one of the two."""
+    scheme, _, rest = address.partition("://")
+    if scheme.lower() not in ("postgresql", "postgres"):
+        return address
+    for driver in ("psycopg", "psycopg2"):
+        with contextlib.suppress(ValueError):  # its import is blocked
+            if importlib.util.find_spec(driver) is not None:
+                return f"postgresql+{driver}://{rest}"
+    raise MissingExtraError("psycopg or psycopg2", "postgres", f"Reading {shown}")
+
+
 def _file_in(address: str, root: Path) -> str:
     """SQLite's file relative to the project; it must be there, else SQLite would make one."""
     if not address.startswith("sqlite:///"):
@@ -136,8 +156,10 @@ def _line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def fetched(address: str) -> Iterator[Path]:
-    """A copy of the file at the address, under its own name, for the time of the block.
+def fetched(address: str) -> Iterator[list[Path]]:
+    """Copies of the file at the address, or of the parts in a folder or by a pattern there.
+
+    They keep their names, and last for the time of the block.
 
     Raises:
         DataError: when there is no such file.
@@ -149,9 +171,9 @@ def fetched(address: str) -> Iterator[Path]:
         file = Path(folder) / urllib.parse.unquote(name).replace("/", "_")
         if address.lower().startswith(("http://", "https://")):
             _download(address, file)
+            yield [file]
         else:
-            _copy(address, file)
-        yield file
+            yield _copied(address, Path(folder))
 
 
 def _download(address: str, file: Path) -> None:
@@ -173,15 +195,27 @@ def _download(address: str, file: Path) -> None:
         )
 
 
-def _copy(address: str, file: Path) -> None:
+def _copied(address: str, folder: Path) -> list[Path]:
     shown, scheme = redacted(address), address.partition("://")[0].lower()
     try:
         import fsspec
     except ModuleNotFoundError:
         raise MissingExtraError("fsspec", _extra(scheme), f"Reading {shown}") from None
     try:
-        with fsspec.open(filled(address), "rb") as source, file.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+        system, place = fsspec.core.url_to_fs(filled(address))
+        if not glob.has_magic(place) and not system.isdir(place):
+            names = [place]
+        else:
+            found = system.glob(place) if glob.has_magic(place) else system.find(place)
+            names = sorted(n for n in found if not _is_marker(n) and not system.isdir(n))
+            if not names:
+                raise DataError(f"No file matches {shown}.")
+        for number, name in enumerate(names):
+            part = folder / str(number) / name.rpartition("/")[2]
+            part.parent.mkdir()
+            with system.open(name, "rb") as source, part.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+        return sorted(folder.glob("*/*"), key=lambda p: int(p.parent.name))
     except SurefitError:
         raise
     except ImportError:
@@ -196,6 +230,10 @@ def _copy(address: str, file: Path) -> None:
         raise InputError(f"{shown} is no address that fsspec reads: {_line(error)}") from None
     except Exception as error:  # each file system has exceptions of its own
         raise ServiceError(f"{shown} cannot be read: {_line(error)}") from error
+
+
+def _is_marker(name: str) -> bool:
+    return name.rpartition("/")[2].startswith((".", "_"))
 
 
 def _extra(scheme: str) -> str:

@@ -11,11 +11,13 @@ import re
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -30,7 +32,9 @@ PARAM_LENGTH = 6000  # MLflow cuts silently beyond it
 TAG_LENGTH = 8000
 PAGE = 1000  # runs read at a time
 READERS = 4  # artifacts read at a time
+CREATE_PAUSES = (0.5, 2.0, 4.0, None)  # seconds after each try to create a run
 COMPLETE = "complete"
+DIED = "its process died"
 ENDED_WELL = f"attributes.status = 'FINISHED' and tags.`surefit.status` = '{COMPLETE}'"
 
 
@@ -46,6 +50,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     deleted: bool = False
+    artifacts: str = ""  # where they lie, as MLflow has it
 
     @property
     def kind(self) -> str:
@@ -67,7 +72,7 @@ def close_the_dead(store: Store) -> list[RunRecord]:
     for record in search(store, "attributes.status = 'RUNNING'"):
         who = record.tags.get("surefit.owner")
         if who and not environment.owner_alive(who):
-            store.client.set_tag(record.run_id, "surefit.reason", "its process died")
+            store.client.set_tag(record.run_id, "surefit.reason", DIED)
             store.client.set_terminated(record.run_id, "FAILED")
             closed.append(record)
     return closed
@@ -141,21 +146,50 @@ def start(
     started: int | None = None,
 ) -> str:
     """Create a run and give its id; it is RUNNING until `end`. `started`: ms since 1970."""
-    owned = {
-        "surefit.kind": kind,
-        "surefit.owner": environment.owner(),
-        "mlflow.user": environment.user(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": environment.command_line(),
-        **tags,
-    }
+    owned = {**common_tags(), "surefit.kind": kind, "surefit.key": uuid.uuid4().hex, **tags}
     if parent:
         owned["mlflow.parentRunId"] = parent
     owned = {key: redact(value) for key, value in owned.items()}
+    if store.uri.startswith("http"):
+        return _created(store, name, owned, started)
     created = store.client.create_run(
         store.experiment_id, start_time=started, run_name=name, tags=owned
     )
     return str(created.info.run_id)
+
+
+def common_tags() -> dict[str, str]:
+    """What every run says of the process that wrote it."""
+    return {
+        "surefit.owner": environment.owner(),
+        "mlflow.user": environment.user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": redact(environment.command_line()),
+    }
+
+
+def _created(store: Store, name: str, tags: dict[str, str], started: int | None) -> str:
+    """A run created over HTTP, once: MLflow's client would ask again where only the reply was lost.
+
+    Asked once a try, without retries underneath; where no answer comes, the run is looked up by
+    its key before it is asked for again.
+    """
+    request = {
+        "experiment_id": store.experiment_id, "run_name": name, "user_id": tags["mlflow.user"],
+        "start_time": started or int(time.time() * 1000),
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }  # fmt: skip
+    where = f"tags.`surefit.key` = {_quoted(tags['surefit.key'])}"
+    for pause in CREATE_PAUSES:
+        try:
+            return str(store.client.post_once("runs/create", request)["run"]["info"]["run_id"])
+        except ServiceError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        for found in search(store, where, limit=1):
+            return found.run_id
+    raise AssertionError  # the last try returns or raises
 
 
 def reopen(store: Store, run_id: str) -> bool:
@@ -209,9 +243,7 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         if abs(item.value) < float("inf"):  # MLflow would store inf as 1.8e308, and rank it first
             batches["metrics"].append(MlflowMetric(item.key, float(item.value), now, item.step))
     elif isinstance(item, Param):
-        batches["params"].append(
-            MlflowParam(item.key, _short(redact(_text(item.value)), PARAM_LENGTH))
-        )
+        batches["params"].append(MlflowParam(item.key, param_text(item.value)))
     elif isinstance(item, Tag):
         batches["tags"].append(RunTag(item.key, _short(redact(item.value), TAG_LENGTH)))
     elif isinstance(item, Table):
@@ -226,8 +258,10 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         write_table(figure.numbers, _inside(folder, f"plots/{figure.name}.csv"))
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+def param_text(value: Any, limit: int = PARAM_LENGTH) -> str:
+    """A parameter's value as MLflow keeps it: text, secrets taken out, and never cut silently."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return _short(redact(text), limit)
 
 
 def _short(text: str, limit: int) -> str:
@@ -333,7 +367,7 @@ def _record(run: Any) -> RunRecord:
         run_id=run.info.run_id, name=run.info.run_name or "", status=run.info.status,
         started=run.info.start_time or 0, params=dict(run.data.params),
         metrics=dict(run.data.metrics), tags=dict(run.data.tags),
-        deleted=run.info.lifecycle_stage != "active",
+        deleted=run.info.lifecycle_stage != "active", artifacts=run.info.artifact_uri or "",
     )  # fmt: skip
 
 
@@ -413,34 +447,50 @@ def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
     """
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         file = _download(store, run_id, path, folder)
-        if file is None:
-            return None
-        try:
-            if file.suffix == ".csv":
-                return pd.read_csv(file)
-            return pd.read_parquet(file, page_checksum_verification=True)
-        except (OSError, ValueError) as error:
-            raise ServiceError(f"{path} of run {run_id} is damaged: {first_line(error)}") from error
+        return None if file is None else _table_in(file, run_id, path)
+
+
+def _table_in(file: Path, run_id: str, path: str) -> pd.DataFrame:
+    try:
+        if file.suffix == ".csv":
+            return pd.read_csv(file)
+        return pd.read_parquet(file, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"{path} of run {run_id} is damaged: {first_line(error)}") from error
 
 
 def read_first(
-    store: Store, run_ids: Sequence[str], paths: Sequence[str]
+    store: Store, records: Sequence[RunRecord], paths: Sequence[str]
 ) -> list[pd.DataFrame | SurefitError | None]:
     """For each run the first of its artifacts `paths`, as `read_table`; several runs at a time.
 
-    A table that cannot be read stands as its error.
+    A table that cannot be read stands as its error. Where the artifacts lie on this machine MLflow
+    is not asked, which would look up the run twice a file.
     """
 
-    def read(run_id: str) -> pd.DataFrame | SurefitError | None:
+    def one(record: RunRecord, path: str) -> pd.DataFrame | None:
+        folder = local_folder(record.artifacts)
+        if folder is None or not folder.is_dir():
+            return read_table(store, record.run_id, path)
+        file = folder / path
+        return _table_in(file, record.run_id, path) if file.is_file() else None
+
+    def read(record: RunRecord) -> pd.DataFrame | SurefitError | None:
         try:
-            return next(
-                (t for path in paths if (t := read_table(store, run_id, path)) is not None), None
-            )
+            return next((t for path in paths if (t := one(record, path)) is not None), None)
         except SurefitError as error:
             return error
 
-    with ThreadPoolExecutor(min(READERS, max(1, len(run_ids)))) as readers:
-        return list(readers.map(read, run_ids))
+    with ThreadPoolExecutor(min(READERS, max(1, len(records)))) as readers:
+        return list(readers.map(read, records))
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder of an artifacts' location on this machine's disk, None for one elsewhere."""
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(location) if location and not parts.scheme else None
 
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:

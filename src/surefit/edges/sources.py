@@ -25,7 +25,7 @@ _READERS = {
     "csv": "csv", "tsv": "csv", "txt": "csv", "data": "csv", "tab": "csv", "psv": "csv",
     "parquet": "parquet", "pq": "parquet",
     "feather": "feather", "arrow": "feather", "ipc": "feather",
-    "jsonl": "jsonl", "ndjson": "jsonl",
+    "jsonl": "jsonl", "ndjson": "jsonl", "json": "jsonl",
 }  # fmt: skip
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _FUNCTION = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -71,15 +71,32 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     if config.query is not None or remote.is_database(path):
         return Loaded(frame=remote.select(path, config.query, root))
     if remote.is_address(path):
-        with remote.fetched(path) as file:
-            return _read_files([file], config, path)
+        with remote.fetched(path) as files:
+            return _read_files(files, config, path)
     return _read_files(_files(path, root), config, path)
 
 
-def dialect(file: Path) -> tuple[str, str]:
-    """A CSV file's separator and encoding, by its first lines."""
-    found, _ = csvtext.sniff(file, DataConfig(path=str(file), target="-"), file.name)
-    return found.separator, found.encoding
+def refuse_cut_short(path: str, root: Path) -> None:
+    """Refuse delimited text that seems to end within its last value.
+
+    Raises:
+        DataError: saying so.
+    """
+    for file in _files(path, root) if is_file(path) else []:
+        if _ending(file) not in ("csv", "tsv"):
+            continue
+        last = csvtext.cut_short(file, dialect(file).separator)
+        if last:
+            raise DataError(
+                f'{path} ends without a line break, in "{last}", which is shorter than the values '
+                "above it: it looks cut short.",
+                "write the file again; if it is whole, end it with a line break",
+            )
+
+
+def dialect(file: Path) -> csvtext.Dialect:
+    """How a CSV file is to be read, by its first lines."""
+    return csvtext.sniff(file, DataConfig(path=str(file), target="-"), file.name)[0]
 
 
 def is_file(path: str) -> bool:
@@ -128,6 +145,12 @@ def _reader(file: Path, config: DataConfig, path: str) -> str:
     if config.format:
         return config.format
     ending = _ending(file)
+    if ending in ("xlsx", "xls", "xlsm", "ods"):
+        raise DataError(
+            f"{redacted(path)} is a workbook, which is not read.",
+            'save the sheet as CSV; or data.path = "data.py:load", a function that calls '
+            "pandas.read_excel",
+        )
     if ending not in _READERS:
         raise DataError(
             f"{redacted(path)}: tables ending in .{ending} are not read; {_ENDINGS} are.",
@@ -239,6 +262,9 @@ def _feather(file: Path) -> pd.DataFrame:
 
 def _jsonl(file: Path) -> pd.DataFrame:
     # Not pandas.read_json: it makes dates of columns by their names, and numbers of digits.
+    listed = _json_list(file)
+    if listed is not None:
+        return pd.DataFrame.from_records(listed)
     rows = []
     with csvtext.unpacked(file) as stream:
         for number, line in enumerate(stream, start=1):
@@ -251,6 +277,20 @@ def _jsonl(file: Path) -> pd.DataFrame:
                     raise ValueError(f"line {number} is no JSON object")
                 rows.append(row)
     return pd.DataFrame.from_records(rows)
+
+
+def _json_list(file: Path) -> list[dict[str, Any]] | None:
+    """The objects of a file that is one JSON list of them; None where it is JSON lines."""
+    with csvtext.unpacked(file) as stream:
+        if not stream.read(4096).lstrip().startswith(b"["):
+            return None
+        stream.seek(0)
+        try:
+            found = json.load(stream)
+        except ValueError:
+            return None
+    every = isinstance(found, list) and found and all(isinstance(row, dict) for row in found)
+    return found if every else None
 
 
 def _bundled(name: str) -> pd.DataFrame:

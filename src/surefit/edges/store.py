@@ -97,12 +97,17 @@ def _create_once(uri: str, artifacts: Path) -> None:
 
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with _locked(file.with_name(f".{file.name}.lock")), without_logs("alembic", "mlflow"):
-            fresh = not file.exists() or file.stat().st_size == 0
-            if fresh:
-                SqlAlchemyStore(uri, str(artifacts)).engine.dispose()
-                with contextlib.closing(sqlite3.connect(file)) as connection:
+        with _locked(file.with_name(f".{file.name}.lock")):
+            if not file.exists() or file.stat().st_size == 0:
+                # Made beside its place: killed in between, its tables would never be whole.
+                draft = file.with_name(f".{file.name}.new")
+                for left in file.parent.glob(f"{draft.name}*"):
+                    left.unlink()
+                with without_logs("alembic", "mlflow"):  # which takes a third of a second
+                    SqlAlchemyStore(f"sqlite:///{draft}", str(artifacts)).engine.dispose()
+                with contextlib.closing(sqlite3.connect(draft)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
+                draft.replace(file)
     except OSError as error:
         raise ServiceError(f"The store {file} cannot be made: {error.strerror}.") from None
     except Exception as error:
@@ -203,6 +208,25 @@ class _Client:
                 raise ServiceError(f"MLflow failed at {name}: {first_line(error)}") from error
 
         return call
+
+    def post_once(self, endpoint: str, body: dict[str, Any]) -> Any:
+        """One POST to MLflow's public REST interface, without the client's retries; the answer.
+
+        Raises:
+            ServiceError: when no good answer came; whether the server acted is not known then.
+        """
+        from mlflow.utils.rest_utils import http_request
+
+        creds = self._client._tracking_client.store.get_host_creds()
+        path = f"/api/2.0/mlflow/{endpoint}"
+        try:
+            reply = http_request(creds, path, "POST", max_retries=0, json=body)
+            if reply.status_code == 200:
+                return reply.json()
+            reason = f"it answered {reply.status_code}: {reply.text[:200]}"
+        except Exception as error:
+            reason = first_line(error)
+        raise ServiceError(f"MLflow ({self._uri}) failed at {endpoint}: {reason}")
 
 
 def first_line(error: BaseException) -> str:

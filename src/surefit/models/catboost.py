@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, needed, weights
+from surefit.models.family import (
+    Family,
+    Fitted,
+    Params,
+    Rows,
+    Setting,
+    boosting_effort,
+    monotone,
+    needed,
+    weights,
+)
 from surefit.results import Task
 
 OURS = {"iterations", "early_stopping_rounds", "monotone", "class_weight"}
@@ -109,6 +119,7 @@ FAMILY = Family(
     name="catboost",
     encoding="ordinal",
     iterative=True,
+    steps="iterations",
     defaults=lambda task: {
         "learning_rate": 0.1 if task == "multiclass" else 0.05,
         "iterations": 1000,
@@ -131,5 +142,8 @@ FAMILY = Family(
     load=load_estimator,
     helpers=(category_frame, catboost_output),
     cost=lambda rows, columns, outputs: 1.0 + 3e-4 * rows * (1 + columns / 20) * max(1, outputs),
+    effort=lambda params: boosting_effort(
+        params, leaves=2.0 ** float(params.get("depth", 6)), usual=64
+    ),
     requires=("catboost",),
 )

@@ -52,6 +52,7 @@ class Setting:
         cache: what a family may keep between fits of the same rows, e.g. binned data.
         job: which fit of the run this is: "fold 0", "all".
         limits: in a search, by epoch: a user's loop whose best loss so far is above is given up.
+        most_steps: a user's loop takes no more.
     """
 
     task: Task
@@ -63,6 +64,7 @@ class Setting:
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     job: str = "all"
     limits: tuple[float, ...] = ()
+    most_steps: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,10 +110,13 @@ class Family:
         save: writes the estimator's files into a folder, in the family's safest form.
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
         cost: about how many seconds one fit takes on one core: (rows, columns, outputs) → seconds.
+        effort: hyperparameters → what a fit costs beside one with the defaults.
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
         carves: whether the last fit gives up rows for early stopping, as those of the folds do.
+        steps: the hyperparameter that says how many steps it takes at most, "" where none does.
         open: whether hyperparameters are the user's own and any name is good.
+        members: the families of an ensemble's members; it preprocesses nothing itself.
         needs: (fitted estimator) → further distributions that loading needs.
     """
 
@@ -127,10 +132,13 @@ class Family:
     save: Callable[[Any, Path], None]
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
     cost: Callable[[int, int, int], float]
+    effort: Callable[[Params], float] = lambda params: 1.0
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
     carves: bool = False
     open: bool = False
+    steps: str = ""
+    members: tuple[Family, ...] = ()
     needs: Callable[[Any], tuple[str, ...]] = lambda estimator: ()
 
     def resolve(self, params: Params, task: Task) -> dict[str, Any]:
@@ -146,6 +154,11 @@ class Family:
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+
+def boosting_effort(params: Params, *, leaves: float, usual: float = 31) -> float:
+    """What boosting costs beside the usual: rounds as 1 / learning rate, each by its leaves."""
+    return float((0.05 / float(params["learning_rate"])) ** 0.8 * (leaves / usual) ** 0.5)
 
 
 def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:

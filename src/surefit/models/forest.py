@@ -74,4 +74,5 @@ FAMILY = Family(
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
     cost=lambda rows, columns, outputs: 0.2 + 4e-5 * rows * (1 + columns / 10),
+    effort=lambda params: float(params.get("n_estimators", 200)) / 200,
 )

@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from surefit.models import skops_files
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
+from surefit.models.family import (
+    Family,
+    Fitted,
+    Params,
+    Rows,
+    Setting,
+    boosting_effort,
+    monotone,
+    weights,
+)
 from surefit.results import Task
 
 MOST_LEVELS = 255  # of a native category; a column with more is treated as a number
@@ -73,6 +82,7 @@ FAMILY = Family(
     name="hist",
     encoding="ordinal",
     iterative=True,
+    steps="max_iter",
     defaults=_defaults,
     known=_names,
     space=lambda task: {
@@ -91,4 +101,7 @@ FAMILY = Family(
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
     cost=lambda rows, columns, outputs: 0.3 + 6e-5 * rows * (1 + columns / 20) * max(1, outputs),
+    effort=lambda params: boosting_effort(
+        params, leaves=float(params.get("max_leaf_nodes") or 31)
+    ),
 )  # fmt: skip

@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
+from surefit.models.family import (
+    Family,
+    Fitted,
+    Params,
+    Rows,
+    Setting,
+    boosting_effort,
+    monotone,
+    weights,
+)
 from surefit.results import Task
 
 OURS = {"num_iterations", "early_stopping_round", "monotone", "class_weight"}
@@ -168,6 +177,7 @@ FAMILY = Family(
     name="lightgbm",
     encoding="ordinal",
     iterative=True,
+    steps="num_iterations",
     defaults=_defaults,
     known=_known,
     space=lambda task: {
@@ -186,5 +196,6 @@ FAMILY = Family(
     save=save,
     load=load_estimator,
     cost=lambda rows, columns, outputs: 0.15 + 2e-5 * rows * (1 + columns / 20) * max(1, outputs),
+    effort=lambda params: boosting_effort(params, leaves=float(params.get("num_leaves", 31))),
     requires=("lightgbm",),
 )

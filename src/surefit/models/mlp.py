@@ -156,6 +156,7 @@ FAMILY = Family(
     name="mlp",
     encoding="onehot",
     iterative=True,
+    steps="epochs",
     defaults=lambda task: dict(_DEFAULTS),
     known=lambda task: {*_DEFAULTS, "class_weight"},
     space=lambda task: {
@@ -175,5 +176,6 @@ FAMILY = Family(
     load=load_estimator,
     helpers=(matrix, network, network_output),
     cost=lambda rows, columns, outputs: 2.0 + 5e-4 * rows,
+    effort=lambda params: (1 + int(params["layers"]) * int(params["hidden"]) / 256) / 2,
     requires=("torch", "safetensors"),
 )

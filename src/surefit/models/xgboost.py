@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, needed, weights
+from surefit.models.family import (
+    Family,
+    Fitted,
+    Params,
+    Rows,
+    Setting,
+    boosting_effort,
+    monotone,
+    needed,
+    weights,
+)
 from surefit.results import Task
 
 OURS = {"num_boost_round", "early_stopping_rounds", "monotone", "class_weight"}
@@ -109,6 +119,7 @@ FAMILY = Family(
     name="xgboost",
     encoding="ordinal",
     iterative=True,
+    steps="num_boost_round",
     defaults=lambda task: {
         "learning_rate": 0.1 if task == "multiclass" else 0.05,
         "num_boost_round": 1000,
@@ -130,5 +141,8 @@ FAMILY = Family(
     load=load_estimator,
     helpers=(booster_output,),
     cost=lambda rows, columns, outputs: 0.3 + 4e-5 * rows * (1 + columns / 20) * max(1, outputs),
+    effort=lambda params: boosting_effort(
+        params, leaves=2.0 ** float(params.get("max_depth", 6)), usual=64
+    ),
     requires=("xgboost",),
 )

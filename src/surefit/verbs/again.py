@@ -12,6 +12,7 @@ from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
+from surefit.models import ensemble
 from surefit.verbs import candidate as candidates
 from surefit.verbs import workspace
 from surefit.verbs.candidate import Candidate
@@ -29,8 +30,14 @@ class Again:
     store: Store = field(repr=False)
 
 
-def load(run: str, *, config: str | Path | None, overrides: Overrides, reporter: Reporter) -> Again:
+def load(
+    run: str, *, config: str | Path | None, overrides: Overrides, reporter: Reporter,
+    searches: bool = False,
+) -> Again:  # fmt: skip
     """The run by that reference, with its recorded configuration.
+
+    Args:
+        searches: a search will do too; it stands for its winner.
 
     Raises:
         InputError: when there is no such training run, or its data are not to be had.
@@ -38,10 +45,16 @@ def load(run: str, *, config: str | Path | None, overrides: Overrides, reporter:
     here = workspace.project(data=None, target=None, config=config, overrides=overrides)
     store = workspace.open_store(here)
     record = runs.find(store, run)
-    text = runs.read_text(store, record.run_id, "config.toml")
-    if record.kind != "train" or not record.complete or text is None:
+    search = searches and record.kind == "tune"
+    text = runs.read_text(store, record.run_id, "best.toml" if search else "config.toml")
+    if not (search or record.kind == "train") or not record.complete or text is None:
         raise InputError(
             f"{record.name} is no complete training run.", "surefit compare lists the runs"
+        )
+    if record.tags.get("surefit.family") == ensemble.NAME:
+        raise InputError(
+            f"{record.name} is an ensemble: its search is what can be run again.",
+            "surefit tune --ensemble",
         )
     recorded = configuration.validate(tomllib.loads(text))
     whole = recorded.model_copy(update={"tracking": here.config.tracking})

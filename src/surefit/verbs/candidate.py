@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from surefit import models
 from surefit.core import fit
 from surefit.core.fit import Problem
 from surefit.edges import checkpoints, environment, own, project, scratch
@@ -67,6 +68,8 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
     """
     model = work.config.model
     code, kept, family, calls = None, None, None, None
+    if model.together:
+        return _together(work)
     if model.own:
         code = project.load(model.own, work.project.root)
         kept = checkpoints.at(
@@ -83,6 +86,15 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
     )
     params = problem.model.resolve(model.params, work.data.task)
     return Candidate(problem=problem, params=params, code=code, kept=kept, calls=calls)
+
+
+def _together(work: Workspace) -> Candidate:
+    """What families have in common, for a search over them; jobs name their own."""
+    first = (work.config.tune.families or models.installed())[0]
+    problem = fit.problem(
+        work.data, work.split, family=first, metric=work.metric, seed=work.config.model.seed
+    )
+    return Candidate(problem=problem, params={})
 
 
 def items(work: Workspace, chosen: Candidate) -> Iterator[Item]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from surefit import config as configuration
 from surefit.core import metrics, tableview
 from surefit.core.columns import about_columns
-from surefit.core.findings import CODES, Finding, Rows, rows_of, waive
+from surefit.core.findings import CODES, Finding, Rows, rows_of, waive, without_echoes
 from surefit.core.leaks import leaks
 from surefit.core.page import render
 from surefit.edges import runs
@@ -21,6 +21,8 @@ from surefit.verbs import workspace
 from surefit.verbs.findings import FILE
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
+
+MOST_NOTES = 8  # in a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +61,16 @@ class CheckResult(Shown):
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
         lines = [self.verdict]
+        notes = [f for f in self.findings if f.severity == "note" and not f.waived]
+        hidden = {f.key for f in notes[MOST_NOTES:]} if len(notes) > MOST_NOTES + 1 else set()
         for f in self.findings:
+            if f.key in hidden:
+                continue
             mark = "waived" if f.waived else f.severity
             lines += [f"  {mark:<8} {f.key}: {f.words}",
                       f"           {'reason: ' + f.waived if f.waived else f.advice}"]  # fmt: skip
+        if hidden:
+            lines.append(f"  and {len(hidden)} more notes, in the report")
         if self.serious:
             key = self.serious[0].key
             lines.append(f'To accept one: [check] waive = {{ "{key}" = "why it is no leak" }}')
@@ -70,7 +78,8 @@ class CheckResult(Shown):
             f"Baseline {self.metric} {self.baseline:.4g}; "
             f"{self.best_column} alone {self.best_score:.4g}"
         )
-        return [*lines, f"Run {self.run_id[:8]}, report {self.report}", f"Next: {self.next}"]
+        lines.append(f"Run {self.run_id[:8]}   (its page: surefit report {self.run_id[:8]})")
+        return [*lines, f"Next: {self.next}"]
 
 
 def check(
@@ -98,7 +107,8 @@ def check(
     project = workspace.project(data=data, target=target, config=config, overrides=set)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     rows = rows_of(work.data, work.split, metrics.find(work.metric, work.data.task))
-    found, unused = waive([*leaks(rows), *about_columns(rows)], work.config.check.waive)
+    told = without_echoes([*leaks(rows), *about_columns(rows)])
+    found, unused = waive(told, work.config.check.waive)
     _refuse_wrong_codes(unused)
     for key in unused:
         reporter.say(f'Waived for nothing: {key} ("{work.config.check.waive[key]}")')

@@ -161,7 +161,7 @@ def _standing(entries: Entries, whole: Contest, place: int, name: str, sort: str
     size = record.metrics.get("model_bytes")
     return Standing(
         rank=place, run_id=record.run_id, name=name, kind=record.kind,
-        family=record.params.get("model.family", ""), score=whole.scores[name],
+        family=family_of(record), score=whole.scores[name],
         worse_by=difference.value if difference else 0.0,
         low=difference.low if difference else 0.0, high=difference.high if difference else 0.0,
         tied=name in whole.ranking.tied,
@@ -171,6 +171,12 @@ def _standing(entries: Entries, whole: Contest, place: int, name: str, sort: str
         latency_ms=record.metrics.get("predict_one_row_ms"), outside=not record.kind,
         shown=shown(record, sort, whole.scores[name]) if sort else None,
     )  # fmt: skip
+
+
+def family_of(record: RunRecord) -> str:
+    """What the run's model is; of a search over families, the winner's."""
+    named = record.tags.get("surefit.family", "")
+    return named or record.params.get("model.family", "")
 
 
 def _check_sort(sort: str, entries: Entries) -> None:

@@ -33,7 +33,8 @@ def eject(
     predictions of the test rows; it needs no surefit. Files that are there are not overwritten.
 
     Args:
-        run: a training run's id, its beginning, its name, or "last".
+        run: a training run's or a search's id, its beginning, its name, or "last"; a search stands
+            for its winner.
         directory: where to; by default ejected/ID in the project's folder.
         config, set: the project whose store is meant, as in `train`.
         quiet: say nothing on standard error.
@@ -41,7 +42,9 @@ def eject(
     Raises:
         InputError: when the run is no training run, its data have changed, or a file is in the way.
     """
-    found = again.load(run, config=config, overrides=set, reporter=Reporter(quiet=quiet))
+    found = again.load(
+        run, config=config, overrides=set, reporter=Reporter(quiet=quiet), searches=True
+    )
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:

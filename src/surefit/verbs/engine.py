@@ -16,12 +16,15 @@ from typing import Any, Literal
 import numpy as np
 
 from surefit.core import race
+from surefit.core.race import Limits
 from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.pool import Job, Outcome, Pool
+from surefit.edges.pool import Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 
-FAILURES_IN_A_ROW = 5  # of the first trials, for one and the same reason: it makes no sense
+# Trials in a row that fail for one and the same reason and end the search: while none has worked,
+# and later, when something that worked has gone. A grid may have a region that cannot work.
+FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -40,7 +43,10 @@ class Rules:
             `trial - window` alone; None: jobs have no such argument.
         target: the search ends once a trial told is at least as good.
         patience: the search ends after so many trials told without a better one.
-        fixed: hyperparameters that every trial has.
+        spread: (trial, its rival, n) → the standard error of the difference of their means over
+            folds 0..n-1, paired by row; None where it is not known.
+        shown: (trial's number, its value) → the best so far as a person reads it.
+        complete: a trial's parameters → all that its jobs are given.
         until: the `time.monotonic` value after which nothing new is started.
     """
 
@@ -48,9 +54,11 @@ class Rules:
     window: int
     race: bool
     greater_is_better: bool
-    fixed: dict[str, Any]
+    complete: Callable[[dict[str, Any]], dict[str, Any]]
     read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
+    spread: Callable[[int, int, int], float | None] = lambda trial, rival, n_folds: None
+    shown: Callable[[int, float], str] = lambda number, value: f"{value:.4f}"
     until: float = math.inf
     target: float | None = None
     patience: int | None = None
@@ -63,7 +71,7 @@ class _Open:
 
     number: int
     params: dict[str, Any]
-    limits: list[float] | None
+    limits: Limits | None
     started: float
     ended: dict[int, Fold] = field(default_factory=dict)
     running: dict[int, int] = field(default_factory=dict)  # fold → lease
@@ -83,7 +91,7 @@ class Engine:
         self,
         journal: Journal,
         proposer: Proposer,
-        pool: Pool,
+        pool: Workers,
         rules: Rules,
         *,
         message: Callable[[Trial, list[Fold]], Message],
@@ -94,21 +102,27 @@ class Engine:
         self._ended: dict[int, tuple[State, float | None, list[float]]] = {}
         self._failures: dict[int, str] = {}
         self._told = 0
-        self._complete: list[list[float]] = []  # fold scores of the complete trials told, in order
+        # number and fold scores of the complete trials told, in order
+        self._complete: list[tuple[int, list[float]]] = []
         self._open: dict[int, _Open] = {}
         self._asked = 0
+        self._best: int | None = None  # the best complete trial, and how it is shown
+        self._said = ""
+        self._shown = -1  # ended trials, when the progress was shown last
         self._exhausted = False
 
     def run(self) -> None:
         """Run until the trials are done, the time is up, or the space is exhausted.
 
         Raises:
-            UserCodeError: when the first trials all fail for one reason.
+            UserCodeError: when trials in a row fail for one reason.
         """
         self._restore()
         while True:
             for number, fold in self._work():
                 self._start(number, fold)
+            if len(self._ended) != self._shown:
+                self._show()
             outcome = self._pool.next(self._patience())
             if outcome is not None:
                 self._take(outcome)
@@ -132,12 +146,11 @@ class Engine:
             if trial.state == "ASKED":
                 ended = {f.fold: f for f in folds if f.trial == trial.number}
                 self._open[trial.number] = _Open(
-                    number=trial.number, params=trial.params, limits=trial.thresholds,
+                    number=trial.number, params=trial.params, limits=_limits(trial.thresholds),
                     started=trial.started, ended=ended,
                 )  # fmt: skip
         for number in list(self._open):
             self._judge(number)
-        self._show()
 
     # --- what to do next ---
 
@@ -175,10 +188,10 @@ class Engine:
             return False
         limits = None
         if rules.race:
-            limits = race.thresholds(
+            limits = race.limits(
                 self._complete, rules.n_folds, greater_is_better=rules.greater_is_better
             )
-        self._journal.ask(k, params, limits)
+        self._journal.ask(k, params, limits.to_json() if limits else None)
         self._open[k] = _Open(number=k, params=params, limits=limits, started=time.time())
         self._asked += 1
         return True
@@ -203,15 +216,14 @@ class Engine:
             steps = [float(np.mean(scores[: i + 1])) for i in range(len(scores))]
             self._proposer.tell(self._told, value, state, steps if state == "PRUNED" else ())
             if state == "COMPLETE":
-                self._complete.append(scores)
+                self._complete.append((self._told, scores))
             self._told += 1
 
     def _start(self, number: int, fold: int) -> None:
         trial = self._open[number]
         token = self._journal.lease(number, fold)
         trial.running[fold] = token
-        params = {**self._rules.fixed, **trial.params}
-        limits = self._rules.limits
+        params, limits = self._rules.complete(trial.params), self._rules.limits
         args = (params, fold) if limits is None else (params, fold, limits(number, fold))
         self._pool.submit(Job(key=(number, fold, token), args=args))
 
@@ -259,15 +271,21 @@ class Engine:
                 self._finish(trial, fold.state, None, scores, fold.reason, fold.fold)
                 return
             scores.append(fold.score)
-            if len(scores) < rules.n_folds and race.is_behind(
-                scores, trial.limits, greater_is_better=rules.greater_is_better
-            ):
+            if len(scores) < rules.n_folds and self._is_behind(trial, scores):
                 reason = f"behind after fold {fold.fold}"
                 self._finish(trial, "PRUNED", None, scores, reason, fold.fold)
                 return
         if len(scores) == rules.n_folds:
             value = float(np.mean(scores))
             self._finish(trial, "COMPLETE", value, scores, "", rules.n_folds - 1)
+
+    def _is_behind(self, trial: _Open, scores: list[float]) -> bool:
+        if trial.limits is None:
+            return False
+        spread = self._rules.spread(trial.number, trial.limits.rival, len(scores))
+        return race.is_behind(
+            scores, trial.limits, greater_is_better=self._rules.greater_is_better, spread=spread
+        )
 
     def _finish(
         self, trial: _Open, state: State, value: float | None, scores: list[float], reason: str,
@@ -278,7 +296,8 @@ class Engine:
         del self._open[trial.number]
         self._ended[trial.number] = (state, value, scores)
         ended = Trial(
-            number=trial.number, params=trial.params, thresholds=trial.limits, state=state,
+            number=trial.number, params=trial.params, state=state,
+            thresholds=trial.limits.to_json() if trial.limits else None,
             value=value, reason=reason, started=trial.started, ended=time.time(),
         )  # fmt: skip
         counted = [f for f in trial.ended.values() if f.fold <= last]
@@ -286,15 +305,26 @@ class Engine:
         self._journal.finish_trial(trial.number, state, value, reason, message=message)
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
-        self._show()
         if state == "FAILED":
             self._failures[trial.number] = reason
-            self._give_up_on_equal_failures()
+            self._give_up_on_equal_failures(trial.number, reason)
 
-    def _give_up_on_equal_failures(self) -> None:
-        first = [self._failures.get(k) for k in range(FAILURES_IN_A_ROW)]
-        if None not in first and len(set(first)) == 1:
-            raise UserCodeError(f"The first {FAILURES_IN_A_ROW} trials all failed: {first[0]}")
+    def _give_up_on_equal_failures(self, number: int, reason: str) -> None:
+        """End the search where trials around this one failed in a row, all alike.
+
+        Counted from this start on: the same command may go on, once the reason is mended.
+        """
+        first = last = number
+        while self._failures.get(first - 1) == reason:
+            first -= 1
+        while self._failures.get(last + 1) == reason:
+            last += 1
+        worked = any(state != "FAILED" for state, _, _ in self._ended.values())
+        if last - first + 1 >= (FAILURES_LATER if worked else FAILURES_AT_FIRST):
+            raise UserCodeError(
+                f"{reason}\n  {last - first + 1} trials in a row failed so: the search ends.",
+                "mend it and run the same command: it goes on behind them",
+            )
 
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())
@@ -304,6 +334,17 @@ class Engine:
         return None if math.isinf(left) else max(0.0, left)
 
     def _show(self) -> None:
-        values = [v for _, v, _ in self._ended.values() if v is not None]
-        best = (max if self._rules.greater_is_better else min)(values) if values else math.nan
-        self._advance(len(self._ended), f"best {best:.4f}" if values else "")
+        sign = 1 if self._rules.greater_is_better else -1
+        values = [(sign * v, -k) for k, (_, v, _) in self._ended.items() if v is not None]
+        best = -max(values)[1] if values else None
+        if best != self._best:
+            self._best, value = best, None if best is None else self._ended[best][1]
+            self._said = self._rules.shown(best or 0, value) if value is not None else ""
+        busy = sum(len(t.running) for t in self._open.values())
+        self._shown = len(self._ended)
+        note = f"best {self._said}, " if self._said else ""
+        self._advance(len(self._ended), f"{note}{busy} of {busy + self._pool.idle} workers busy")
+
+
+def _limits(kept: Any) -> Limits | None:
+    return None if kept is None else Limits(**kept)

@@ -31,7 +31,7 @@ from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
-OUTSIDE = (".csv", ".parquet", ".tsv")
+OUTSIDE = (".csv", ".tsv", ".csv.gz", ".parquet", ".feather", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ def evaluate(
     def load() -> Workspace:
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
-    if subject.endswith(OUTSIDE):
+    if subject.lower().endswith(OUTSIDE):
         found = _from_file(store, subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
@@ -128,7 +128,7 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
     else:
         record = runs.find(store, subject)
     if not record.kind:
-        (table,) = runs.read_first(store, [record.run_id], predictions.FOREIGN)
+        (table,) = runs.read_first(store, [record], predictions.FOREIGN)
         if isinstance(table, pd.DataFrame):
             given = _from_table(store, table, record.name, load())
             return replace(given, tags=given.tags | {"surefit.of": record.run_id})
@@ -205,12 +205,14 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
+    sources.refuse_cut_short(path, Path.cwd())
     found = _from_table(store, sources.load(path, Path.cwd()), path, work)
     return replace(found, name=Path(path).name)
 
 
 def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
     """A table from outside; where it names sealed rows, scoring it is a look at these."""
+    frame = predictions.completed(frame, work.data.classes)
     predictions.check_given(frame, work.data, name)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
@@ -270,11 +272,10 @@ def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
     if found.work is None or found.at is None:
         return ask
     data = found.work.data
-    single = None
-    if found.rows != "given":
-        test = found.rows == "test"
-        metric = metrics.find(found.metric, scored.task)
-        single = baseline.best_feature(metric, data, found.work.split, test=test)
+    single = baseline.best_feature(
+        metrics.find(found.metric, scored.task), data, found.work.split,
+        test=found.rows == "test", given=found.at if found.rows == "given" else None,
+    )  # fmt: skip
     return replace(
         ask, features=data.frame.iloc[found.at], columns=data.columns, single=single,
         raw=data.raw.iloc[found.at],
@@ -349,6 +350,7 @@ def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figu
         run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
         scores=findings.scores, baseline=findings.baseline, look=found.look,
         verified=found.verified, figures=tuple(f.name for f in pictures),
+        pictures=tuple(pictures),
         report=f"runs:/{run_id}/report.html",
         next="surefit tune   (or: surefit compare)",
         best_feature=single.column if single else None,

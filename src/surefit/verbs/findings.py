@@ -10,6 +10,7 @@ from surefit.edges.store import Store
 from surefit.results import Check
 
 FILE = "findings.json"
+NAME = "findings in the data"
 
 
 def latest(store: Store, data_digest: str) -> list[dict[str, Any]] | None:
@@ -23,16 +24,17 @@ def latest(store: Store, data_digest: str) -> list[dict[str, Any]] | None:
 
 
 def checks(found: list[dict[str, Any]] | None) -> list[Check]:
-    """The gate's question about the data; none where `surefit check` was never run on them."""
+    """The gate's question about the data; unasked where `surefit check` was not run on them."""
     if found is None:
-        return []
+        reason = "nobody looked: surefit check was not run on these data"
+        return [Check(name=NAME, verdict="PROMOTED", reason=reason)]
     blocking = [f for f in found if f["blocks"]]
     n_waived = len(waived(found))
     if not blocking:
         reason = f"none that blocks, {n_waived} waived" if n_waived else "none that blocks"
-        return [Check(name="findings in the data", verdict="PROMOTED", reason=reason)]
+        return [Check(name=NAME, verdict="PROMOTED", reason=reason)]
     words = "; ".join(f"{f['key']}: {f['words']}" for f in blocking[:3])
-    return [Check(name="findings in the data", verdict="REJECTED", reason=words)]
+    return [Check(name=NAME, verdict="REJECTED", reason=words)]
 
 
 def waived(found: list[dict[str, Any]] | None) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
@@ -14,6 +12,7 @@ from surefit.edges.store import Store
 from surefit.results import Item, Table, Tag
 
 ROWS = "look/rows.parquet"
+QUESTION = "surefit.look.question"
 
 
 def next_look(store: Store, row_key: np.ndarray) -> int:
@@ -26,10 +25,30 @@ def next_look(store: Store, row_key: np.ndarray) -> int:
     return looks.number(row_key, seen)
 
 
-def take(run: Run, row_key: np.ndarray, look: int) -> None:
-    """Write the look down, before the targets are joined."""
-    items: Iterable[Item] = (
+def take(run: Run, row_key: np.ndarray, look: int, *, question: str = "") -> None:
+    """Write the look down, before the targets are joined.
+
+    Args:
+        question: the digest of all that the answer depends on, for `asked_before`.
+    """
+    items: list[Item] = [
         Table(path=ROWS, frame=pd.DataFrame({"row_key": row_key})),
         Tag(key="surefit.look", value=str(look)),
-    )
+    ]
+    if question:
+        items.append(Tag(key=QUESTION, value=question))
     run.log(items)
+
+
+def asked_before(store: Store, question: str) -> int | None:
+    """The look at which the very same question was asked; None where it never was.
+
+    Its answer can only be the same again, so that nothing more is spent on it.
+    """
+    earlier = runs.search(store, f"tags.`{QUESTION}` = '{question}'")
+    return min((int(r.tags["surefit.look"]) for r in earlier), default=None)
+
+
+def repeat(run: Run, look: int) -> None:
+    """Write down that an earlier look is used once more; it is not counted again."""
+    run.log([Tag(key="surefit.look", value=str(look)), Tag(key="surefit.look.again", value="yes")])

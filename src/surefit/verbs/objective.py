@@ -18,18 +18,20 @@ from surefit import config as configuration
 from surefit.config import Config, Project
 from surefit.core import space as spaces
 from surefit.core.context import Context
-from surefit.edges import environment, scratch
+from surefit.edges import environment, samplers, scratch, search
 from surefit.edges import store as stores
 from surefit.edges.redirect import Scratch
 from surefit.edges.runs import Run
+from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
-from surefit.verbs import searches, workspace
+from surefit.verbs import recovery, searches, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 
 Objective = Callable[[dict[str, Any], Context], float]
 Direction = Literal["maximize", "minimize"]
+Space = Mapping[str, Any] | Suggest  # ranges by name, or a function of an Optuna trial
 
 NOWHERE = "<function>"  # stands for the data path and the target of a search that has neither
 DECIDES = ("numpy", "optuna", "scipy", "surefit")
@@ -37,7 +39,7 @@ DECIDES = ("numpy", "optuna", "scipy", "surefit")
 
 def tune_objective(
     objective: Objective,
-    space: Mapping[str, Any],
+    space: Space,
     *,
     direction: Direction = "maximize",
     name: str | None = None,
@@ -58,10 +60,11 @@ def tune_objective(
     calls = scratch.place(project.root)
     found = _search(objective, space, direction, project.config, calls)
     store = workspace.open_store(project)
-    with searches.open_journal(project.root, found) as journal:
+    with searches.open_journal(project, found) as journal:
+        recovery.rebuild(store, found.fingerprint, journal, reporter)
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
-        reporter.say(f"Plan:  {left} trials of {title} on {found.workers} workers")
+        reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
 
         def items(run: Run) -> None:
             run.log(_items(project.config, objective))
@@ -71,20 +74,19 @@ def tune_objective(
         ) as parent:
             started = time.monotonic()
             scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
-            if left:
-                texts = [source_of(objective)]
-                scratch.prepare(calls, store, texts, search=found.fingerprint)
-                searches.carry_out(store, parent, found, journal, reporter)
-            rows = searches.trial_rows(journal)
+            texts = [source_of(objective)]
+            scratch.prepare(calls, store, texts, search=found.fingerprint)
+            searches.carry_out(store, parent, found, journal, reporter)
+            rows = searches.trial_rows(found, journal)
             best = found.best(rows)
-            weights = searches.importances(found, rows)
+            weights = searches.importances(found, rows, "")
             score = _score(float(best.value or 0), found)
             parent.log(
                 searches.outcome_items(found, rows, best, weights, corrected=score, name=title)
             )
             parent.log([
                 Metric(key="best_objective", value=float(best.value or 0)),
-                Text(path="best.json", text=json.dumps(dict(best.params), indent=1)),
+                Text(path="best.json", text=json.dumps(found.given(best), indent=1, default=str)),
             ])  # fmt: skip
         scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
     stores.analyze(store)
@@ -106,31 +108,42 @@ def _project(title: str, overrides: workspace.Overrides) -> Project:
 
 
 def _search(
-    objective: Objective, space: Mapping[str, Any], direction: Direction, config: Config,
-    calls: Scratch,
-) -> Search:  # fmt: skip
-    dimensions = spaces.parse(space)
+    objective: Objective, space: Space, direction: Direction, config: Config, calls: Scratch
+) -> Search:
     tune = config.tune
+    suggest = space if callable(space) else None
+    search.check_method(tune.method, suggested=suggest is not None)
+    dimensions = {} if callable(space) else spaces.parse(space)
     if tune.method == "grid":
         count = len(spaces.grid(dimensions))
         tune = tune.model_copy(update={"trials": min(count, tune.trials)})
     return Search(
         family="", metric="objective", greater_is_better=direction == "maximize", n_folds=1,
-        tune=tune, space=dimensions, fixed={}, starts=(),
-        fingerprint=_fingerprint(objective, dimensions, direction, config),
-        shared=None, read=_read, logged=_logged,
-        job=_Job(objective=objective, seed=tune.seed, scratch=calls), calls=_calls,
+        tune=tune, spaces={"": dimensions}, suggest=suggest, fixed={"": {}},
+        complete=lambda params: samplers.replayed(suggest, params)[0] if suggest else params,
+        propose=lambda: search.proposer(
+            tune.method, suggest or dimensions, seed=tune.seed,
+            greater_is_better=direction == "maximize", window=tune.window,
+        ),
+        fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
+        shared=None, read=_read, logged=_logged, calls=_calls,
+        job=_Job(objective=objective, seed=tune.seed, scratch=calls),
         preload=("numpy",), prefix="", value_key="objective",
     )  # fmt: skip
 
 
 def _fingerprint(
-    objective: Objective, dimensions: spaces.Space, direction: Direction, config: Config
+    objective: Objective,
+    suggest: Suggest | None,
+    dimensions: spaces.Space,
+    direction: Direction,
+    config: Config,
 ) -> str:
     """SHA-256 of all that decides the table of trials, the objective's source file included."""
     parts = {
         "code": source_of(objective), "which": _which(objective),
         "space": spaces.digest(dimensions), "direction": direction,
+        "function": [source_of(suggest), _which(suggest)] if suggest else None,
         "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
         "versions": environment.pinned(DECIDES),
     }  # fmt: skip

@@ -16,6 +16,12 @@ RESAMPLES, FEWEST = 2000, 200
 PATIENCE = 30.0  # seconds that the user's own functions may take for their intervals
 
 
+def names(config: MetricConfig) -> list[str]:
+    """The names of the metrics that `load` adds."""
+    also = [s.rpartition(":")[2] if user_code.names_function(s) else s for s in config.also]
+    return [*also, *(["cost"] if config.cost else [])]
+
+
 def costs(config: MetricConfig, scored: Scored) -> Floats | None:
     """The cost matrix of the configuration, None where there is none.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,7 +113,10 @@ def predict(
         size = batches.rows_a_batch(len(names))
         parts = Parts(target, _key(table, subject, names, size, id))
         with parts.opened() as done:
-            casts, n_rows, resumed = _score(table, subject, names, size, id, parts, done, reporter)
+            batched = batches.read(
+                table, names, subject.inputs, size, missing=project.config.data.missing
+            )
+            casts, n_rows, resumed = _score(table, batched, subject, id, parts, done, reporter)
             about = scorer.meta(subject.folder)
             parts.finish(
                 n_rows[0], _about(subject, about.get("threshold"), about.get("classes"), n_rows[1])
@@ -201,15 +204,15 @@ def _key(
 
 
 def _score(
-    table: Table, subject: Subject, names: Sequence[str], size: int, id: str | None, parts: Parts,
-    done: int, reporter: Reporter,
+    table: Table, batched: Iterable[tuple[pd.DataFrame, float]], subject: Subject, id: str | None,
+    parts: Parts, done: int, reporter: Reporter,
 ) -> tuple[list[str], tuple[int, int], int]:  # fmt: skip
     """Score batch by batch; what was cast, (parts, rows), and rows that were there already."""
     answer: Answer | None = None
     casts: dict[str, None] = {}
     number = row = 0
     with reporter.progress("scored, percent", 100) as advance:
-        for frame, share in batches.read(table, names, subject.inputs, size):
+        for frame, share in batched:
             ready, notes = conform(frame, subject.inputs)
             casts.update(dict.fromkeys(notes))
             if number >= done:

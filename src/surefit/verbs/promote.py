@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
-from surefit.verbs import compare, findings, looks, moves, rivals, trial, workspace
+from surefit.verbs import compare, findings, looks, moves, own_metrics, rivals, trial, workspace
 from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.rivals import Rivals
@@ -73,6 +74,9 @@ def promote(
     with moves.opened(store, to, stages=stages, reporter=reporter) as log:
         champion = log.named
     if champion is not None and champion.holds(record):
+        if stages and not dry_run:  # asked for since, or moved away in MLflow's UI
+            with lock.held(store, to):
+                registry.move(store, to, champion, stages=True)
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
@@ -80,7 +84,7 @@ def promote(
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
         case = _looked_at(store, work, record, champion, found, to, open_run, reporter)
-        judged = _judge(case, force=force)
+        judged = _judge(case, reporter, force=force)
         with moves.opened(store, to, stages=stages, reporter=reporter) as log:
             return _conclude(case, judged, log, open_run, dry_run=dry_run, force=force, why=reason)
 
@@ -140,17 +144,36 @@ def _looked_at(
 ) -> Case:  # fmt: skip
     """Count the look and write it down, saying first what it costs; two at once are two looks."""
     config = work.config.gate
+    gate.check_asked(config, work.data.task, [c.name for c in work.data.columns],
+                     own_metrics.names(work.config.metric))  # fmt: skip
     keys = work.data.row_key[rows_of(found.blind, work)]
+    against = f"champion version {champion.version}" if champion else "floors and baseline"
     with lock.held(store, "looks"):
-        look = looks.next_look(store, keys)
-        against = f"champion version {champion.version}" if champion else "floors and baseline"
-        reporter.say(f"Plan:  look {look} at {found.how}, against {against}")
+        question = _question(work, found)
+        before = looks.asked_before(store, question)
+        look = before or looks.next_look(store, keys)
+        again = " again: the same was asked before, nothing more is spent;" if before else ""
+        reporter.say(f"Plan:  look {look}{again} at {found.how}, against {against}")
         reporter.say(f"       {_cost(store, work, record, champion, found, look)}")
-        looks.take(run, keys, look)
+        if before:
+            looks.repeat(run, look)
+        else:
+            looks.take(run, keys, look, question=question)
     spends = 1 if config.reuse == "ignore" else look
     run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
     return Case(store=store, work=work, record=record, champion=champion, rivals=found,
                 alias=alias, look=look)  # fmt: skip
+
+
+def _question(work: Workspace, found: Rivals) -> str:
+    """The digest of all that the gate's answer on the test rows depends on."""
+    config = work.config
+    asked = [
+        work.data.digest, work.metric, config.metric.model_dump(mode="json"),
+        config.gate.model_dump(mode="json", exclude={"stages", "latency_ms", "size_mb"}),
+        _digest(found.blind), _digest(found.theirs),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def _cost(
@@ -188,9 +211,9 @@ def _standard_error(
 # --- the judgement ---
 
 
-def _judge(case: Case, *, force: bool) -> Judged:
+def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
     config = case.work.config.gate
-    checks, tests = _on_test_rows(case) if len(case.rivals.blind) else ([], [])
+    checks, tests = _on_test_rows(case, reporter) if len(case.rivals.blind) else ([], [])
     if case.rivals.trouble:
         checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.rivals.trouble))
     found_in_data = findings.latest(case.store, case.work.data.digest)
@@ -210,14 +233,15 @@ def _judge(case: Case, *, force: bool) -> Judged:
     )  # fmt: skip
 
 
-def _on_test_rows(case: Case) -> tuple[list[Check], list[GateTest]]:
+def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[GateTest]]:
     work, blind = case.work, case.rivals.blind
     rows = _scored(blind, work)
     at = rows_of(blind, work)
+    more, n_resamples = own_metrics.load(work.project, rows, reporter)
     question = Question(
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
-        clusters=dependence.units(work.data, at),
+        clusters=dependence.units(work.data, at), more=more, n_resamples=n_resamples,
     )  # fmt: skip
     undecidable = gate.undecidable(question)
     if undecidable:
@@ -261,17 +285,18 @@ def _conclude(
     forced = force and verdict != "PROMOTED" and judged.sound and not lost
     moved = (verdict == "PROMOTED" or forced) and not dry_run
     facts = moves.facts(case.work.project.root, verdict=verdict, why=why, forced=forced)
+    evidence = _evidence(case, judged, checks)
     entry = moves.write(
         log, run, action="promote", version=judged.version.version, moves=moved, facts=facts,
-        evidence=_evidence(case, judged, checks),
+        evidence=evidence,
     )  # fmt: skip
     decision = Decision(
         verdict=verdict, run_id=run.run_id, subject=case.record.name,
         version=judged.version.version, alias=case.alias, checks=checks, look=case.look,
         previous=case.champion.version if case.champion else None,
         n_rows=len(case.rivals.blind), moved=moved, uri=judged.version.uri(case.alias),
-        next=_next(verdict, judged.version.uri(case.alias), lost=bool(lost), moved=moved),
-        forced=forced and moved, why=why, record=entry.sequence,
+        next=_next(case, verdict, lost=bool(lost), moved=moved),
+        forced=forced and moved, why=why, record=entry.sequence, evidence=evidence,
     )  # fmt: skip
     run.log([
         Param(key="version", value=decision.version), Param(key="alias", value=decision.alias),
@@ -283,11 +308,15 @@ def _conclude(
     return decision
 
 
-def _next(verdict: str, uri: str, *, lost: bool, moved: bool) -> str:
+def _next(case: Case, verdict: str, *, lost: bool, moved: bool) -> str:
     if lost:
         return "the same command again: it is judged against the new champion"
-    if moved or verdict == "PROMOTED":
+    if moved:
+        uri = f"models:/{case.store.experiment}@{case.alias}"
         return f"mlflow models serve -m {uri} --env-manager local   (back: surefit rollback)"
+    if verdict == "PROMOTED":
+        to = "" if case.alias == "production" else f" --to {case.alias}"
+        return f"surefit promote {case.record.run_id[:8]}{to}"
     if verdict == "REJECTED":
         return "surefit tune, or train another candidate"
     return 'more test rows, or gate.against = "not_worse" with a margin'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -33,14 +34,19 @@ class Reporter:
             yield self._lines(what, total)
 
     def _lines(self, what: str, total: int) -> Callable[[int, str], None]:
-        said = -1
+        said, first, started = -1, -1, time.monotonic()
 
         def advance(done: int, note: str) -> None:
-            nonlocal said
+            nonlocal said, first
+            first = done if first < 0 else first  # what was there already took no time
             tenth = 10 * done // max(total, 1)
             if tenth > said:
                 said = tenth
-                self.say(f"  {what}: {done}/{total} {note}".rstrip())
+                left = ""
+                if first < done < total:
+                    each = (time.monotonic() - started) / (done - first)
+                    left = f", about {duration(each * (total - done))} left"
+                self.say(f"  {what}: {done}/{total} {note}".rstrip() + left)
 
         return advance
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -13,20 +14,26 @@ from typing import Any
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import TuneConfig
+from surefit.config import Project, TuneConfig
 from surefit.core import race, space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, runs, search
+from surefit.edges import pool, raypool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
+from surefit.edges.project import UserCode
 from surefit.edges.runs import Run
+from surefit.edges.samplers import Suggest
+from surefit.edges.search import Proposer
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
+from surefit.models import AUTO
 from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow
+from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
+from surefit.verbs.families import FAMILY
 from surefit.verbs.reporter import Reporter
 
 SEARCHES = Path(".surefit") / "searches"
@@ -37,8 +44,17 @@ class Search:
     """A search, resolved: what is varied, what is fixed, what a job computes, what identifies it.
 
     Attributes:
+        family: its name, "auto" for several together, "" for a function of the user's own.
+        spaces: what is varied, by family; {} where a function says so.
+        suggest: the user's function of an Optuna trial, or None.
+        suggested_by: its source.
+        fixed: what is not varied, by family.
+        complete: a trial's parameters → all that its jobs are given.
+        propose: makes the proposer, anew.
         job: (shared, params, fold) → a value, in a worker.
         read: that value → (score, payload to keep); ValueError says why it is no score.
+        spread: (journal, a trial, its rival, n) → as `Rules.spread`.
+        shown: (journal, a trial's number, its value) → as a person reads it, with its interval.
         logged: a trial's folds' payloads → further metrics of its run.
         losses: a fold's payload → its best loss up to each epoch, of a loop that reports them.
         calls: a fold's payload → the folder with what its MLflow calls wrote, "" for none.
@@ -52,31 +68,82 @@ class Search:
     greater_is_better: bool
     n_folds: int
     tune: TuneConfig
-    space: space.Space
-    fixed: dict[str, Any]
-    starts: tuple[dict[str, Any], ...]
+    spaces: Mapping[str, space.Space]
+    fixed: Mapping[str, dict[str, Any]]
     fingerprint: str
+    complete: Callable[[dict[str, Any]], dict[str, Any]] = field(repr=False)
+    propose: Callable[[], Proposer] = field(repr=False)
     shared: Any = field(repr=False)
     job: Callable[..., Any] = field(repr=False)
     read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
     losses: Callable[[bytes], Sequence[float]] | None = field(repr=False, default=None)
     calls: Callable[[bytes], str] = field(repr=False, default=lambda _: "")
+    suggest: Suggest | None = field(repr=False, default=None)
+    suggested_by: UserCode | None = field(repr=False, default=None)
+    spread: Callable[[Journal, int, int, int], float | None] = field(
+        repr=False, default=lambda journal, trial, rival, n_folds: None
+    )
+    shown: Callable[[Journal, int, float], str] = field(
+        repr=False, default=lambda journal, number, value: f"{value:.4f}"
+    )
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
     value_key: str = ""
 
     @property
     def workers(self) -> int:
-        """Processes that compute, one thread each."""
+        """Processes that compute, one thread each; on Ray, as many as this machine would have."""
         cores = pool.usable_cores()
-        wanted = cores if self.tune.workers == "auto" else int(self.tune.workers)
-        return max(1, min(wanted, self.tune.trials * self.n_folds))
+        wanted = cores if isinstance(self.tune.workers, str) else self.tune.workers
+        return max(1, min(wanted, self.n_jobs))
+
+    @property
+    def n_jobs(self) -> int:
+        """Jobs at most."""
+        return self.tune.trials * self.n_folds
+
+    @property
+    def on_ray(self) -> str:
+        """The Ray cluster that runs the jobs: "ray", an address, or "" for local processes."""
+        chosen = self.tune.workers
+        return chosen if isinstance(chosen, str) and chosen.startswith("ray") else ""
+
+    def where(self) -> str:
+        """Who computes, in words."""
+        if self.on_ray:
+            return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
+        return f"{self.workers} worker{'s' * (self.workers != 1)}"
 
     @property
     def sign(self) -> int:
         """1 where greater is better, else -1."""
         return 1 if self.greater_is_better else -1
+
+    def described(self) -> dict[str, str]:
+        """What is varied, in words, by name; with several families, by family and name."""
+        if self.suggest:
+            return {"function": getattr(self.suggested_by, "place", "") or _name(self.suggest)}
+        several = len(self.spaces) > 1
+        return {
+            f"{family}.{key}" if several else key: text
+            for family, dimensions in self.spaces.items()
+            for key, text in space.describe(dimensions).items()
+        }
+
+    def given(self, trial: TrialRow) -> dict[str, Any]:
+        """All that a trial's fits were given."""
+        known = {FAMILY: trial.family} if self.family == AUTO else {}
+        return self.complete({**known, **trial.params})
+
+    def space_of(self, rows: Sequence[TrialRow]) -> space.Space:
+        """The space that trials of one family were drawn from, as far as all were from the same."""
+        if self.suggest is None:
+            return self.spaces[rows[0].family] if rows else {}
+        known = {FAMILY: rows[0].family} if rows and self.family == AUTO else {}
+        seen = samplers.ranges(self.suggest, [{**known, **r.params} for r in rows])
+        everywhere = {k: v for k, v in seen.items() if all(k in r.params for r in rows)}
+        return space.parse(everywhere)
 
     def best(self, rows: Sequence[TrialRow]) -> TrialRow:
         """The best complete trial, the first of equals.
@@ -93,18 +160,22 @@ class Search:
         raise UserCodeError(f"None of {len(rows)} trials completed; the first: {rows[0].reason}")
 
 
-def open_journal(root: Path, found: Search) -> Journal:
+def open_journal(project: Project, found: Search) -> Journal:
     """The search's journal under the project's folder, ours alone until it is closed.
+
+    One a search, an experiment and a store: the trials in another experiment are other runs.
 
     Raises:
         InputError: when another process runs this very search.
         ConfigError: for a method that there is not; nothing is written then.
     """
-    search.check_method(found.tune.method)
-    path = root / SEARCHES / f"{found.fingerprint[:16]}.sqlite"
+    search.check_method(found.tune.method, suggested=found.suggest is not None)
+    where = f"{project.config.tracking.uri}\n{project.config.name}"
+    place = hashlib.sha256(where.encode()).hexdigest()[:8]
+    path = project.root / SEARCHES / f"{found.fingerprint[:16]}-{place}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
-    (root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
-    return journals.open(path, found.fingerprint, {"space": space.describe(found.space)})
+    (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    return journals.open(path, found.fingerprint, {"space": found.described()})
 
 
 def parent_run(
@@ -122,10 +193,10 @@ def parent_run(
         return runs.closing(Run(store=store, run_id=known, name=name))
     owned = {**tags, "surefit.family": found.family, "surefit.search": found.fingerprint}
     run_id = runs.start(store, name, "tune", tags=owned)
-    journal.set_parent(run_id)
     run = Run(store=store, run_id=run_id, name=name)
     run.log(_search_items(found))
     items(run)
+    journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
     return runs.closing(run)
 
 
@@ -134,28 +205,35 @@ def _search_items(found: Search) -> Iterator[Item]:
         yield Param(key="model.family", value=found.family)
     for key in ("method", "seed", "window", "race"):
         yield Param(key=f"tune.{key}", value=getattr(found.tune, key))
-    for key, text in space.describe(found.space).items():
+    for key, text in found.described().items():
         yield Param(key=f"tune.space.{key}", value=text)
-    for key, value in found.fixed.items():
-        yield Param(key=f"fixed.{key}", value=value)
+    for family, values in found.fixed.items():
+        several = f"{family}." if len(found.fixed) > 1 else ""
+        for key, value in values.items():
+            yield Param(key=f"fixed.{several}{key}", value=value)
+    if found.suggested_by:
+        for path, text in found.suggested_by.files.items():
+            yield Text(path=f"code/{path}", text=text)
 
 
 def carry_out(
     store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
 ) -> None:
     """Run the search as far as its budget goes; MLflow has every trial when this returns."""
-    proposer = search.proposer(
-        found.tune.method, found.space, seed=found.tune.seed,
-        greater_is_better=found.greater_is_better, starts=found.starts, window=found.tune.window,
-    )  # fmt: skip
+    if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
+        with mirroring(store, journal, parent.run_id, search=found.fingerprint):
+            return  # nothing to run, but what a kill kept from MLflow is written
+    proposer = found.propose()
     until = math.inf
     if found.tune.budget:
         until = time.monotonic() + configuration.seconds(found.tune.budget)
     rules = Rules(
         n_folds=found.n_folds, window=found.tune.window, race=found.tune.race,
-        greater_is_better=found.greater_is_better, fixed=found.fixed, read=found.read,
+        greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,
         trials=found.tune.trials, until=until, target=found.tune.target,
-        patience=found.tune.patience, limits=_limits(found, journal),
+        patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
+        spread=lambda k, rival, n: found.spread(journal, k, rival, n),
+        limits=_limits(found, journal),
     )  # fmt: skip
 
     def message(trial: Trial, folds: list[Fold]) -> Message:
@@ -163,11 +241,7 @@ def carry_out(
         return Message(key=key, kind="trial", payload=_trial_payload(found, journal, trial, folds))
 
     with (
-        pool.Pool(
-            found.job, workers=found.workers, deadline=found.tune.deadline,
-            memory=found.tune.memory_mb * 2**20 if found.tune.memory_mb else None,
-            preload=found.preload, shared=found.shared,
-        ) as workers,
+        _workers(found) as workers,
         mirroring(store, journal, parent.run_id, search=found.fingerprint),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
@@ -206,6 +280,20 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
     return limits
 
 
+def _workers(found: Search) -> pool.Workers:
+    """The processes that compute, here or on Ray."""
+    memory = found.tune.memory_mb * 2**20 if found.tune.memory_mb else None
+    if found.on_ray:
+        return raypool.RayPool(
+            found.job, address=found.on_ray, most=found.n_jobs, deadline=found.tune.deadline,
+            memory=memory, preload=found.preload, shared=found.shared,
+        )  # fmt: skip
+    return pool.Pool(
+        found.job, workers=found.workers, deadline=found.tune.deadline, memory=memory,
+        preload=found.preload, shared=found.shared,
+    )  # fmt: skip
+
+
 def _trial_payload(
     found: Search, journal: Journal, trial: Trial, folds: list[Fold]
 ) -> dict[str, Any]:
@@ -222,21 +310,27 @@ def _trial_payload(
         ("" if found.n_folds == 1 else f"fold_{fold}", folder)
         for fold, payload in kept.items() if (folder := found.calls(payload))
     ]  # fmt: skip
-    params = {"model.family": found.family} if found.family else {}
+    family = str(trial.params.get(FAMILY, found.family))
+    varied = {k: v for k, v in trial.params.items() if k != FAMILY}
+    params = {"model.family": family} if family else {}
     return {
         "number": trial.number,
         "state": trial.state,
         "reason": trial.reason,
         "started": int(trial.started * 1000),
         "ended": int((trial.ended or trial.started) * 1000),
-        "params": params | {f"{found.prefix}{k}": v for k, v in trial.params.items()},
+        "params": params | {f"{found.prefix}{k}": v for k, v in varied.items()},
         "metrics": metrics,
         "calls": calls,
-        "tags": {"surefit.search": found.fingerprint, "surefit.family": found.family},
+        "tags": {
+            "surefit.search": found.fingerprint,
+            "surefit.family": family,
+            recovery.TAG: recovery.packed(trial, folds),
+        },
     }
 
 
-def trial_rows(journal: Journal) -> list[TrialRow]:
+def trial_rows(found: Search, journal: Journal) -> list[TrialRow]:
     """The trials up to the first that has not ended: a budget ends a sequence, never thins it."""
     folds = journal.folds()
     rows = []
@@ -245,7 +339,9 @@ def trial_rows(journal: Journal) -> list[TrialRow]:
             break
         mine = [f for f in folds if f.trial == trial.number]
         row = TrialRow(
-            number=trial.number, state=trial.state, value=trial.value, params=trial.params,
+            number=trial.number, state=trial.state, value=trial.value,
+            params={k: v for k, v in trial.params.items() if k != FAMILY},
+            family=str(trial.params.get(FAMILY, found.family)),
             fold_scores=tuple(f.score for f in mine if f.score is not None),
             seconds=sum(f.seconds for f in mine), reason=trial.reason,
         )  # fmt: skip
@@ -253,10 +349,12 @@ def trial_rows(journal: Journal) -> list[TrialRow]:
     return rows
 
 
-def importances(found: Search, rows: Sequence[TrialRow]) -> dict[str, float]:
+def importances(found: Search, rows: Sequence[TrialRow], family: str) -> dict[str, float]:
     """The share of the score's variation that each hyperparameter explains; {} with few trials."""
-    scored = [(dict(r.params), float(r.value)) for r in rows if r.value is not None]
-    return search.importances(found.space, scored)
+    mine = [r for r in rows if r.value is not None and r.family == family]
+    varied = found.space_of(mine)
+    scored = [({k: r.params[k] for k in varied}, float(r.value or 0)) for r in mine]
+    return samplers.importances(varied, scored)
 
 
 def outcome_items(
@@ -267,21 +365,31 @@ def outcome_items(
     *,
     corrected: Score,
     name: str,
+    tied: Sequence[int] = (),
 ) -> Iterator[Item]:
     """What the parent run says of the whole search: counts, the best, the table, the pictures."""
     yield Metric(key="trials", value=len(rows))
     for state in ("COMPLETE", "PRUNED", "FAILED"):
         yield Metric(key=f"trials_{state.lower()}", value=sum(r.state == state for r in rows))
     yield Tag(key="surefit.best_trial", value=str(best.number))
+    yield Tag(key="surefit.family", value=best.family)
+    yield Tag(key="surefit.tied", value=json.dumps(list(tied)))
     table = _trials_table(rows)
     yield Table(path="trials.parquet", frame=table)
     values = table["value"].astype("float64")
     states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
     drawn = [search_history(states, metric=found.metric, greater_is_better=found.greater_is_better)]
     complete = [r for r in rows if r.state == "COMPLETE"]
-    settings = pd.DataFrame([dict(r.params) for r in complete])
-    scores = [r.value for r in complete]
-    logged = [k for k, d in found.space.items() if d.axis.log]
+    mine = [r for r in complete if r.family == best.family]
+    logged = [k for k, d in found.space_of(mine).items() if d.axis.log]
+    if len({r.family for r in complete}) > 1:
+        families = pd.DataFrame({"family": [r.family for r in complete]})
+        reached = [r.value for r in complete]
+        drawn.append(search_slices(
+            families, reached, metric=found.metric, title="Score by family",
+            name="search_families",
+        ))  # fmt: skip
+    settings, scores = pd.DataFrame([dict(r.params) for r in mine]), [r.value for r in mine]
     drawn.append(search_slices(settings, scores, metric=found.metric, log=logged))
     drawn += space_figures(
         settings, scores, weights, metric=found.metric,
@@ -290,7 +398,7 @@ def outcome_items(
     yield from drawn
     page = render_search(
         name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
-        metric=found.metric, importances=weights, figures=drawn, command="surefit tune",
+        metric=found.metric, importances=weights, figures=drawn, command="surefit tune", tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
@@ -302,9 +410,13 @@ def _trials_table(rows: Sequence[TrialRow]) -> pd.DataFrame:
     records = []
     for r in rows:
         record: dict[str, Any] = {
-            "number": r.number, "state": r.state, "value": r.value, "seconds": r.seconds,
-            "reason": r.reason,
+            "number": r.number, "family": r.family, "state": r.state, "value": r.value,
+            "seconds": r.seconds, "reason": r.reason,
         }  # fmt: skip
         record |= {f"fold_{i}": score for i, score in enumerate(r.fold_scores)}
         records.append(record | {f"params.{k}": v for k, v in r.params.items()})
     return pd.DataFrame(records)
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "a function"))

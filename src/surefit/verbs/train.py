@@ -73,6 +73,11 @@ def train(
     if to:
         workspace.check_alias(to)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
+    if project.config.model.together:
+        raise InputError(
+            'model.family = "auto" is a search over families.',
+            "surefit tune --set model.family=auto; surefit train fits one",
+        )
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work)
     problem, params = chosen.problem, chosen.params
@@ -220,10 +225,21 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
     run.log(_fold_items(folds, work.metric))
     run.log(Metric(key=k, value=v) for k, v in (("fit_seconds", model.seconds),
                                                 ("fold_seconds", seconds)))  # fmt: skip
+    logged = log_model(run, work, model, pred)
+    run.log([Tag(key="mlflow.note.content", value=_note(work, scores[0], base))])
+    return Outcome(
+        scores=scores, fold_scores=tuple(f.score for f in folds), baseline=base,
+        fit_seconds=model.seconds, logged=logged,
+    )  # fmt: skip
+
+
+def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bundle.Logged:
+    """Log a model's files, and its predictions of scored rows (`pred`) and of test rows."""
+    data = work.data
     run.log(_prediction_items(work, model, pred))
     logged = bundle.log(
         run, model, columns=[c.to_dict() for c in data.columns], classes=data.classes,
-        example=data.raw.iloc[split.train_rows[:5]].reset_index(drop=True), portable=portable,
+        example=data.raw.iloc[work.split.train_rows[:5]].reset_index(drop=True), portable=portable,
     )  # fmt: skip
     run.log([
         Metric(key="model_bytes", value=logged.n_bytes),
@@ -231,12 +247,8 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
         Tag(key="surefit.model", value=logged.model_id),
         Tag(key="surefit.manifest", value=logged.digest),
         Tag(key="surefit.classes", value=json.dumps(data.classes)),
-        Tag(key="mlflow.note.content", value=_note(work, scores[0], base)),
     ])  # fmt: skip
-    return Outcome(
-        scores=scores, fold_scores=tuple(f.score for f in folds), baseline=base,
-        fit_seconds=model.seconds, logged=logged,
-    )  # fmt: skip
+    return logged
 
 
 def record_calls(run: Run, model: Model, folds: Sequence[FoldResult]) -> None:

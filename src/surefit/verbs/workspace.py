@@ -132,8 +132,24 @@ def _with_test(found: Project, table: pd.DataFrame) -> tuple[pd.DataFrame, np.nd
             f"split.test_path = {redacted(path)} lacks the columns {', '.join(lost[:5])}.",
             "test rows are scored against their targets: the file needs all columns",
         )
+    for name in table.columns:
+        here, there = (_holds(t[name]) for t in (table, test))
+        if here != there and "nothing" not in (here, there):
+            raise DataError(
+                f'split.test_path = {redacted(path)}: "{name}" holds {there}, {here} in the '
+                "training rows.",
+                "write it the same way in both files",
+            )
     part = np.repeat(np.asarray(["train", "test"], dtype=object), [len(table), len(test)])
     return pd.concat([table, test[list(table.columns)]], ignore_index=True), part
+
+
+def _holds(values: pd.Series) -> str:
+    if values.isna().all():
+        return "nothing"
+    if pd.api.types.is_numeric_dtype(values):
+        return "numbers"
+    return "dates" if pd.api.types.is_datetime64_any_dtype(values) else "texts"
 
 
 def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:

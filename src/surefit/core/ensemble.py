@@ -1,0 +1,119 @@
+"""Greedy selection of an ensemble from out-of-fold predictions.
+
+Caruana, Niculescu-Mizil, Crew and Ksikes 2004, "Ensemble Selection from Libraries of Models": from
+the best candidate on, the one whose addition helps most is added, again and again, with
+replacement; the best ensemble met on the way is kept. The members' share is their weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from surefit.core.metrics import Floats, Metric
+from surefit.core.resampling import Layout, layout, mean_of_folds
+from surefit.core.winner import Corrected, summed_up
+from surefit.errors import DataError
+
+STEPS = 10  # additions at most
+MOST = 8  # candidates at most: those beyond the best few of each family bring nothing
+PARTS = 5  # of the rows, where there is one validation set, to choose on four and predict on one
+LEAST_RESAMPLES, MOST_RESAMPLES = 40, 200
+WORK = 4e8  # values looked at over all resamples
+
+
+def select(
+    metric: Metric, y: NDArray[Any], preds: Sequence[NDArray[Any]], rows: Layout, counts: Floats
+) -> Floats:
+    """Weights (m,) of the candidates, summing to 1, chosen on rows that count (n,) times.
+
+    `y` and each of `preds` are in `rows.order`. Ties go to the candidate given first.
+    """
+    drawn = counts[None, :]
+
+    def value(pred: NDArray[Any]) -> float:
+        found = metric.sign * float(mean_of_folds([metric], y, pred, rows)(drawn)[0, 0])
+        return found if np.isfinite(found) else -np.inf
+
+    alone = [value(pred) for pred in preds]
+    members = [int(np.argmax(alone))]
+    total = np.asarray(preds[members[0]], dtype="float64")
+    best, best_size = alone[members[0]], 1
+    for size in range(2, STEPS + 1):
+        tried = [value((total + pred) / size) for pred in preds]
+        winner = int(np.argmax(tried))
+        members.append(winner)
+        total = total + preds[winner]
+        if tried[winner] > best:
+            best, best_size = tried[winner], size
+    counted = np.bincount(members[:best_size], minlength=len(preds))
+    return np.asarray(counted / best_size, dtype="float64")
+
+
+def mixed(preds: Sequence[NDArray[Any]], weights: Floats) -> NDArray[Any]:
+    """The weighted mean of predictions."""
+    parts = (w * np.asarray(p, dtype="float64") for w, p in zip(weights, preds, strict=True) if w)
+    return np.asarray(sum(parts))
+
+
+def cross_fitted(
+    metric: Metric, y: NDArray[Any], preds: Sequence[NDArray[Any]], *, folds: Any = None,
+) -> NDArray[Any]:  # fmt: skip
+    """Predictions of each fold's rows by the ensemble that is chosen on the other folds.
+
+    So that no row helped to choose what it is scored with. With one fold, fifths of the rows.
+    """
+    part = np.zeros(len(y), dtype="int64") if folds is None else np.asarray(folds)
+    if len(np.unique(part)) == 1:
+        part = np.arange(len(y)) % PARTS
+    out = np.zeros_like(np.asarray(preds[0], dtype="float64"))
+    for label in np.unique(part):
+        rest, mine = part != label, part == label
+        rows = layout(int(rest.sum()), folds=None if folds is None else np.asarray(folds)[rest])
+        sorted_preds = [p[rest][rows.order] for p in preds]
+        chosen = select(metric, y[rest][rows.order], sorted_preds, rows, np.ones(int(rest.sum())))
+        out[mine] = mixed([p[mine] for p in preds], chosen)
+    return out
+
+
+def corrected(
+    metric: Metric,
+    y: NDArray[Any],
+    preds: Sequence[NDArray[Any]],
+    *,
+    folds: Any = None,
+    clusters: Any = None,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Corrected:
+    """The ensemble's score, corrected for having been chosen on these rows.
+
+    Bootstrap bias correction as in `winner.corrected_best`: in each resample the ensemble is
+    selected anew on the rows drawn and scored on those not drawn.
+
+    Raises:
+        DataError: the metric is undefined on these rows.
+    """
+    rows = layout(len(y), folds=folds, clusters=clusters)
+    y = np.asarray(y)[rows.order]
+    preds = [np.asarray(p)[rows.order] for p in preds]
+    whole = mixed(preds, select(metric, y, preds, rows, np.ones(len(y))))
+    raw = mean_of_folds([metric], y, whole, rows)(np.ones((1, len(y))))[0]
+    if np.isnan(raw).any():
+        raise DataError(f"{metric.name} is undefined on these {len(y)} rows.")
+    kept = []
+    for drawn in rows.draws(_affordable(preds), seed):
+        for counts in drawn:
+            chosen = select(metric, y, preds, rows, counts)
+            left = (counts == 0).astype("float64")[None, :]
+            kept.append(float(mean_of_folds([metric], y, mixed(preds, chosen), rows)(left)[0, 0]))
+    return summed_up(metric, ["ensemble"], raw, np.asarray(kept), rows=rows, level=level)
+
+
+def _affordable(preds: Sequence[NDArray[Any]]) -> int:
+    """Resamples, fewer where there are many rows: their scores differ less there."""
+    each = sum(p.size for p in preds) * STEPS
+    return int(np.clip(WORK / each, LEAST_RESAMPLES, MOST_RESAMPLES))

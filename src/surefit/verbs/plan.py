@@ -1,0 +1,328 @@
+"""What `surefit tune` will search: families, spaces, starting points, and what identifies it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from surefit import models
+from surefit.config import TuneConfig
+from surefit.core import fit, metrics, race
+from surefit.core import space as spaces
+from surefit.core.fit import FoldResult, Problem
+from surefit.core.resampling import influence, layout
+from surefit.edges import environment, project, samplers, search
+from surefit.edges.journal import Journal
+from surefit.edges.project import UserCode
+from surefit.edges.samplers import Suggest
+from surefit.edges.search import Proposer
+from surefit.errors import ConfigError, did_you_mean
+from surefit.models.family import Family
+from surefit.verbs.candidate import Candidate
+from surefit.verbs.engine import GivenUpError
+from surefit.verbs.families import FAMILY, Families, Study
+from surefit.verbs.searches import Search
+from surefit.verbs.train import clusters, fold_seconds, preload
+from surefit.verbs.workspace import Workspace
+
+NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
+DECIDES = ("lightgbm", "numpy", "optuna", "scikit-learn", "scipy", "skrub", "surefit")
+
+Params = dict[str, Any]
+
+
+def plan(work: Workspace, chosen: Candidate) -> Search:
+    """The search that the configuration asks for.
+
+    Raises:
+        ConfigError: for a family, method, space or parameter that cannot be.
+    """
+    tune, problem = work.config.tune, chosen.problem
+    search.check_method(tune.method, suggested=isinstance(tune.space, str))
+    if tune.ensemble and (work.config.model.own or tune.rows or tune.epochs):
+        raise ConfigError(
+            "An ensemble is made of built-in families, fitted in full.",
+            "leave out --ensemble (tune.ensemble), or tune.rows and tune.epochs",
+        )
+    families = _families(work) if work.config.model.together else (problem.family,)
+    code = None
+    if isinstance(tune.space, str):
+        code = project.load(tune.space, work.project.root)
+    known = {} if code else {name: _space(work, problem, name) for name in families}
+    fixed = {name: _fixed(work, problem, name, known.get(name, ())) for name in families}
+    if tune.method == "grid":
+        count = sum(len(spaces.grid(dimensions)) for dimensions in known.values())
+        tune = tune.model_copy(update={"trials": min(count, tune.trials)})
+    suggest = code.load() if code else None
+    metric = metrics.find(work.metric, work.data.task)
+    return Search(
+        family=work.config.model.label, metric=work.metric,
+        greater_is_better=metric.greater_is_better, n_folds=work.split.n_folds, tune=tune,
+        spaces=known, suggest=suggest, suggested_by=code, fixed=fixed,
+        complete=_completed(work, problem, fixed, suggest),
+        fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
+        shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
+        job=fit_job, read=read, preload=preload(), calls=_calls,
+        losses=_losses if work.config.model.train else None,
+        shown=functools.partial(_shown, work), spread=_Spread(work),
+        propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
+    )  # fmt: skip
+
+
+def _families(work: Workspace) -> tuple[str, ...]:
+    """Those that are searched together: the ones named, or all that are installed."""
+    names = work.config.tune.families or models.installed()
+    wrong = [n for n in names if n not in models.TOGETHER]
+    if wrong:
+        raise ConfigError(
+            f"tune.families = {list(names)}: {did_you_mean(wrong[0], models.TOGETHER)}",
+            'families = ["lightgbm", "linear", "forest"]   # under [tune]',
+        )
+    if work.config.model.params:
+        raise ConfigError(
+            'model.params belong to one family, and model.family = "auto" searches over several.',
+            "[tune.space.lightgbm] num_iterations = 500   # a plain value is fixed",
+        )
+    for name in names:
+        needs = models.named(name).requires
+        _check_libraries(name, needs)
+    return tuple(names)
+
+
+def _check_libraries(name: str, libraries: Sequence[str]) -> None:
+    if name not in models.installed():
+        raise ConfigError(
+            f"tune.families names {name}, and {' and '.join(libraries)} is not installed.",
+            f'pip install "surefit[{name}]"',
+        )
+
+
+def _family(problem: Problem, name: str) -> Family:
+    return problem.model if name == problem.family else models.named(name)
+
+
+def _fixed(work: Workspace, problem: Problem, name: str, varied: Container[str]) -> Params:
+    given = {} if work.config.model.together else work.config.model.params
+    whole = _family(problem, name).resolve(given, work.data.task)
+    return {k: v for k, v in whole.items() if k not in varied}
+
+
+def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
+    """One family's space: the user's, else its published one."""
+    raw, family, table = work.config.tune.space, _family(problem, name), "tune.space"
+    assert not isinstance(raw, str)
+    if work.config.model.together:
+        stray = [key for key in raw if key not in models.TOGETHER or not isinstance(raw[key], dict)]
+        if stray:
+            raise ConfigError(
+                f"tune.space.{stray[0]}: where families are searched together, each has a table "
+                "of its own.",
+                f"[tune.space.lightgbm] {stray[0]} = ...",
+            )
+        raw, table = raw.get(name, {}), f"tune.space.{name}"
+    elif any(key in models.NAMES and isinstance(value, dict) for key, value in raw.items()):
+        raise ConfigError(
+            f"tune.space has a table a family, and model.family is {name} alone.",
+            'family = "auto"   # under [model]',
+        )
+    raw = raw or family.space(work.data.task)
+    if not raw:
+        raise ConfigError(
+            f"{name} has no space to search.",
+            "--set 'tune.space.learning_rate=\"log 0.001..0.1\"', or [tune.space] in surefit.toml",
+        )
+    family.resolve(raw, work.data.task)  # refuses unknown names
+    return spaces.parse(raw, table)
+
+
+def _completed(
+    work: Workspace, problem: Problem, fixed: Mapping[str, Params], suggest: Suggest | None
+) -> Callable[[Params], Params]:
+    """From what a trial varies to all that its fits are given."""
+
+    def complete(params: Params) -> Params:
+        made = samplers.replayed(suggest, params)[0] if suggest else dict(params)
+        name = made.pop(FAMILY, None) if work.config.model.together else problem.family
+        if name not in fixed:
+            raise ConfigError(
+                f"The space says {FAMILY} = {name!r}; {did_you_mean(str(name), fixed)}",
+                'trial.suggest_categorical("model.family", ["lightgbm", "linear"])',
+            )
+        if suggest:
+            _family(problem, name).resolve(made, work.data.task)
+        return {FAMILY: name, **fixed[name], **made}
+
+    return complete
+
+
+def _proposer(
+    work: Workspace, problem: Problem, tune: TuneConfig, suggest: Suggest | None,
+    known: Mapping[str, spaces.Space], fixed: Mapping[str, Params],
+) -> Proposer:  # fmt: skip
+    greater = metrics.find(work.metric, work.data.task).greater_is_better
+    make = functools.partial(
+        search.proposer, tune.method, seed=tune.seed, greater_is_better=greater
+    )
+    if suggest:
+        return make(space=suggest, window=tune.window)
+    grid = tune.method == "grid"
+    if not work.config.model.together:
+        (name,) = known
+        starts = () if grid else _starts(_family(problem, name).starts(work.data.task), known[name])
+        return make(space=known[name], starts=starts, window=tune.window)
+    studies = {}
+    for name, dimensions in known.items():
+        family = models.named(name)
+        usual = fold_seconds(replace(problem, family=name))
+        starts = () if grid else _starts(family.starts(work.data.task), dimensions)
+        studies[name] = Study(
+            proposer=make(space=dimensions, starts=starts), usual=usual,
+            cost=functools.partial(_cost, family, usual, fixed[name]),
+        )  # fmt: skip
+    return Families(studies, seed=tune.seed, greater_is_better=greater, n_folds=work.split.n_folds)
+
+
+def _cost(family: Family, usual: float, fixed: Params, params: Mapping[str, Any]) -> float:
+    return usual * family.effort({**fixed, **params})
+
+
+def fit_job(
+    problem: Problem, params: Params, fold: int, limits: tuple[float, ...] = ()
+) -> FoldResult:
+    """One fold of one trial, in a worker."""
+    return fit.fit_fold(*of_family(problem, params), fold, limits=limits)
+
+
+def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Params]:
+    """The problem for the family that parameters name, and its own parameters."""
+    mine = dict(params)
+    name = mine.pop(FAMILY, problem.family)
+    return (problem if name == problem.family else replace(problem, family=name)), mine
+
+
+def read(result: FoldResult) -> tuple[float, bytes]:
+    """The score, and the predictions and rounds as bytes; float32 is plenty for scores of rows.
+
+    Raises:
+        GivenUpError: when the fit was given up in the middle.
+    """
+    if result.pruned:
+        raise GivenUpError(result.pruned)
+    buffer = io.BytesIO()
+    rounds = -1 if result.rounds is None else result.rounds
+    losses = np.fmin.accumulate(np.asarray([loss for _, _, loss in result.curve]))
+    np.savez(
+        buffer, pred=result.pred.astype("float32"), rounds=rounds, losses=losses,
+        calls=np.array(result.calls),
+    )  # fmt: skip
+    return result.score, buffer.getvalue()
+
+
+def _losses(payload: bytes) -> list[float]:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return [float(v) for v in kept["losses"]]
+
+
+def _calls(payload: bytes) -> str:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return str(kept["calls"])
+
+
+def kept_fold(payload: bytes) -> tuple[np.ndarray, int | None]:
+    """A fold's predictions and rounds, from what `read` made of them."""
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        rounds = int(kept["rounds"])
+        return kept["pred"].astype("float64"), None if rounds < 0 else rounds
+
+
+def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
+    """A trial's value with its interval, quick enough to show while the search goes on."""
+    payloads = [journal.payload(number, fold) for fold in range(work.split.n_folds)]
+    if any(p is None for p in payloads):
+        return f"{value:.4f}"
+    tested = [work.split.fold(fold)[1] for fold in range(work.split.n_folds)]
+    place = np.searchsorted(work.split.scored_rows, np.concatenate(tested))
+    pred = np.concatenate([kept_fold(p)[0] for p in payloads if p is not None])[np.argsort(place)]
+    rows = layout(
+        len(pred), folds=work.split.fold_of_rows(), clusters=clusters(work, work.split.scored_rows)
+    )
+    metric = metrics.find(work.metric, work.data.task)
+    units = influence(
+        metric, work.data.y[work.split.scored_rows][rows.order], pred[rows.order], rows
+    )
+    if units is None:
+        return f"{value:.4f}"
+    reach = NORMAL * float(np.sqrt((units**2).sum()))
+    return f"{value:.4f} [{value - reach:.4f}, {value + reach:.4f}]"
+
+
+class _Spread:
+    """How sure the rows are of the difference of two trials; a fold's shares are kept a while."""
+
+    def __init__(self, work: Workspace) -> None:
+        self._work = work
+        self._shares = functools.lru_cache(maxsize=64)(self._shares_of)
+
+    def __call__(self, journal: Journal, trial: int, rival: int, n_folds: int) -> float | None:
+        mine = [self._shares(journal, trial, fold) for fold in range(n_folds)]
+        others = [self._shares(journal, rival, fold) for fold in range(n_folds)]
+        both = [
+            (a, b) for a, b in zip(mine, others, strict=True) if a is not None and b is not None
+        ]
+        if len(both) < n_folds:
+            return None
+        return race.paired_spread([a for a, _ in both], [b for _, b in both])
+
+    def _shares_of(self, journal: Journal, trial: int, fold: int) -> np.ndarray | None:
+        work, payload = self._work, journal.payload(trial, fold)
+        if payload is None:
+            return None
+        rows = work.split.fold(fold)[1]
+        metric = metrics.find(work.metric, work.data.task)
+        return race.fold_shares(
+            metric, work.data.y[rows], kept_fold(payload)[0], clusters(work, rows)
+        )
+
+
+def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, ...]:
+    """The family's starting points, as far as they lie inside the space."""
+    usable: list[Params] = []
+    for start in known:
+        inside = {k: v for k, v in start.items() if k in dimensions}
+        try:
+            for key, value in inside.items():
+                dimensions[key].encode(value)
+        except ValueError:
+            continue
+        if inside and inside not in usable:
+            usable.append(inside)
+    return tuple(usable)
+
+
+def _fingerprint(
+    work: Workspace, config: TuneConfig, known: Mapping[str, spaces.Space],
+    fixed: Mapping[str, Params], chosen: Candidate, code: UserCode | None,
+) -> str:  # fmt: skip
+    """SHA-256 of all that decides the table of trials; budgets and workers do not."""
+    libraries = [library for name in fixed for library in _family(chosen.problem, name).requires]
+    by_method = ("hyperopt",) if config.method == "hyperopt" else ()
+    parts: dict[str, Any] = {
+        "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
+        "family": work.config.model.label, "code": chosen.code_digest(),
+        "seeds": [work.config.model.seed, config.seed],
+        "space": {name: spaces.digest(dimensions) for name, dimensions in known.items()},
+        "function": [code.place, code.digest] if code else None,
+        "fixed": {name: dict(values) for name, values in fixed.items()},
+        "method": config.method, "window": config.window, "race": config.race,
+        "versions": environment.versions_of((*DECIDES, *libraries, *by_method)),
+    }  # fmt: skip
+    if config.rows or config.epochs:
+        parts["light"] = [config.rows, config.epochs]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""A search's journal made again from the nested runs in MLflow, where the file is gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from surefit.edges import environment, mirror, runs
+from surefit.edges.journal import Fold, Journal, Message, Trial
+from surefit.edges.runs import TAG_LENGTH, RunRecord
+from surefit.edges.store import Store
+from surefit.errors import InputError
+from surefit.verbs.reporter import Reporter
+
+TAG = "surefit.record"  # on a trial's run: what the journal holds of it, as JSON
+
+_Kept = tuple[Trial, list[Fold], Message, str]
+
+
+def packed(trial: Trial, folds: Sequence[Fold]) -> str:
+    """What the journal must have again of a trial; "" where a tag cannot hold it."""
+    text = json.dumps({
+        "params": trial.params, "thresholds": trial.thresholds, "value": trial.value,
+        "started": trial.started, "ended": trial.ended,
+        "folds": [[f.fold, f.state, f.score, f.seconds, f.reason] for f in folds],
+    })  # fmt: skip
+    return text if len(text) <= TAG_LENGTH else ""
+
+
+def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> None:
+    """Fill an empty journal with the trials that MLflow has of the search, up to the first gap.
+
+    Raises:
+        InputError: when a process that lives runs this very search from another folder.
+    """
+    if journal.parent_run_id or journal.trials():
+        return
+    where = f"tags.`surefit.search` = '{search}' and tags.`surefit.kind` = 'tune'"
+    for parent in runs.search(store, where):
+        owner = parent.tags.get("surefit.owner", "")
+        live = parent.status == "RUNNING" and owner != environment.owner()
+        if live and environment.owner_alive(owner):
+            raise InputError(
+                f"This search is running already, from another folder: run {parent.run_id} of "
+                f"{owner}.", "wait for it, or end that run, and run this command again",
+            )  # fmt: skip
+        kept = list(_contiguous(parent, mirror.trials_of(store, search)))
+        if kept:
+            journal.adopt(parent.run_id, kept)
+            reporter.say(f"The journal was not here: {len(kept)} trials are taken from MLflow")
+            return
+
+
+def _contiguous(parent: RunRecord, found: Iterator[RunRecord]) -> Iterator[_Kept]:
+    """The parent's ended trials 0, 1, 2, … up to the first that is missing."""
+    mine = {
+        int(r.tags["surefit.trial"]): r
+        for r in found
+        if r.tags.get("mlflow.parentRunId") == parent.run_id
+        and r.status in ("FINISHED", "FAILED")
+        and r.tags.get(TAG)
+        and r.tags.get("surefit.reason") != runs.DIED  # else it was being written
+    }
+    number = 0
+    while number in mine:
+        record = mine[number]
+        kept: dict[str, Any] = json.loads(record.tags[TAG])
+        reason = record.tags.get("surefit.reason", "")
+        state: Any = record.tags["surefit.state"]
+        trial = Trial(
+            number=number, params=kept["params"], thresholds=kept["thresholds"], state=state,
+            value=kept["value"], reason=reason, started=kept["started"], ended=kept["ended"],
+        )  # fmt: skip
+        folds = [
+            Fold(trial=number, fold=fold, state=how, score=score, seconds=seconds, reason=why,
+                 attempt=1)
+            for fold, how, score, seconds, why in kept["folds"]
+        ]  # fmt: skip
+        message = Message(key=record.tags["surefit.key"], kind="trial", payload={})
+        yield trial, folds, message, record.run_id
+        number += 1
