@@ -98,7 +98,8 @@ def _create_once(uri: str, artifacts: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         with _locked(file.with_name(f".{file.name}.lock")):
-            if not file.exists() or file.stat().st_size == 0:
+            fresh = not file.exists() or file.stat().st_size == 0
+            if fresh:
                 # Made beside its place: killed in between, its tables would never be whole.
                 draft = file.with_name(f".{file.name}.new")
                 for left in file.parent.glob(f"{draft.name}*"):
