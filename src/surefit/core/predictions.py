@@ -18,6 +18,7 @@ from surefit.results import Task
 
 VALID, TEST = "predictions/valid.parquet", "predictions/test.parquet"
 CALIBRATED = "predictions/calibrated.parquet"
+FOREIGN = (VALID, "predictions/valid.csv")  # where runs of other programs may have theirs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ from surefit.verbs.train import (
     fit_folds,
     in_row_order,
     log_model,
+    record_calls,
     record_model,
 )
 from surefit.verbs.workspace import Workspace
@@ -135,6 +136,7 @@ def _winner(
     model = final_model(problem, params, folds)
     outcome = record_model(parent, end.work, model, folds)
     parent.log(extras.latency(end.work, model))
+    record_calls(parent, model, ())
     return scored_by(end.work, folds), outcome.logged.model_id
 
 
