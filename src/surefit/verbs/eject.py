@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import Config
-from surefit.core import fit, script
+from surefit.core import fit, preprocess, script
 from surefit.edges import csvtext, sources
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
@@ -34,7 +34,8 @@ def eject(
     predictions of the test rows; it needs no surefit. Files that are there are not overwritten.
 
     Args:
-        run: a training run's id, its beginning, its name, or "last".
+        run: a training run's or a search's id, its beginning, its name, or "last"; a search stands
+            for its winner.
         directory: where to; by default ejected/ID in the project's folder.
         config, set: the project whose store is meant, as in `train`.
         quiet: say nothing on standard error.
@@ -42,13 +43,13 @@ def eject(
     Raises:
         InputError: when the run is no training run, its data have changed, or a file is in the way.
     """
-    found = again.load(run, config=config, overrides=set, reporter=Reporter(quiet=quiet))
+    found = again.load(
+        run, config=config, overrides=set, reporter=Reporter(quiet=quiet), searches=True
+    )
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:
         raise InputError("The data have changed since this run: its rows cannot be named any more.")
-    if found.work.data.weight is not None:
-        raise InputError("eject cannot write data.weight as a plain script.")
     text = script.script(_recipe(found))
     parts = _parts(found)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,15 @@ def _recipe(found: Again) -> script.Recipe:
         read=_read(found.work.config, found.work.project.root), target=data.target,
         classes=data.classes, columns=[c.to_dict() for c in data.columns],
         params=found.chosen.params, seed=problem.seed, rounds=_rounds(found.record, problem),
+        weight=found.work.config.data.weight, monotone=_monotone(found),
     )  # fmt: skip
+
+
+def _monotone(found: Again) -> dict[int, int]:
+    """Column of the matrix → direction, for the features that have one."""
+    places = preprocess.number_columns(found.work.data.columns)
+    chosen = found.chosen.params.get("monotone") or {}
+    return {places[name]: int(way) for name, way in chosen.items() if way}
 
 
 def _read(config: Config, root: Path) -> str:
