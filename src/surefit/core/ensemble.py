@@ -21,7 +21,8 @@ from surefit.errors import DataError
 STEPS = 10  # additions at most
 MOST = 8  # candidates at most: those beyond the best few of each family bring nothing
 PARTS = 5  # of the rows, where there is one validation set, to choose on four and predict on one
-LEAST_RESAMPLES, MOST_RESAMPLES = 40, 200
+PATIENCE = 3  # additions without a better ensemble, after which no more are tried
+LEAST_RESAMPLES, MOST_RESAMPLES = 40, 100
 WORK = 4e8  # values looked at over all resamples
 
 
@@ -49,6 +50,8 @@ def select(
         total = total + preds[winner]
         if tried[winner] > best:
             best, best_size = tried[winner], size
+        elif size - best_size >= PATIENCE:
+            break
     counted = np.bincount(members[:best_size], minlength=len(preds))
     return np.asarray(counted / best_size, dtype="float64")
 

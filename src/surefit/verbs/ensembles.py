@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import final_model, record_model
 from surefit.verbs.workspace import Workspace
 
+ANEW = "an ensemble is selected anew in each resample"
 BEST_OF_EACH = 3  # trials of a family that are looked at before further ones of another
 
 
@@ -47,11 +49,39 @@ def add(parent: Run, end: Ended, reporter: Reporter) -> EnsembleResult | None:
         reporter.say("Ensemble: none betters the best trial alone")
         return None
     mixed = chosen_by.cross_fitted(end.metric, scored.y, preds, folds=scored.folds)
+    score = end.score(scored_by(end.work, list(_folds(end, mixed))))
+    known = _known(parent, end, members, score)
+    if known is not None:
+        return known
     found = chosen_by.corrected(
         end.metric, scored.y, preds, folds=scored.folds, clusters=scored.groups
     )
-    true = as_score(found, ["an ensemble is selected anew in each resample"])
-    return _recorded(parent, end, [t for t in trials if t.number in members], members, mixed, true)
+    true = as_score(found, [ANEW])
+    chosen = [t for t in trials if t.number in members]
+    return _recorded(parent, end, chosen, members, mixed, score, true)
+
+
+def _identity(end: Ended, members: dict[int, float]) -> str:
+    return json.dumps([end.found.fingerprint, sorted(members.items())])
+
+
+def _known(
+    parent: Run, end: Ended, members: dict[int, float], score: Score
+) -> EnsembleResult | None:  # fmt: skip
+    """The ensemble's run where the search has it already: nothing is fitted twice."""
+    tags = runs.find(parent.store, parent.run_id).tags
+    if tags.get("surefit.ensemble") != _identity(end, members):
+        return None
+    record = runs.find(parent.store, tags["surefit.ensemble_run"])
+    key = f"corrected_{end.work.metric}"
+    true = replace(
+        score, value=record.metrics[key], low=record.metrics[f"{key}_low"],
+        high=record.metrics[f"{key}_high"], method="bootstrap bias correction", note=ANEW,
+    )  # fmt: skip
+    return EnsembleResult(
+        run_id=record.run_id, model_uri=f"models:/{record.tags['surefit.model']}",
+        members=members, score=score, corrected=true,
+    )  # fmt: skip
 
 
 def _candidates(end: Ended) -> list[TrialRow]:
@@ -73,35 +103,26 @@ def _rank(end: Ended, row: TrialRow) -> tuple[float, int]:
 
 def _recorded(
     parent: Run, end: Ended, trials: Sequence[TrialRow], members: dict[int, float],
-    mixed: np.ndarray, true: Score,
+    mixed: np.ndarray, score: Score, true: Score,
 ) -> EnsembleResult:  # fmt: skip
-    """The ensemble's own run: the one that it has already, or a new one."""
+    """A run and a model of the ensemble's own, under the search."""
     work = end.work
-    identity = json.dumps([end.found.fingerprint, sorted(members.items())])
-    folds = list(_folds(end, mixed))
-    score = scored_by(work, folds)
-    known = runs.find(parent.store, parent.run_id).tags
-    if known.get("surefit.ensemble") == identity and "surefit.ensemble_run" in known:
-        run_id = known["surefit.ensemble_run"]
-        model_id = runs.find(parent.store, run_id).tags.get("surefit.model", "")
-    else:
-        tags = work.tags() | {"surefit.family": ensemble.NAME, "surefit.ensemble_of": parent.run_id}
-        name = f"ensemble of {len(members)}"
-        with runs.recording(parent.store, name, "train", tags=tags, parent=parent.run_id) as run:
-            run.log(workspace.setup_items(work))
-            run.log(_items(trials, members, true, work))
-            workspace.log_dataset(run, work)
-            model = _fitted(end, trials, members)
-            outcome = record_model(run, work, model, folds)
-            run.log(extras.latency(work, model))
-        run_id, model_id = run.run_id, outcome.logged.model_id
-        parent.log([
-            Tag(key="surefit.ensemble", value=identity),
-            Tag(key="surefit.ensemble_run", value=run_id),
-        ])  # fmt: skip
+    tags = work.tags() | {"surefit.family": ensemble.NAME, "surefit.ensemble_of": parent.run_id}
+    name = f"ensemble of {len(members)}"
+    with runs.recording(parent.store, name, "train", tags=tags, parent=parent.run_id) as run:
+        run.log(workspace.setup_items(work))
+        run.log(_items(trials, members, true, work))
+        workspace.log_dataset(run, work)
+        model = _fitted(end, trials, members)
+        outcome = record_model(run, work, model, list(_folds(end, mixed)))
+        run.log(extras.latency(work, model))
+    parent.log([
+        Tag(key="surefit.ensemble_run", value=run.run_id),
+        Tag(key="surefit.ensemble", value=_identity(end, members)),
+    ])  # fmt: skip
     return EnsembleResult(
-        run_id=run_id, model_uri=f"models:/{model_id}", members=members,
-        score=end.score(score), corrected=true,
+        run_id=run.run_id, model_uri=f"models:/{outcome.logged.model_id}", members=members,
+        score=score, corrected=true,
     )  # fmt: skip
 
 
