@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import runpy
+import subprocess
 from importlib import resources
 
 import mlflow
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 import boards
 import conftest
 import surefit
+import tables
 from surefit.cli import cli
 from surefit.edges import runs
 from surefit.errors import ConfigError, InputError
@@ -248,6 +250,7 @@ def test_two_runs_side_by_side(project):
             Param(key="model.params.learning_rate", value=rate),
             Text(path="config.toml", text=f"[model]\nseed = {len(name)}\nrate = {rate}\n"),
             Text(path="environment.txt", text=f"numpy==2.{rate}\npandas==2.2\n"),
+            Text(path="code/model.py", text=f"def build(p):\n    return {name!r}\n"),
         ])  # fmt: skip
         ids.append(run_id)
     found = project.compare(*ids)
@@ -260,10 +263,52 @@ def test_two_runs_side_by_side(project):
     one, two = names.values()
     assert (pair.both_right, pair.only_a) == ((one & two).sum(), (one & ~two).sum())
     assert pair.n_flips == len(pair.flips) == (right_a != right_b).sum()
+    assert "-    return 'a'\n+    return 'b'" in pair.code
+    assert "1 lines added, 1 removed" in str(found)
+    assert "not there" in pair.no_slices or "none.csv" in pair.no_slices
     files = {f.path for f in project.store.client.list_artifacts(found.run_id, "plots")}
     assert {"plots/pair_roc.png", "plots/pair_roc.csv"} <= files
     assert "What differs" in runs.read_text(project.store, found.run_id, "report.html")
     assert json.loads(json.dumps(found.to_dict()))["pair"]["n_flips"] == pair.n_flips
+
+
+def test_two_runs_differ_on_slices_of_the_data(folder):
+    """With the data at hand the slices on which two runs differ are shown, drawn and kept."""
+    table = tables.numbers()
+    table["region"] = np.where(np.arange(len(table)) % 2, "north", "south")
+    table.to_csv(folder.path / "d.csv", index=False)
+    few = {"split.folds": 2, "model.family": "dummy"}
+    one = folder.train("d.csv", target="y", set=few).run_id
+    two = folder.train(set={"model.family": "linear"}).run_id
+    found = folder.compare([one, two])
+    assert {"north", "south"} <= {s.value for s in found.pair.slices if s.column == "region"}
+    assert all(s.better_by < 0 for s in found.pair.slices if s.differs)
+    assert any(s.differs for s in found.pair.slices)
+    assert "slices:" in str(found)
+    assert "model.family" in {d.key for d in found.pair.differs}
+    files = {f.path for f in folder.client.list_artifacts(found.run_id, "pair")}
+    assert "pair/slices.csv" in files
+    assert "By slice" in (folder.path / folder.report(found.run_id).path).read_text()
+
+
+def test_code_between_two_commits_is_gits(tmp_path):
+    """Two commits of a repository are told apart by git; unknown ones are not an error."""
+    from surefit.edges import environment
+
+    def git(*arguments):
+        done = subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b",
+                               *arguments], check=True, capture_output=True, text=True)  # fmt: skip
+        return done.stdout.strip()
+
+    git("init", "-q")
+    commits = []
+    for k in (1, 2):
+        (tmp_path / "model.py").write_text(f"rate = {k}\n")
+        git("add", ".")
+        git("commit", "-qm", "x")
+        commits.append(git("rev-parse", "HEAD"))
+    assert "+rate = 2" in environment.git_between(tmp_path, *commits)
+    assert environment.git_between(tmp_path, "a" * 40, commits[0]) == ""
 
 
 def test_repeats_with_other_seeds_give_a_noise_floor(project):

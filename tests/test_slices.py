@@ -142,3 +142,24 @@ def test_false_alarms_are_rare(metric):
 def test_few_of_the_slices_called_worse_are_not():
     """Beside truly bad slices, the share of false ones among those called stays below 5 %."""
     assert false_discoveries(1500, 20, 6) < 0.1
+
+
+def test_two_models_differ_where_one_was_spoilt():
+    """A model that is wrong on one slice differs there, in both directions, and nowhere else."""
+    rng = np.random.default_rng(1)
+    y = (rng.random(1200) < 0.5).astype(int)
+    right = np.where(rng.random(1200) < 0.8, y, 1 - y)
+    region = rng.choice(list("abcd"), 1200)
+    spoilt = np.where((region == "a") & (rng.random(1200) < 0.5), 1 - right, right)
+    one, two = (scored_of(y, np.column_stack([1 - p, p]) * 0.8 + 0.1) for p in (right, spoilt))
+    given = (pd.DataFrame({"region": region}), [Column(name="region", dtype="string",
+                                                       kind="category")])  # fmt: skip
+    for name in ("accuracy", "roc_auc", "f1"):
+        metric = metrics.find(name, "binary")
+        there = slices.contrast(metric, one, two, *given)
+        back = slices.contrast(metric, two, one, *given)
+        assert [c.value for c in there if c.differs] == ["a"]
+        assert 0 < there[0].low < there[0].better_by
+        assert there[0].better_by == pytest.approx(-back[0].better_by)
+        same = slices.contrast(metric, one, one, *given)
+        assert not any(c.differs for c in same)

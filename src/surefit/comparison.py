@@ -9,6 +9,7 @@ from typing import Any
 
 from surefit.results import Score, Shown
 
+SLICES = 5  # named in a terminal
 BOARD_LINES = 40  # of each list in a terminal; --json, --csv and the report have all
 
 
@@ -115,6 +116,30 @@ class Flip:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SliceContrast:
+    """Two models on the rows where a column has one value or lies in one range.
+
+    Attributes:
+        a, b: the metric of each there.
+        better_by: how much better `a` is there, in the metric's units; below 0: `b` is.
+        low, high: its 95 % interval; NaN where none can be given.
+        differs: shown to differ, false discoveries among all slices controlled.
+        small: too few rows to tell; not tested.
+    """
+
+    column: str
+    value: str
+    n_rows: int
+    a: float
+    b: float
+    better_by: float
+    low: float
+    high: float
+    differs: bool
+    small: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """Why two runs differ: what was different, and where they disagree.
 
@@ -126,6 +151,9 @@ class Pair:
         flips: rows whose decision flips (regression: the largest disagreements), at most 1,000,
             the most confident first.
         n_flips: all of them.
+        slices: the metric of both by slice, those where they differ first.
+        no_slices: why there are none.
+        code: the difference in code, as a unified diff; "" where none is known.
     """
 
     a: str
@@ -138,6 +166,9 @@ class Pair:
     both_wrong: int = 0
     n_flips: int = 0
     flips: tuple[Flip, ...] = ()
+    slices: tuple[SliceContrast, ...] = ()
+    no_slices: str = ""
+    code: str = field(default="", repr=False)
 
     def lines(self) -> list[str]:
         """What sets them apart, in words."""
@@ -147,7 +178,23 @@ class Pair:
         lines += _more(len(self.differs))
         if not self.differs:
             lines.append("  nothing that was recorded")
-        return [*lines, self._where()]
+        if self.code:
+            lines.append(f"  code       {_changed(self.code)} (pair/code.diff)")
+        return [*lines, self._where(), *self._sliced()]
+
+    def _sliced(self) -> list[str]:
+        """The slices on which they differ."""
+        if not self.slices:
+            return [f"By slice: {self.no_slices}."] if self.no_slices else []
+        differ = [s for s in self.slices if s.differs]
+        if not differ:
+            return [f"On none of {len(self.slices)} slices are they shown to differ."]
+        lines = [f"They differ on {len(differ)} of {len(self.slices)} slices:"]
+        for s in differ[:SLICES]:
+            better = self.a if s.better_by > 0 else self.b
+            lines.append(f"  {s.column} = {s.value} ({s.n_rows:,} rows): {s.a:.4g} | {s.b:.4g}, "
+                         f"{better} is better")  # fmt: skip
+        return lines + ([f"  … and {len(differ) - SLICES} more"] if len(differ) > SLICES else [])
 
     def _where(self) -> str:
         if not self.n_flips and not self.both_wrong:  # regression, or no difference at all
@@ -297,6 +344,8 @@ class Comparison(Shown):
     def _unpaired(self) -> list[str]:
         if not self.unpaired:
             return []
+        if not any(u.reason for u in self.unpaired):
+            return ["--unpaired adds nothing: every run of this task is on the same rows."]
         lines = ["", "Ranked by metric alone, as asked (--unpaired); the rows are not the same:"]
         for u in self.unpaired[:BOARD_LINES]:
             interval = "" if math.isnan(u.low) else f" [{u.low:.4g}, {u.high:.4g}]"
@@ -344,6 +393,14 @@ def _state(s: Standing) -> str:
 
 def _more(count: int) -> list[str]:
     return [f"  … and {count - BOARD_LINES} more (--json)"] if count > BOARD_LINES else []
+
+
+def _changed(diff: str) -> str:
+    """How much a unified diff changes, in words."""
+    lines = diff.splitlines()
+    added = sum(x.startswith("+") and not x.startswith("+++") for x in lines)
+    gone = sum(x.startswith("-") and not x.startswith("---") for x in lines)
+    return f"{added} lines added, {gone} removed"
 
 
 def _or_none(value: str | None) -> str:

@@ -6,11 +6,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from surefit.comparison import Comparison, Differing, Flip, LeftOut, Pair, Unpaired
+from surefit.comparison import (
+    Comparison,
+    Differing,
+    Flip,
+    LeftOut,
+    Pair,
+    SliceContrast,
+    Standing,
+    Unpaired,
+)
 from surefit.core.figures_search import leaderboard
 from surefit.core.page import Page, Section, TableBlock, render
-from surefit.results import Figure
+from surefit.results import Figure, short
 
+MOST_CODE = 50_000  # characters of a diff on the page
+FLIPS = 25  # of a pair on the page
 MOST_ROWS = 200  # of a table on the page; the run's CSV files have all
 
 
@@ -25,9 +36,9 @@ def pictures(result: Comparison) -> Figure:
     )
 
 
-def render_page(result: Comparison, table: pd.DataFrame, figures: Sequence[Figure]) -> str:
+def render_page(result: Comparison, figures: Sequence[Figure]) -> str:
     """The page as HTML; the leaderboard's picture first among `figures`, then those of a pair."""
-    sections = [_leaderboard(result, table, figures[:1])]
+    sections = [_leaderboard(result, figures[:1])]
     if result.pair:
         sections += _pair(result.pair, figures[1:])
     if result.noise:
@@ -65,35 +76,69 @@ def _subtitle(result: Comparison) -> str:
     return said + "."
 
 
-def _leaderboard(result: Comparison, table: pd.DataFrame, figures: Sequence[Figure]) -> Section:
+def _leaderboard(result: Comparison, figures: Sequence[Figure]) -> Section:
     text = (
         "“worse by” is the paired difference to the best on the same rows; its interval holds for "
         "all candidates together. Tied: it cannot be told from the best."
     )
     if result.more:
         text += " Only the best by their recorded metric were read; there are more."
-    shown = table.head(MOST_ROWS)
-    block = TableBlock(columns=list(shown.columns), rows=shown.to_numpy(dtype=object).tolist())
+    shown = [_row(result, s) for s in result.standings[:MOST_ROWS]]
+    block = TableBlock(columns=list(shown[0]), rows=[list(row.values()) for row in shown])
     return Section(title="Leaderboard", text=text, figures=figures, table=block)
+
+
+def _row(result: Comparison, s: Standing) -> dict[str, object]:
+    """What a reader wants first; leaderboard.csv has the rest."""
+    state = "best" if s.rank == 1 else "tied" if s.tied else "worse"
+    apart = "" if s.rank == 1 else f"{short(s.worse_by)} [{short(s.low)}, {short(s.high)}]"
+    return {
+        "place": "=" if s.tied and result.tied else str(s.rank), "run": s.run_id[:8],
+        "name": s.name + (" (other program)" if s.outside else ""),
+        result.metric: f"{s.score.value:.5g} [{short(s.score.low)}, {short(s.score.high)}]",
+        "worse by": apart, "": state, "more rows to tell": (
+            max(0, s.rows_to_decide - result.n_rows) if s.rows_to_decide else None
+        ), "one row, ms": s.latency_ms, "model, kB": s.model_bytes and s.model_bytes / 1000,
+        "fit, s": s.fit_seconds,
+    }  # fmt: skip
 
 
 def _pair(pair: Pair, figures: Sequence[Figure]) -> list[Section]:
     found = [Section(
         title=f"What differs between {pair.a} and {pair.b}",
         text="" if pair.differs else "Nothing that was recorded.",
-        table=_block(pair.differs) if pair.differs else None,
+        table=_block(pair.differs, pair) if pair.differs else None,
     )]  # fmt: skip
     counts = {"Rows": pair.n_rows, "Both right": pair.both_right, f"Only {pair.a}": pair.only_a,
               f"Only {pair.b}": pair.only_b, "Neither": pair.both_wrong,
               "Decisions that flip": pair.n_flips}  # fmt: skip
     facts = [(name, f"{count:,}") for name, count in counts.items()]
+    by_slice = [f for f in figures if f.name == "pair_slices"]
+    curves = [f for f in figures if f not in by_slice]
+    shown = f"The {FLIPS} surest of them; pair/flips.csv has more." if pair.n_flips > FLIPS else ""
     found.append(Section(
-        title="Where they disagree", facts=facts, figures=figures,
-        table=_block(pair.flips) if pair.flips else None,
+        title="Where they disagree", text=shown, facts=facts, figures=curves,
+        table=_block(pair.flips[:FLIPS], pair) if pair.flips else None,
     ))  # fmt: skip
+    if pair.slices:
+        text = (
+            f"The metric of both on each slice; better_by is positive where {pair.a} is better. "
+            "Of the slices called different at most 5 % are expected to be so by chance."
+        )
+        found.append(
+            Section(title="By slice", text=text, figures=by_slice, table=_block(pair.slices, pair))
+        )
+    if pair.code:
+        found.append(Section(title="Code", code=pair.code[:MOST_CODE]))
     return found
 
 
-def _block(values: Sequence[LeftOut | Unpaired | Flip | Differing]) -> TableBlock:
+def _block(
+    values: Sequence[LeftOut | Unpaired | Flip | Differing | SliceContrast],
+    pair: Pair | None = None,
+) -> TableBlock:
+    """A table of values, a column a field; of a pair, "a" and "b" by their names."""
     shown = [vars(v) for v in values[:MOST_ROWS]]
-    return TableBlock(columns=list(shown[0]), rows=[list(v.values()) for v in shown])
+    names = {"a": pair.a, "b": pair.b} if pair else {}
+    heads = [names.get(key, key.replace("_", " ")) for key in shown[0]]
+    return TableBlock(columns=heads, rows=[list(v.values()) for v in shown])

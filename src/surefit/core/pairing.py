@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from surefit.comparison import Differing, Flip, Pair
+from surefit.comparison import Differing, Flip, Pair, SliceContrast
 from surefit.core import canvas, curves
 from surefit.core.predictions import Scored
 from surefit.results import Figure
@@ -52,6 +53,17 @@ def differing(a: Recorded, b: Recorded) -> tuple[Differing, ...]:
                     b=None if two is None else str(two),
                 ))  # fmt: skip
     return tuple(found)
+
+
+def code_between(a: Mapping[str, str], b: Mapping[str, str]) -> str:
+    """Recorded source files of two runs, by path, as one unified diff; "" where they are equal."""
+    found: list[str] = []
+    for path in sorted({*a, *b}):
+        found += difflib.unified_diff(
+            a.get(path, "").splitlines(), b.get(path, "").splitlines(), f"a/{path}", f"b/{path}",
+            lineterm="",
+        )  # fmt: skip
+    return "\n".join(found)
 
 
 def pair_of(names: tuple[str, str], differs: tuple[Differing, ...], a: Scored, b: Scored) -> Pair:
@@ -181,3 +193,42 @@ def _overlaid(
         canvas.unit_square(ax)
     canvas.legend(ax, loc="lower right")
     return canvas.finish(name, title, drawing, numbers)
+
+
+# --- slices of both ---
+
+
+def contrast_numbers(found: Sequence[SliceContrast]) -> pd.DataFrame:
+    """A row a slice, in the order given."""
+    return pd.DataFrame([vars(c) for c in found])
+
+
+def draw_contrast(numbers: pd.DataFrame, names: tuple[str, str], metric: str) -> Figure:
+    """By how much the first is better on each slice, from `contrast_numbers`; the first 25."""
+    known = numbers[numbers["better_by"].notna() & numbers["low"].notna()]
+    shown = known.head(25)
+    title = f"{canvas.label(metric)} by slice: {canvas.label(names[0], 28)} better by"
+    drawing, (ax,) = canvas.start(title, width=7.2, height=1.7 + 0.26 * max(len(shown), 4))
+    canvas.dress(ax, "difference, 95 % interval", "", grid="x")
+    at = np.arange(len(shown))
+    for name, mask, color, marker in (
+        ("shown to differ", shown["differs"], canvas.VERMILLION, "D"),
+        ("not told apart", ~shown["differs"], canvas.BLUE, "o"),
+    ):
+        rows = mask.to_numpy(dtype=bool)
+        if rows.any():
+            part = shown[rows]
+            reach = [part["better_by"] - part["low"], part["high"] - part["better_by"]]
+            ax.errorbar(part["better_by"], at[rows], xerr=np.maximum(reach, 0), color=color,
+                        linestyle="", marker=marker, markersize=5, label=name)  # fmt: skip
+    ax.axvline(0, color=canvas.INK, linewidth=1.1, linestyle=(0, (4, 3)))
+    labels = [
+        f"{canvas.label(c, 22)} = {canvas.label(v, 22)} ({n:,})"
+        for c, v, n in zip(shown["column"], shown["value"], shown["n_rows"], strict=True)
+    ]
+    ax.set_yticks(at, labels, fontsize=8.5)
+    ax.set_ylim(len(shown) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    if len(shown):
+        canvas.legend(ax, loc="best")
+    return canvas.finish("pair_slices", title, drawing, numbers)

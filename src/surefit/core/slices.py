@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
+from surefit.comparison import SliceContrast
 from surefit.core import stats
 from surefit.core.data import Column
 from surefit.core.metrics import Floats, Metric
@@ -238,3 +239,76 @@ def _score(
         greater_is_better=metric.greater_is_better, method=method, reliable=not small,
         note="few rows" if small else "",
     )  # fmt: skip
+
+
+# --- two models ---
+
+
+def contrast(
+    metric: Metric,
+    a: Scored,
+    b: Scored,
+    features: pd.DataFrame,
+    columns: Sequence[Column],
+    *,
+    clusters: np.ndarray | None = None,
+    level: float = 0.95,
+) -> tuple[SliceContrast, ...]:
+    """By how much `a` is better than `b` on each slice; those where they differ first.
+
+    Paired: both are scored on the same rows, and the interval is Student's t on the difference of
+    their jackknife values (the bootstrap's spread where a metric has none). Which slices differ is
+    decided for all of them together, by Benjamini and Hochberg; slices of few rows are not tested.
+
+    Args:
+        a, b: predictions on the same rows, in the same order.
+        features: (n, ...) the rows' features, in their order.
+        clusters: (n,) labels of rows that belong together.
+    """
+    found, p_values, seen = [], [], set()
+    for column in columns_of(columns):
+        for name, mask in _masks(features[column.name], column.kind):
+            if mask.tobytes() in seen:
+                continue
+            seen.add(mask.tobytes())
+            small = _small(metric, a, mask)
+            one, two, low, high, p_value = _apart(metric, a, b, mask, clusters, level)
+            p_values.append(float("nan") if small else p_value)
+            found.append(SliceContrast(
+                column=column.name, value=name, n_rows=int(mask.sum()), a=one, b=two,
+                better_by=metric.sign * (one - two), low=low, high=high, differs=False, small=small,
+            ))  # fmt: skip
+    judged = benjamini_hochberg(p_values)
+    marked = [replace(c, differs=d) for c, d in zip(found, judged, strict=True)]
+    return tuple(sorted(marked, key=lambda c: (not c.differs, c.small, -abs(_known(c.better_by)))))
+
+
+def _known(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
+
+
+def _apart(
+    metric: Metric, a: Scored, b: Scored, mask: np.ndarray, clusters: np.ndarray | None,
+    level: float,
+) -> tuple[float, ...]:  # fmt: skip
+    """Both values on some rows, the interval of the difference, its two-sided p-value."""
+    rows = layout(
+        int(mask.sum()), folds=None if a.folds is None else a.folds[mask],
+        clusters=None if clusters is None else clusters[mask],
+        weights=None if a.weights is None else a.weights[mask],
+    )  # fmt: skip
+    y = a.y[mask][rows.order]
+    preds = [s.pred[mask][rows.order] for s in (a, b)]
+    both = [mean_of_folds([metric], y, pred, rows) for pred in preds]
+    one, two = (float(evaluate(np.ones((1, len(y))))[0, 0]) for evaluate in both)
+    mine, theirs = (influence(metric, y, pred, rows) for pred in preds)
+    if mine is None or theirs is None:
+        draws = np.concatenate(
+            [both[0](c)[:, 0] - both[1](c)[:, 0] for c in rows.draws(N_RESAMPLES, 0)]
+        )
+        units = np.full(rows.n_units, np.nanstd(draws, ddof=1) / np.sqrt(rows.n_units))
+    else:
+        units = np.nan_to_num(mine) - np.nan_to_num(theirs)
+    units = units * np.sqrt(rows.n_units / max(rows.spare, 1))
+    low, high, worse = _against(metric.sign * (one - two), units, rows.spare, level)
+    return one, two, low, high, 2 * min(worse, 1 - worse)

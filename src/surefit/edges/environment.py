@@ -33,6 +33,14 @@ def git_diff(root: Path) -> str:
     return _git(root, "diff", "HEAD")[:1_000_000]
 
 
+def git_between(root: Path, a: str, b: str) -> str:
+    """What changed in the folder between two commits, as a diff of 1 MB at most.
+
+    Empty where the repository does not have them.
+    """
+    return _git(root, "diff", a, b, "--", ".")[:1_000_000]
+
+
 def peak_memory() -> int:
     """Bytes of memory this process had at its peak, all of its life."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -500,6 +500,14 @@ def read_text(store: Store, run_id: str, path: str) -> str | None:
         return file.read_text("utf-8") if file else None
 
 
+def listed(store: Store, record: RunRecord, folder: str) -> list[str]:
+    """The paths of a run's artifacts in a folder, those below it included."""
+    found: list[str] = []
+    for entry in store.client.list_artifacts(record.run_id, folder):
+        found += listed(store, record, entry.path) if entry.is_dir else [entry.path]
+    return found
+
+
 def _download(store: Store, run_id: str, path: str, folder: str) -> Path | None:
     parent = path.rpartition("/")[0]
     listed = store.client.list_artifacts(run_id, parent or None)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from surefit.comparison import Comparison, Pair, Standing, Unpaired, as_row
-from surefit.core import choosing, pairing, predictions, stats
+from surefit.core import choosing, predictions, stats
 from surefit.core.comparison_page import pictures, render_page
 from surefit.core.contest import Contest
 from surefit.edges import candidates, runs
@@ -19,7 +17,7 @@ from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError, did_you_mean
 from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text
-from surefit.verbs import board, workspace
+from surefit.verbs import board, pairs, workspace
 from surefit.verbs.board import TRIALS as TRIALS
 from surefit.verbs.board import Entries
 from surefit.verbs.board import assemble as assemble
@@ -81,10 +79,10 @@ def compare(
                  f"{n_rows:,} rows, 2,000 resamples")  # fmt: skip
     whole, best_score, n_candidates = board.judge(store, entries)
     places = _unpaired(store, entries, whole) if unpaired else ()
+    two = pairs.side_by_side(store, project, entries, data, reporter) if len(names) == 2 else None
     with runs.recording(store, "compare", "compare", tags=_tags(entries, unpaired)) as run:
         result = _result(store, entries, whole, run.run_id, best_score, n_candidates, places, sort,
-                         pair=len(names) == 2,
-                         whole_project=not (names or where or metric))  # fmt: skip
+                         pair=two, whole_project=not (names or where or metric))  # fmt: skip
         run.log(_items(result, entries))
     if csv is not None:
         runs.write_table(_table(result.ordered()), Path(csv))
@@ -122,7 +120,7 @@ def _result(
     places: tuple[Unpaired, ...],
     sort: str,
     *,
-    pair: bool,
+    pair: Pair | None,
     whole_project: bool,
 ) -> Comparison:
     standings = [
@@ -136,7 +134,7 @@ def _result(
         standings=tuple(standings), corrected=best_score, n_candidates=n_candidates,
         left_out=entries.left_out, next=_next(standings, chosen, whole=whole_project),
         proposed=chosen, why_proposed=why, more=entries.more, unpaired=places, sort=sort,
-        noise=choosing.noise_floor(repeats), pair=_pair(store, entries) if pair else None,
+        noise=choosing.noise_floor(repeats), pair=pair,
         report=f"runs:/{run_id}/report.html",
     )  # fmt: skip
 
@@ -251,33 +249,6 @@ def _from_predictions(
     return value, math.nan, math.nan
 
 
-# --- two, side by side ---
-
-
-def _pair(store: Store, entries: Entries) -> Pair | None:
-    if len(entries.records) != 2:
-        return None
-    (a, first), (b, second) = entries.records.items()
-    differs = pairing.differing(_recorded(store, first), _recorded(store, second))
-    return pairing.pair_of((a, b), differs, entries.scored[a], entries.scored[b])
-
-
-def _recorded(store: Store, record: RunRecord) -> dict[str, Mapping[str, Any]]:
-    """What a run recorded of how it came about."""
-    text = runs.read_text(store, record.run_id, "config.toml")
-    packages = runs.read_text(store, record.run_id, "environment.txt")
-    tags = {k: v for k, v in record.tags.items()
-            if k in ("surefit.data", "surefit.split") or k.startswith("mlflow.source.git.")
-            or k == "surefit.git.dirty"}  # fmt: skip
-    return {
-        "rows": {k: v for k, v in tags.items() if k.startswith("surefit.") and "git" not in k},
-        "code": {k: v for k, v in tags.items() if "git" in k},
-        "config": pairing.flat(tomllib.loads(text)) if text else {},
-        "parameter": dict(record.params),
-        "package": pairing.packages(packages or ""),
-    }
-
-
 # --- the record ---
 
 
@@ -295,17 +266,15 @@ def _items(result: Comparison, entries: Entries) -> Iterator[Item]:
     yield Tag(key="surefit.proposed", value=result.proposed.run_id)
     yield Tag(key="mlflow.note.content", value=_note(result))
     yield Table(path="leaderboard.csv", frame=_table(result.standings))
-    for path, values in (("left_out.csv", result.left_out), ("unpaired.csv", result.unpaired),
-                         ("pair/differs.csv", result.pair.differs if result.pair else ()),
-                         ("pair/flips.csv", result.pair.flips if result.pair else ())):  # fmt: skip
+    for path, values in (("left_out.csv", result.left_out), ("unpaired.csv", result.unpaired)):
         if values:
             yield Table(path=path, frame=pd.DataFrame([vars(v) for v in values]))
     drawn: list[Figure] = [pictures(result)]
     if result.pair:
-        a, b = result.pair.a, result.pair.b
-        drawn += pairing.pair_figures((a, b), entries.scored[a], entries.scored[b])
+        yield from pairs.items(result.pair)
+        drawn += pairs.figures(result.pair, entries)
     yield from drawn
-    yield Text(path="report.html", text=render_page(result, _table(result.standings), drawn))
+    yield Text(path="report.html", text=render_page(result, drawn))
 
 
 def _note(result: Comparison) -> str:

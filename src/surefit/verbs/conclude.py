@@ -31,7 +31,6 @@ from surefit.verbs.train import (
     log_model,
     record_calls,
     record_model,
-    reported,
 )
 from surefit.verbs.workspace import Workspace
 
@@ -68,9 +67,9 @@ class Ended:
 
     def score(self, scored: Scored) -> Score:
         """The deciding metric of out-of-fold predictions, with its interval."""
-        return stats.scores(
-            reported(self.work), scored.y, scored.pred, folds=scored.folds, clusters=scored.groups
-        )[0]
+        return stats.score(
+            self.metric, scored.y, scored.pred, folds=scored.folds, clusters=scored.groups
+        )
 
 
 def ended(work: Workspace, found: Search, journal: Journal) -> Ended:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from surefit.config import Config
 from surefit.core import fit, preprocess, script
+from surefit.edges import csvtext, sources
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
 from surefit.results import Ejected
@@ -86,12 +87,26 @@ def _read(config: Config, root: Path) -> str:
         raise InputError("eject needs a file; scikit-learn's own sets are prepared by surefit.")
     file = json.dumps(str((root / path).resolve()))
     ending = path.removesuffix(".gz").rpartition(".")[2].lower()
-    calls = {"csv": f"pd.read_csv({file}, low_memory=False)", "parquet": f"pd.read_parquet({file})",
-             "feather": f"pd.read_feather({file})", "jsonl": f"pd.read_json({file}, lines=True)",
-             "tsv": f'pd.read_csv({file}, sep="\\t", low_memory=False)'}  # fmt: skip
+    if ending in ("csv", "tsv", "txt"):
+        return _read_csv(config, (root / path).resolve())
+    calls = {"parquet": f"pd.read_parquet({file})", "feather": f"pd.read_feather({file})",
+             "jsonl": f"pd.read_json({file}, lines=True)"}  # fmt: skip
     if ending not in calls:
         raise InputError(f"eject cannot read {path} in plain pandas.")
     return calls[ending]
+
+
+def _read_csv(config: Config, file: Path) -> str:
+    """pandas' call that reads a text file as training did: its dialect, and what is missing."""
+    found = sources.dialect(file, config.data)
+    usual = {"sep": ",", "encoding": "utf-8", "decimal": ".", "skiprows": 0}
+    given = {"sep": found.separator, "encoding": found.encoding, "decimal": found.decimal,
+             "skiprows": found.skip}  # fmt: skip
+    missing = config.data.missing
+    told: dict[str, object] = {k: v for k, v in given.items() if v != usual[k]}
+    told |= {"keep_default_na": False, "na_values": ["", *(missing or csvtext.TOKENS)]}
+    arguments = "".join(f",\n        {k}={v!r}" for k, v in told.items())
+    return f"pd.read_csv(\n        {str(file)!r}, low_memory=False{arguments},\n    )"
 
 
 def _rounds(record: RunRecord, problem: fit.Problem) -> int | None:

@@ -331,7 +331,7 @@ class Engine:
 
     def _patience(self) -> float | None:
         left = self._rules.until - time.monotonic()
-        return None if math.isinf(left) else max(0.0, left)
+        return None if math.isinf(left) else min(max(0.0, left), 3600.0)
 
     def _show(self) -> None:
         sign = 1 if self._rules.greater_is_better else -1

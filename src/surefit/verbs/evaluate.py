@@ -267,7 +267,7 @@ def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
     more, resamples = own_metrics.load(project, scored, reporter)
     ask = Ask(
         first=found.metric, more=more, own_resamples=resamples, threshold=config.threshold,
-        costs=costs, clusters=found.clusters,
+        costs=costs, clusters=found.clusters, calibrate=config.calibrate,
     )  # fmt: skip
     if found.work is None or found.at is None:
         return ask
@@ -339,6 +339,10 @@ def _items(found: Subject, findings: Findings) -> Iterator[Item]:
     if findings.threshold is not None:
         yield Metric(key=f"{prefix}_chosen_threshold", value=findings.threshold.value)
         yield from score_items(f"{prefix}_chosen", findings.threshold.scores, None)
+    if findings.calibrated is not None:
+        yield from score_items(f"{prefix}_calibrated", findings.calibrated.scores, None)
+        yield Table(path=predictions.CALIBRATED, frame=predictions.calibrated_table(
+            found.scored, findings.calibrated.pred))  # fmt: skip
     yield Table(path="worst_rows.csv", frame=findings.worst)
     if findings.classes is not None:
         yield Table(path="classes.csv", frame=findings.classes)

@@ -51,6 +51,11 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
             "An ensemble is made of built-in families, fitted in full.",
             "leave out --ensemble (tune.ensemble), or tune.rows and tune.epochs",
         )
+    if tune.families and not work.config.model.together:
+        raise ConfigError(
+            f"tune.families are searched together, and model.family is {problem.family} alone.",
+            'family = "auto"   # under [model]',
+        )
     families = _families(work) if work.config.model.together else (problem.family,)
     code = None
     if isinstance(tune.space, str):
@@ -100,7 +105,7 @@ def _check_libraries(name: str, libraries: Sequence[str]) -> None:
     if name not in models.installed():
         raise ConfigError(
             f"tune.families names {name}, and {' and '.join(libraries)} is not installed.",
-            f'pip install "surefit[{name}]"',
+            f'pip install "surefit[{libraries[0]}]"',
         )
 
 
