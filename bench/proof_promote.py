@@ -70,6 +70,8 @@ def killed(*, what: str, n_kills: int) -> Outcome:
         store._create_once(f"sqlite:///{folder / 'pristine.db'}", folder / "mlruns")
         (folder / "shop").mkdir()
         trained = project(folder / "shop", folder / "pristine.db", n=300)
+        for name in trained.runs:
+            trained.version_of(name)
         work = {"the move": test_races.move, "the whole command": test_races.promote_whole}[what]
         outcomes = test_races.killed(trained, n_kills, "production", 2, work)
     found = collections.Counter(outcomes)

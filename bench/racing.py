@@ -40,7 +40,7 @@ def fitted(table: str, target: str, trials: int) -> tuple[np.ndarray, list[Any],
     ranges = space.parse(family.space(rows.task))
     scores, shares = [], []
     for k in range(trials):
-        params = {**family.defaults(rows.task), **uniform(ranges, 0, k), "num_iterations": 150}
+        params = {**family.defaults(rows.task), **uniform(ranges, 0, k), "num_iterations": 100}
         folds = [fit.fit_fold(problem, params, f) for f in range(FOLDS)]
         scores.append([f.score for f in folds])
         shares.append([

@@ -256,6 +256,12 @@ def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=300) -> tuple[Ra
     return Rate(hits=ours, trials=n_datasets), Rate(hits=theirs, trials=n_datasets)
 
 
+def theory_of_power(gain, n, differ=0.1) -> float:
+    """The chance that a two-sided paired test at 5 % tells such a gain from nothing."""
+    shift = gain / math.sqrt((differ - gain**2) / n)
+    return float(ndtr(shift - 1.959964) + ndtr(-shift - 1.959964))
+
+
 def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_resamples=200):
     """Mean flattery of the raw and of the corrected score of the best, and its coverage."""
     rng = np.random.default_rng(seed)

@@ -162,3 +162,21 @@ def test_a_script_without_a_main_guard_works(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["started", "4"], done.stderr
+
+
+def conditional(trial: Any) -> dict[str, Any]:
+    """A space as one writes it for Optuna."""
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    x = trial.suggest_float("x", 0.0, 1.0) if kind == "a" else 2.0
+    return {"kind": kind, "x": x}
+
+
+def test_the_space_of_an_objective_may_be_a_function_of_a_trial(folder: Path) -> None:
+    """What it returns is what the objective gets; what was suggested is recorded."""
+    result = surefit.tune(parabola, conditional, trials=10, quiet=True)
+    assert result.count("COMPLETE") == 10
+    for trial in result.trials:
+        assert set(trial.params) == ({"kind", "x"} if trial.params["kind"] == "a" else {"kind"})
+        x = trial.params.get("x", 2.0)
+        assert trial.value == pytest.approx(-((x - 0.3) ** 2))
+    assert surefit.tune(parabola, conditional, trials=10, quiet=True).resumed == 10

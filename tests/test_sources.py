@@ -286,6 +286,50 @@ def test_fsspec_addresses(tmp_path: Path) -> None:
         loaded("nosuch://a/t.csv", tmp_path)
 
 
+def test_parts_at_an_fsspec_address(tmp_path: Path) -> None:
+    """A folder or a pattern there gives its parts, in the order of their names."""
+    fsspec = pytest.importorskip("fsspec")
+    for i in (1, 0):
+        with fsspec.open(f"memory://parted/part-{i}.csv", "w") as file:
+            file.write(ROWS.iloc[2 * i : 2 * i + 2].to_csv(index=False))
+    with fsspec.open("memory://parted/_SUCCESS", "w") as file:
+        file.write("")
+    for path in ("memory://parted/", "memory://parted/part-*.csv"):
+        found = loaded(path, tmp_path)
+        same(found.frame)
+        assert "2 files: part-0.csv" in found.notes[0].text
+    with pytest.raises(DataError, match="No file matches"):
+        loaded("memory://parted/x*.csv", tmp_path)
+
+
+@pytest.mark.filterwarnings("default")  # those of the libraries of the service
+def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """s3:// by s3fs from a server that speaks S3, on this machine."""
+    server = pytest.importorskip("moto.server")
+    fsspec, _ = pytest.importorskip("fsspec"), pytest.importorskip("s3fs")
+    running = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    try:
+        host, port = running.get_host_and_port()
+        for name, value in {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "s3cret",
+                            "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+                            "AWS_DEFAULT_REGION": "us-east-1"}.items():  # fmt: skip
+            monkeypatch.setenv(name, value)
+        store = fsspec.filesystem("s3", skip_instance_cache=True)
+        store.mkdir("bucket")
+        for i in range(2):
+            with store.open(f"bucket/parts/{i}.csv.gz", "wb") as file:
+                text = ROWS.iloc[2 * i : 2 * i + 2].to_csv(index=False)
+                file.write(gzip.compress(text.encode()))
+        same(loaded("s3://bucket/parts/*.csv.gz", tmp_path).frame)
+        assert len(loaded("s3://bucket/parts/1.csv.gz", tmp_path).frame) == 2
+        for absent in ("s3://bucket/none.csv", "s3://none/t.csv"):
+            with pytest.raises(DataError, match="no file"):
+                loaded(absent, tmp_path)
+    finally:
+        running.stop()
+
+
 def test_a_missing_library_names_the_line_that_installs_it(tmp_path: Path) -> None:
     """s3:// without its library says what to install."""
     try:

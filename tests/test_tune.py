@@ -9,7 +9,7 @@ import pytest
 import mlflow_files
 from surefit.edges import journal
 from surefit.errors import ConfigError, InputError
-from tables import numbers
+from tables import mixed, numbers
 
 CHOSEN = {"model.family": "linear", "split.folds": 3}
 BOOSTED = {
@@ -102,6 +102,22 @@ def test_the_table_is_the_same_for_one_two_and_four_workers(folder):
         tables.append(table(result))
     assert tables[0] == tables[1] == tables[2]
     assert len(tables[0]) == 14
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+@pytest.mark.parametrize(
+    "method", ["grid", "random", "qmc", "tpe", "hyperopt", "optuna:NSGAIISampler"]
+)
+def test_every_method_searches_a_table_of_every_task(folder, method, task):
+    """From the table to the refitted winner, with trials that the method chose by results."""
+    frame = mixed(120, task=task)[["size", "age", "city", "y"]]
+    space = {"alpha" if task == "regression" else "C": "log 0.01..100"}
+    keys = {"model.family": "linear", "split.folds": 2, "tune.window": 1, "tune.space": space}
+    result = folder.tune(frame, target="y", trials=6, method=method, set=keys)
+    assert result.count("COMPLETE") == len(result.trials) == (5 if method == "grid" else 6)
+    assert len({tuple(t.params.items()) for t in result.trials}) == len(result.trials)
+    assert result.score.value == pytest.approx(result.best.value, rel=1e-5)
+    assert result.model_uri.startswith("models:/")
 
 
 @pytest.mark.parametrize("method", ["grid", "random", "qmc", "tpe"])
@@ -275,3 +291,49 @@ def test_trials_that_fail_are_failed_with_their_reason_and_the_search_goes_on(fo
     (parent,) = folder.runs("tags.`surefit.kind` = 'tune' and attributes.status = 'FAILED'")
     assert "must be a float in the range" in parent.data.tags["surefit.reason"]
     assert not folder.runs("attributes.status = 'RUNNING'")
+
+
+def test_a_lighter_search_scores_its_winner_in_full(folder):
+    """Fewer rows and rounds for trials, all of them for the winner; both scores are kept."""
+    frame = mixed(300)[["size", "age", "city", "y"]]
+    keys = {**BOOSTED, "tune.rows": 60, "tune.epochs": 3}
+    result = folder.tune(frame, target="y", trials=4, set=keys)
+    run = folder.client.get_run(result.run_id)
+    assert result.searched.value == pytest.approx(result.best.value, rel=1e-5)
+    assert run.data.metrics["searched_roc_auc"] == pytest.approx(result.searched.value)
+    assert run.data.metrics["valid_roc_auc"] == pytest.approx(result.score.value)
+    assert "searched lightly" in str(result)
+    (folder.path / "best.toml").write_text(
+        mlflow_files.text(folder.client, result.run_id, "best.toml")
+    )
+    trained = folder.train(frame, target="y", config=folder.path / "best.toml")
+    assert trained.score.value == pytest.approx(result.score.value, rel=1e-5)
+    again = folder.tune(frame, target="y", trials=4, set=keys)
+    assert again.score.value == pytest.approx(result.score.value, rel=1e-5)
+    assert again.model_uri == result.model_uri
+    full = folder.tune(frame, target="y", trials=4, set=BOOSTED)
+    assert full.run_id != result.run_id
+    assert full.searched is None
+
+
+def test_every_trial_has_a_model_where_that_is_asked_for(folder):
+    """One a complete trial, once; a trial's model is promoted like another."""
+    keys = {**CHOSEN, "tune.log_models": "all"}
+    frame = mixed(150)[["size", "age", "y"]]
+    folder.tune(frame, target="y", trials=3, set=keys)
+    folder.tune(frame, target="y", trials=4, set=keys)
+    models = [run.data.tags["surefit.model"] for run in trials_of(folder)]
+    assert len(models) == len(set(models)) == 4
+    assert len(list((folder.path / "mlruns").rglob("MLmodel"))) >= 5
+
+
+def test_a_search_ends_when_it_is_good_enough_or_gets_no_better(folder):
+    """By a target in the metric's own direction, and by trials told without a better one."""
+    content = folder.tune("sklearn:iris", target="target", trials=40,
+                          set={**CHOSEN, "tune.target": 5.0})  # fmt: skip
+    assert len(content.trials) == 8  # the window: the first result told was good enough
+    keys = {**CHOSEN, "tune.seed": 1, "tune.window": 1, "tune.patience": 3}
+    patient = folder.tune(trials=40, set=keys)
+    values = [t.value for t in patient.trials]
+    assert 4 <= len(values) < 40
+    assert min(values[:-3]) < min(values[-3:])

@@ -164,7 +164,7 @@ def drift(rows: Rows) -> Iterator[Finding]:
             bound += float(np.sqrt(a.nunique() / (2 * min(n, m))))
         else:
             distance = _ks(_numbers(a), _numbers(b))
-        if distance > bound:
+        if distance > bound and not _is_time(rows, column.name):
             yield Finding(
                 code="DRIFT01", severity=severity, columns=(column.name,),
                 words=f"{column.name} differs between training and test rows "
@@ -172,6 +172,14 @@ def drift(rows: Rows) -> Iterator[Finding]:
                 evidence={"distance": distance, "limit": bound},
                 advice="expected where time divides; else look at how the test rows were chosen",
             )  # fmt: skip
+
+
+def _is_time(rows: Rows, name: str) -> bool:
+    """Whether it is the column by which time divides."""
+    values, time = rows.data.frame[name], rows.data.time
+    if time is None or bool(values.isna().any()):
+        return False
+    return bool(np.array_equal(_numbers(values), time))
 
 
 def _numbers(values: pd.Series) -> np.ndarray:

@@ -68,6 +68,8 @@ def judge(
     pool = [np.asarray(p)[rows.order] for p in (*candidates.values(), *further.values())]
     sorted_y, n = np.asarray(y)[rows.order], len(candidates)
     parts = ranking.parts_of(metric, sorted_y, pool, rows)
+    raw = _known(metric, np.hstack([part(np.ones((1, len(y)))) for part in parts])[0], n)
+    best = int(ranking.best_first(metric.sign * raw)[0])
     draws, kept, done = [], [], 0
     for counts in rows.draws(n_resamples, seed):
         drawn = np.hstack([part(counts) for part in parts[:n]])
@@ -76,7 +78,7 @@ def judge(
         if few > 0:
             rest = [part(counts[:few]) for part in parts[n:]]
             together = np.hstack([drawn[:few], *rest])
-            kept.append(winner.left_over(metric, parts, together, counts[:few]))
+            kept.append(winner.left_over(metric, parts, together, counts[:few], best=best))
         done += len(counts)
     every = ranking.pair_up(
         metric, sorted_y, pool[:n], rows=rows, parts=parts[:n], draws=np.concatenate(draws)
@@ -90,18 +92,16 @@ def judge(
     }  # fmt: skip
     found = None
     if kept:
-        raw = np.hstack([part(np.ones((1, len(y)))) for part in parts])[0]
         names = [*candidates, *further]
-        found = winner.summed_up(
-            metric, names, _known(metric, raw), np.concatenate(kept), rows=rows, level=level
-        )
+        found = winner.summed_up(metric, names, raw, np.concatenate(kept), rows=rows, level=level)
     return Contest(
         ranking=ranking.ranked(metric, list(candidates), every, level=level), scores=scores,
         corrected=found,
     )  # fmt: skip
 
 
-def _known(metric: Metric, raw: Floats) -> Floats:
-    if np.isnan(raw).any():
+def _known(metric: Metric, raw: Floats, n: int) -> Floats:
+    """All values (c,), of which the first `n` are the ranked candidates'."""
+    if np.isnan(raw[n:]).any():
         raise DataError(f"{metric.name} is undefined for a trial: nothing to pick from.")
     return raw

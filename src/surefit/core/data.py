@@ -18,7 +18,7 @@ from surefit.errors import DataError
 from surefit.results import Note, Task
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
-MANY_LEVELS = 250  # unless each has many rows; scikit-learn's own boosting takes no more
+MANY_LEVELS = 200  # unless each has many rows
 MAX_CLASSES = 200
 _ID_NAME = re.compile(
     r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE

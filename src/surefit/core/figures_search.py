@@ -230,14 +230,16 @@ def _score_view(values: Floats) -> tuple[float, float]:
 
 
 def search_slices(
-    params: pd.DataFrame, value: Any, *, metric: str, log: Collection[str] = ()
-) -> Figure:
+    params: pd.DataFrame, value: Any, *, metric: str, log: Collection[str] = (),
+    title: str = "Score by hyperparameter", name: str = "search_slices",
+) -> Figure:  # fmt: skip
     """The score against each hyperparameter: a column a parameter (NaN where unset), a row a trial.
 
     `value` (n,) is the score; trials without one are left out. Parameters in `log`, and positive
     numbers that span a factor of 100, get a log axis; text and true/false get categories.
     """
-    return draw_slices(slice_numbers(params, value, log=log), metric=metric)
+    numbers = slice_numbers(params, value, log=log)
+    return draw_slices(numbers, metric=metric, title=title, name=name)
 
 
 def slice_numbers(params: pd.DataFrame, value: Any, *, log: Collection[str] = ()) -> pd.DataFrame:
@@ -269,12 +271,15 @@ def _kind(settings: pd.Series[Any], wanted_log: bool) -> str:
     return "log" if low > 0 and (wanted_log or high / low >= 100) else "number"
 
 
-def draw_slices(numbers: pd.DataFrame, *, metric: str) -> Figure:
+def draw_slices(
+    numbers: pd.DataFrame, *, metric: str, title: str = "Score by hyperparameter",
+    name: str = "search_slices",
+) -> Figure:  # fmt: skip
     """Small panels, one a parameter, from `slice_numbers`."""
     parts = list(numbers.groupby("param", sort=False))
     shown = parts[:MAX_PANELS]
     some = f", the first {len(shown)} of {len(parts)}" if len(shown) < len(parts) else ""
-    title = f"Score by hyperparameter{some}"
+    title = f"{title}{some}"
     columns = min(3, max(len(shown), 1))
     rows = -(-max(len(shown), 1) // columns)
     drawing, axes = canvas.start(
@@ -290,14 +295,14 @@ def draw_slices(numbers: pd.DataFrame, *, metric: str) -> Figure:
         if i >= len(shown):
             ax.set_visible(False)
             continue
-        name, part = shown[i]
+        param, part = shown[i]
         canvas.dress(
-            ax, canvas.label(name, 30), canvas.label(metric, 20) if i % columns == 0 else ""
+            ax, canvas.label(param, 30), canvas.label(metric, 20) if i % columns == 0 else ""
         )
         canvas.group_digits(ax, "y")
         _panel(ax, part.assign(score=part["score"].clip(low, high)))
         ax.set_ylim(low - pad, high + pad)
-    return canvas.finish("search_slices", title, drawing, numbers)
+    return canvas.finish(name, title, drawing, numbers)
 
 
 def _panel(ax: Any, part: pd.DataFrame) -> None:

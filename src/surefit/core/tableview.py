@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from surefit.core.findings import CODES, Finding, Rows
+from surefit.core.findings import Finding, Rows
 from surefit.core.page import Page, Section, TableBlock, Tone
 
 MOST_COLUMNS = 500
+N_BARS, _BARS = 10, "\u00a0▁▂▃▄▅▆▇█"
 
 
 def page(title: str, verdict: str, found: Sequence[Finding], rows: Rows, metric: str) -> Page:
@@ -44,12 +46,10 @@ def _findings(found: Sequence[Finding]) -> TableBlock | None:
         return None
     lines = [
         (f.key, "waived" if f.waived else f.severity, f.words,
-         f"waived: {f.waived}" if f.waived else f.advice, CODES[f.code])
+         f"waived: {f.waived}" if f.waived else f.advice)
         for f in found
     ]  # fmt: skip
-    return TableBlock(
-        columns=["code", "severity", "what", "what to do", "about"], rows=lines, numeric=()
-    )
+    return TableBlock(columns=["code", "severity", "what", "what to do"], rows=lines, numeric=())
 
 
 def _about_columns(rows: Rows) -> str:
@@ -61,13 +61,31 @@ def _about_columns(rows: Rows) -> str:
 def _columns(rows: Rows) -> TableBlock:
     ranked = sorted(rows.data.columns, key=lambda c: -rows.alone[c.name])[:MOST_COLUMNS]
     lines = [
-        (c.name, c.kind, max(0.0, rows.alone[c.name]), _share(rows.train[c.name].isna()),
-         int(rows.train[c.name].nunique()), _typical(rows.train[c.name]))
+        (c.name, c.kind, f"{100 * max(0.0, rows.alone[c.name]):.1f} %",
+         _share(rows.train[c.name].isna()), int(rows.train[c.name].nunique()),
+         _spread(rows.train[c.name]), _typical(rows.train[c.name]))
         for c in ranked
     ]  # fmt: skip
     return TableBlock(
-        columns=["column", "kind", "explains", "missing", "distinct", "typical values"], rows=lines
+        columns=["column", "kind", "explains", "missing", "distinct", "spread", "typical values"],
+        rows=lines,
+        caption="spread: rows by value from the 1st to the 99th percentile, or by level",
+        numeric=("explains", "missing", "distinct"),
     )
+
+
+def _spread(values: pd.Series) -> str:
+    """A histogram of one line: bins between the outer percentiles, or the commonest levels."""
+    present = values.dropna()
+    if present.nunique() < 2:
+        return ""
+    if pd.api.types.is_float_dtype(values.dtype) or pd.api.types.is_datetime64_any_dtype(values):
+        numbers = present.to_numpy().astype("float64")
+        low, high = np.quantile(numbers, [0.01, 0.99])
+        counts = np.histogram(numbers, bins=N_BARS, range=(low, high if high > low else low + 1))[0]
+    else:
+        counts = present.value_counts().head(N_BARS).to_numpy()
+    return "".join(_BARS[math.ceil(8 * n / max(counts.max(), 1))] for n in counts)
 
 
 def _share(mask: pd.Series) -> str:

@@ -69,11 +69,15 @@ def corrected_best(
     """The best candidate's score, corrected for having been picked on these rows.
 
     Bootstrap bias correction (Tsamardinos, Greasidou and Borboudakis 2018): in each resample the
-    best is picked on the rows drawn and scored on those not drawn; the mean of those scores is the
-    corrected value and their percentiles the interval. No model is fitted again. Give every
-    candidate that took part in the picking and no other.
+    best is picked on the rows drawn and scored on those not drawn. The corrected value is the raw
+    one plus the mean of what those scores differ from the winner's own on the same rows: for a mean
+    over rows that is the mean of those scores, and where a metric's expectation depends on the
+    number of rows (R², F1) that cancels. No model is fitted again. Give every candidate that took
+    part in the picking and no other.
 
-    The interval is wider than it need be: a resample leaves 37 % of the rows to score on.
+    The interval, their percentiles moved alike, is wider than it need be: a resample leaves 37 % of
+    the rows to score on. Luck that fold models share, being fitted on each other's rows, is not
+    seen: in noisy data of a few hundred rows about a quarter of the flattery can stay.
 
     Raises:
         DataError: no candidates, or the metric is undefined on these rows.
@@ -88,9 +92,10 @@ def corrected_best(
     raw = np.hstack([part(np.ones((1, len(y)))) for part in parts])[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows: nothing to pick from.")
+    best = int(best_first(metric.sign * raw)[0])
     kept = np.concatenate(
         [
-            left_over(metric, parts, np.hstack([part(c) for part in parts]), c)
+            left_over(metric, parts, np.hstack([part(c) for part in parts]), c, best=best)
             for c in rows.draws(n_resamples, seed)
         ]
     )
@@ -100,12 +105,13 @@ def corrected_best(
 def summed_up(
     metric: Metric, names: Sequence[str], raw: Floats, kept: Floats, *, rows: Layout, level: float
 ) -> Corrected:
-    """The correction from the raw values (c,) and the values left over (b,) in resamples."""
+    """The correction from the raw values (c,) and what `left_over` gave in resamples (b, 2)."""
     best = int(best_first(metric.sign * raw)[0])
-    kept = kept[~np.isnan(kept)]
+    kept = kept[~np.isnan(kept).any(axis=1)]
     found = len(kept) > 1
-    value = float(kept.mean()) if found else float("nan")
-    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2]) if found else (value, value)
+    moved = kept[:, 0] + (raw[best] - kept[:, 1].mean()) if found else np.zeros(0)
+    value = float(moved.mean()) if found else float("nan")
+    low, high = np.quantile(moved, [(1 - level) / 2, (1 + level) / 2]) if found else (value, value)
     doubt = doubt_about(rows) if found else "too few rows or clusters to leave any out"
     return Corrected(
         metric=metric.name, greater_is_better=metric.greater_is_better,
@@ -115,14 +121,19 @@ def summed_up(
     )  # fmt: skip
 
 
-def left_over(metric: Metric, parts: Sequence[Any], drawn: Floats, counts: Floats) -> Floats:
-    """The value (b,), on rows not drawn, of the candidate that is best on the rows drawn.
+def left_over(
+    metric: Metric, parts: Sequence[Any], drawn: Floats, counts: Floats, *, best: int
+) -> Floats:
+    """On rows not drawn (b, 2): the candidate that is best on the rows drawn, and `best`.
 
-    `drawn` (b, c) holds the candidates' values on the rows drawn, `counts` (b, n) the draws.
+    `drawn` (b, c) holds the candidates' values on the rows drawn, `counts` (b, n) the draws; `best`
+    is the candidate picked on all rows.
     """
     winner = np.argmax(np.where(np.isnan(drawn), -np.inf, metric.sign * drawn), axis=1)
     rest = (counts == 0).astype(np.float64)
-    out = np.full(len(counts), np.nan)
-    for j in np.unique(winner):
-        out[winner == j] = parts[j](rest[winner == j])[:, 0]
+    out = np.full((len(counts), 2), np.nan)
+    out[:, 1] = parts[best](rest)[:, 0]
+    out[winner == best, 0] = out[winner == best, 1]
+    for j in np.unique(winner[winner != best]):
+        out[winner == j, 0] = parts[j](rest[winner == j])[:, 0]
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.util
 import os
 import re
@@ -155,8 +156,10 @@ def _line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def fetched(address: str) -> Iterator[Path]:
-    """A copy of the file at the address, under its own name, for the time of the block.
+def fetched(address: str) -> Iterator[list[Path]]:
+    """Copies of the file at the address, or of the parts in a folder or by a pattern there.
+
+    They keep their names, and last for the time of the block.
 
     Raises:
         DataError: when there is no such file.
@@ -168,9 +171,9 @@ def fetched(address: str) -> Iterator[Path]:
         file = Path(folder) / urllib.parse.unquote(name).replace("/", "_")
         if address.lower().startswith(("http://", "https://")):
             _download(address, file)
+            yield [file]
         else:
-            _copy(address, file)
-        yield file
+            yield _copied(address, Path(folder))
 
 
 def _download(address: str, file: Path) -> None:
@@ -192,15 +195,27 @@ def _download(address: str, file: Path) -> None:
         )
 
 
-def _copy(address: str, file: Path) -> None:
+def _copied(address: str, folder: Path) -> list[Path]:
     shown, scheme = redacted(address), address.partition("://")[0].lower()
     try:
         import fsspec
     except ModuleNotFoundError:
         raise MissingExtraError("fsspec", _extra(scheme), f"Reading {shown}") from None
     try:
-        with fsspec.open(filled(address), "rb") as source, file.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+        system, place = fsspec.core.url_to_fs(filled(address))
+        if not glob.has_magic(place) and not system.isdir(place):
+            names = [place]
+        else:
+            found = system.glob(place) if glob.has_magic(place) else system.find(place)
+            names = sorted(n for n in found if not _is_marker(n) and not system.isdir(n))
+            if not names:
+                raise DataError(f"No file matches {shown}.")
+        for number, name in enumerate(names):
+            part = folder / str(number) / name.rpartition("/")[2]
+            part.parent.mkdir()
+            with system.open(name, "rb") as source, part.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+        return sorted(folder.glob("*/*"), key=lambda p: int(p.parent.name))
     except SurefitError:
         raise
     except ImportError:
@@ -215,6 +230,10 @@ def _copy(address: str, file: Path) -> None:
         raise InputError(f"{shown} is no address that fsspec reads: {_line(error)}") from None
     except Exception as error:  # each file system has exceptions of its own
         raise ServiceError(f"{shown} cannot be read: {_line(error)}") from error
+
+
+def _is_marker(name: str) -> bool:
+    return name.rpartition("/")[2].startswith((".", "_"))
 
 
 def _extra(scheme: str) -> str:

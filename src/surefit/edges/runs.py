@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
@@ -48,6 +49,7 @@ class RunRecord:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     deleted: bool = False
+    artifacts: str = ""  # where they lie, as MLflow has it
 
     @property
     def kind(self) -> str:
@@ -349,7 +351,7 @@ def _record(run: Any) -> RunRecord:
         run_id=run.info.run_id, name=run.info.run_name or "", status=run.info.status,
         started=run.info.start_time or 0, params=dict(run.data.params),
         metrics=dict(run.data.metrics), tags=dict(run.data.tags),
-        deleted=run.info.lifecycle_stage != "active",
+        deleted=run.info.lifecycle_stage != "active", artifacts=run.info.artifact_uri or "",
     )  # fmt: skip
 
 
@@ -429,34 +431,50 @@ def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
     """
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         file = _download(store, run_id, path, folder)
-        if file is None:
-            return None
-        try:
-            if file.suffix == ".csv":
-                return pd.read_csv(file)
-            return pd.read_parquet(file, page_checksum_verification=True)
-        except (OSError, ValueError) as error:
-            raise ServiceError(f"{path} of run {run_id} is damaged: {first_line(error)}") from error
+        return None if file is None else _table_in(file, run_id, path)
+
+
+def _table_in(file: Path, run_id: str, path: str) -> pd.DataFrame:
+    try:
+        if file.suffix == ".csv":
+            return pd.read_csv(file)
+        return pd.read_parquet(file, page_checksum_verification=True)
+    except (OSError, ValueError) as error:
+        raise ServiceError(f"{path} of run {run_id} is damaged: {first_line(error)}") from error
 
 
 def read_first(
-    store: Store, run_ids: Sequence[str], paths: Sequence[str]
+    store: Store, records: Sequence[RunRecord], paths: Sequence[str]
 ) -> list[pd.DataFrame | SurefitError | None]:
     """For each run the first of its artifacts `paths`, as `read_table`; several runs at a time.
 
-    A table that cannot be read stands as its error.
+    A table that cannot be read stands as its error. Where the artifacts lie on this machine MLflow
+    is not asked, which would look up the run twice a file.
     """
 
-    def read(run_id: str) -> pd.DataFrame | SurefitError | None:
+    def one(record: RunRecord, path: str) -> pd.DataFrame | None:
+        folder = local_folder(record.artifacts)
+        if folder is None or not folder.is_dir():
+            return read_table(store, record.run_id, path)
+        file = folder / path
+        return _table_in(file, record.run_id, path) if file.is_file() else None
+
+    def read(record: RunRecord) -> pd.DataFrame | SurefitError | None:
         try:
-            return next(
-                (t for path in paths if (t := read_table(store, run_id, path)) is not None), None
-            )
+            return next((t for path in paths if (t := one(record, path)) is not None), None)
         except SurefitError as error:
             return error
 
-    with ThreadPoolExecutor(min(READERS, max(1, len(run_ids)))) as readers:
-        return list(readers.map(read, run_ids))
+    with ThreadPoolExecutor(min(READERS, max(1, len(records)))) as readers:
+        return list(readers.map(read, records))
+
+
+def local_folder(location: str) -> Path | None:
+    """The folder of an artifacts' location on this machine's disk, None for one elsewhere."""
+    parts = urlsplit(location)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(location) if location and not parts.scheme else None
 
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:

@@ -71,8 +71,8 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
     if config.query is not None or remote.is_database(path):
         return Loaded(frame=remote.select(path, config.query, root))
     if remote.is_address(path):
-        with remote.fetched(path) as file:
-            return _read_files([file], config, path)
+        with remote.fetched(path) as files:
+            return _read_files(files, config, path)
     return _read_files(_files(path, root), config, path)
 
 

@@ -9,7 +9,7 @@ import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from surefit.edges.store import Store
 
@@ -107,14 +107,6 @@ def server_version(store: Store) -> str | None:
 def artifacts(store: Store) -> str:
     """Where the experiment's artifacts lie, as MLflow has it."""
     return str(store.client.get_experiment(store.experiment_id).artifact_location)
-
-
-def local_folder(location: str) -> Path | None:
-    """The folder of a location on this machine's disk, None for one elsewhere."""
-    parts = urlsplit(location)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(location) if not parts.scheme else None
 
 
 def unwritable(folder: Path) -> str:

@@ -177,8 +177,8 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entr
     everyone = [*chosen.ours, *chosen.outside]
     tables = dict(zip(
         (r.run_id for r in everyone), [
-            *runs.read_first(store, [r.run_id for r in chosen.ours], (predictions.VALID,)),
-            *runs.read_first(store, [r.run_id for r in chosen.outside], FOREIGN),
+            *runs.read_first(store, chosen.ours, (predictions.VALID,)),
+            *runs.read_first(store, chosen.outside, FOREIGN),
         ], strict=True,
     ))  # fmt: skip
     first = next((r for r in everyone if isinstance(tables[r.run_id], pd.DataFrame)), None)

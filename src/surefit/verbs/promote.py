@@ -74,7 +74,7 @@ def promote(
     with moves.opened(store, to, stages=stages, reporter=reporter) as log:
         champion = log.named
     if champion is not None and champion.holds(record):
-        if stages:  # asked for since, or moved away in MLflow's UI
+        if stages and not dry_run:  # asked for since, or moved away in MLflow's UI
             with lock.held(store, to):
                 registry.move(store, to, champion, stages=True)
         return _already(record, champion, to)

@@ -86,7 +86,7 @@ def of(
 def _artifacts(store: Store) -> Iterator[Symptom]:
     """Whether artifacts can be written, and those of the newest run read."""
     location = upkeep.artifacts(store)
-    folder = upkeep.local_folder(location)
+    folder = runs.local_folder(location)
     newest = list(runs.search(store, runs.ENDED_WELL, limit=1))
     if folder is not None:
         why = upkeep.unwritable(folder)

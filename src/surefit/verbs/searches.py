@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -342,8 +342,11 @@ def outcome_items(
     logged = [k for k, d in found.space_of(mine).items() if d.axis.log]
     if len({r.family for r in complete}) > 1:
         families = pd.DataFrame({"family": [r.family for r in complete]})
-        each = search_slices(families, [r.value for r in complete], metric=found.metric)
-        drawn.append(replace(each, name="search_families"))
+        reached = [r.value for r in complete]
+        drawn.append(search_slices(
+            families, reached, metric=found.metric, title="Score by family",
+            name="search_families",
+        ))  # fmt: skip
     settings, scores = pd.DataFrame([dict(r.params) for r in mine]), [r.value for r in mine]
     drawn.append(search_slices(settings, scores, metric=found.metric, log=logged))
     drawn += space_figures(

@@ -1,0 +1,227 @@
+"""Searches that lose their journal, their disk, their worker or their driver: nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hostile
+from killing import calm, recorded, search_killed_at, search_under_fire
+from surefit.edges import nested, runs
+from surefit.edges.nested import Nested
+from surefit.edges.pool import Job, Pool
+from surefit.edges.runs import RunRecord
+from surefit.edges.store import connect
+from surefit.errors import InputError, UserCodeError
+from test_interrupted import check_no_helpers, running
+from test_pool import appeared
+from test_tune import CHOSEN, check_mirror, table, trials_of
+
+SPACE = {"x": "0..1", "kind": ["a", "b"]}
+
+
+def hill(params: dict[str, Any], context: Any) -> float:
+    """A quick function of its parameters."""
+    context.log(loss=params["x"])
+    return float(-((params["x"] - 0.3) ** 2) - 0.1 * (params["kind"] == "b"))
+
+
+def unchanged(before: RunRecord, after: RunRecord) -> bool:
+    """Whether two runs hold the same, but for their ids, their owner and the clock."""
+    own = {"surefit.owner", "surefit.key", "mlflow.source.name"}
+    tags = [{k: v for k, v in r.tags.items() if k not in own} for r in (before, after)]
+    return (before.params, before.metrics, before.status, before.started) == (
+        after.params, after.metrics, after.status, after.started,
+    ) and tags[0] == tags[1]  # fmt: skip
+
+
+def test_rows_put_in_by_us_are_what_the_client_would_write(folder: Any) -> None:
+    """Both ways give the same run: parameters, points, latest metrics, tags, times, artifacts."""
+    store = connect(folder.uri, folder.path, "both")
+    made = []
+    for key in ("rows", "client"):
+        made.append(Nested(
+            key=key, name="trial 3", kind="trial", parent="0" * 32, status="FINISHED", reason="",
+            started=1_700_000_000_000, ended=1_700_000_005_000, tags={"surefit.trial": "3"},
+            params={"text": "a" * 7000, "number": 0.1, "flag": True, "word": "yes"},
+            metrics=[("loss", 0.5, 0), ("loss", 0.25, 1), ("loss", 0.25, 1), ("value", -1.5, 0),
+                     ("endless", float("inf"), 0)],
+        ))  # fmt: skip
+    written = nested.write_all(store, made[:1])
+    assert written is not None
+    ids = [written["rows"], nested.write(store, made[1], None)]
+    assert nested.write_all(store, made[:1]) == {}
+    rows, client = (runs.find(store, run_id) for run_id in ids)
+    assert unchanged(rows, client)
+    plain = [folder.client.get_run(i) for i in ids]
+    assert plain[0].info.end_time == plain[1].info.end_time
+    assert plain[0].info.artifact_uri.replace(ids[0], ids[1]) == plain[1].info.artifact_uri
+    histories = [folder.client.get_metric_history(i, "loss") for i in ids]
+    points = [[(p.step, p.value) for p in history] for history in histories]
+    assert points[0] == points[1] == [(0, 0.5), (1, 0.25)]
+
+
+def test_a_lost_journal_is_rebuilt_from_mlflow(folder: Any, searched: Any) -> None:
+    """The same search is found, ended trials are not run again, and more trials go on from them."""
+    first = folder.tune("sklearn:wine", target="target", trials=7, set=CHOSEN)
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    again = folder.tune(trials=7, set=CHOSEN)
+    assert again.run_id == first.run_id
+    assert again.resumed == 7
+    assert table(again) == table(first)
+    assert again.score == first.score
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    longer = folder.tune(trials=12, set=CHOSEN)
+    assert longer.resumed == 7
+    assert table(longer) == table(searched.tune(trials=12, set=CHOSEN))
+    check_mirror(folder, longer)
+
+
+def test_what_a_kill_kept_from_mlflow_is_written_though_all_trials_ended(folder: Any) -> None:
+    """A search whose trials are done, but not all in MLflow, is completed by the same command."""
+    result = folder.tune(hill, SPACE, trials=5, name="hill")
+    last = trials_of(folder)[-1].info.run_id
+    with sqlite3.connect(folder.path / "mlflow.db") as store:
+        for name in ("metrics", "latest_metrics", "params", "tags", "runs"):
+            store.execute(f"DELETE FROM {name} WHERE run_uuid = ?", (last,))
+    (file,) = (folder.path / ".surefit" / "searches").glob("*.sqlite")
+    with sqlite3.connect(file) as journal:
+        journal.execute("UPDATE outbox SET done = 0, run_id = NULL WHERE key LIKE '%/4'")
+    again = folder.tune(hill, SPACE, trials=5, name="hill")
+    assert again.resumed == 5
+    assert [r.data.tags["surefit.trial"] for r in trials_of(folder)] == list("01234")
+    assert again.trials == result.trials
+
+
+def test_the_same_search_in_another_folder_is_told_while_it_runs(
+    folder: Any, tmp_path: Any
+) -> None:
+    """Two tunes at once on one store, from two folders: the second is told who has it."""
+    folder.tune(hill, SPACE, trials=3, name="hill")
+    (parent,) = folder.runs("tags.`surefit.kind` = 'tune'")
+    client = folder.client
+    client.update_run(parent.info.run_id, status="RUNNING")
+    from surefit.edges import environment
+
+    owner = environment.owner()
+    host, boot, _, _ = owner.split("/")
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        started = environment._started(other.pid)
+        client.set_tag(parent.info.run_id, "surefit.owner", f"{host}/{boot}/{other.pid}/{started}")
+        (next((folder.path / ".surefit" / "searches").glob("*.sqlite"))).unlink()
+        with pytest.raises(InputError, match="from another folder"):
+            folder.tune(hill, SPACE, trials=5, name="hill")
+    finally:
+        other.kill()
+        other.communicate()
+    assert folder.tune(hill, SPACE, trials=5, name="hill").resumed == 3
+
+
+def test_a_full_disk_ends_the_search_cleanly_and_it_resumes(folder: Any) -> None:
+    """Exit code 3 and one message; with room again the same trials, none of them run twice."""
+    script = folder.path / "search.py"
+    script.write_text(
+        "import resource, sys\n"
+        "import surefit\n"
+        "from surefit.errors import ServiceError\n"
+        "def f(params, context): return params['x']\n"
+        "space = {'x': '0..1', 'text': ['a' * 100_000, 'b' * 100_000]}\n"
+        "if sys.argv[1] != '0':\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)\n"
+        "try:\n"
+        "    r = surefit.tune(f, space, trials=20, name='f', method='random', quiet=True)\n"
+        "except ServiceError as error:\n"
+        "    sys.exit(f'FULL {error}')\n"
+        "print(r.resumed, [t.value for t in r.trials])\n"
+    )
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-W", "ignore", script, str(limit)], cwd=folder.path, text=True,
+            capture_output=True, timeout=300,
+        )  # fmt: skip
+
+    full = run((folder.path / "mlflow.db").stat().st_size + 1_200_000)
+    assert "FULL" in full.stderr, full
+    assert "cannot be written" in full.stderr
+    assert "Traceback" not in full.stderr
+    done = run(0)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[0]) > 0
+    assert len(trials_of(folder)) == 20
+    assert running(folder) == 0
+
+
+def test_a_worker_killed_by_somebody_costs_no_trial(tmp_path: Path) -> None:
+    """kill -9 of a worker: its job runs again elsewhere; a job that always dies so has failed."""
+    said = tmp_path / "pid"
+    with Pool(_once_killed, workers=1) as pool:
+        pool.submit(Job(key=0, args=(str(said),)))
+        killer = threading.Thread(target=lambda: os.kill(int(appeared(said)), signal.SIGKILL))
+        killer.start()
+        outcome = pool.next(timeout=60)
+        killer.join()
+        assert outcome is not None
+        assert outcome.value == "done"
+    with Pool(hostile.call, workers=1) as pool:
+        pool.submit(Job(key=0, args=("killed", int(signal.SIGKILL))))
+        outcome = pool.next(timeout=60)
+        assert outcome is not None
+        assert outcome.reason == "killed by SIGKILL"
+
+
+def _once_killed(shared: Any, path: str) -> str:
+    if not Path(path).exists():
+        Path(path).write_text(str(os.getpid()))
+        time.sleep(600)
+    return "done"
+
+
+def test_a_search_whose_driver_and_workers_are_killed_ends_in_the_same_table(folder: Any) -> None:
+    """Seeded kills, and one at a call of the store: no trial lost, none twice, the same values."""
+    undisturbed = calm(folder.path / "calm")
+    assert search_under_fire(folder.path, seed=3, n_kills=3) == undisturbed
+    assert recorded(folder.path) == {"lost": 0, "twice": 0, "running": 0}
+    at_a_call = folder.path / "call"
+    at_a_call.mkdir()
+    shutil.copy(folder.path / "fire.py", at_a_call)
+    killed, found = search_killed_at(at_a_call, 400)
+    assert killed
+    assert found == undisturbed
+    assert recorded(at_a_call) == {"lost": 0, "twice": 0, "running": 0}
+
+
+def test_equal_failures_in_a_row_end_a_search_that_worked(folder: Any) -> None:
+    """When what worked is gone, the user's own error ends the search; mended, it goes on."""
+    needed = folder.path / "needed"
+    needed.touch()
+
+    def fragile(params: dict[str, Any], context: Any) -> float:
+        if params["i"] >= 10 and not needed.exists():
+            raise FileNotFoundError("needed is gone")
+        return float(params["i"])
+
+    space = {"i": list(range(60))}
+    chosen = {"method": "grid", "trials": 60, "name": "fragile"}
+    folder.tune(fragile, space, method="grid", trials=10, name="fragile")
+    needed.unlink()
+    with pytest.raises(UserCodeError, match=r"^FileNotFoundError: needed is gone\n"):
+        folder.tune(fragile, space, **chosen)
+    needed.touch()
+    result = folder.tune(fragile, space, **chosen)
+    assert 20 <= result.count("FAILED") < 40
+    assert result.best.value == 59
+    check_no_helpers(os.getpid())
