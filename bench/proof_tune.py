@@ -61,7 +61,7 @@ def at_every_call(n_datasets: int, seed: int) -> Outcome:
 SECTIONS = [
     Section(
         title="Searches under fire",
-        about="A search of 24 trials on two workers, killed with `kill -9` and started again by "
+        about="A search of 16 trials on two workers, killed with `kill -9` and started again by "
         "the same command. Promise: no trial lost, none twice, no run left RUNNING, no worker "
         "alive after its driver, and the same table as undisturbed.",
         columns=("killed", "seed", "searches", "lost", "twice", "RUNNING", "same table",

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-TRIALS = 24
+TRIALS = 16
 SCRIPT = """
 import json, os, signal, sqlite3, sys, time
 
@@ -42,17 +42,22 @@ if at:
 
 import surefit
 
-def objective(params, context):
-    time.sleep(0.05)
-    context.log(loss=params["x"])
-    return -(params["x"] - 0.3) ** 2 - 0.1 * (params["kind"] == "b")
+sys.path.insert(0, %r)
+from killing import FIRE_SPACE, TRIALS, objective
 
 result = surefit.tune(
-    objective, {"x": "0..1", "kind": ["a", "b"]}, trials=%d, name="fire", quiet=True,
-    set={"tune.workers": 2},
+    objective, FIRE_SPACE, trials=TRIALS, name="fire", quiet=True, set={"tune.workers": 2}
 )
 print(json.dumps([[t.number, t.state, t.value, dict(t.params)] for t in result.trials]))
 """
+FIRE_SPACE = {"x": "0..1", "kind": ["a", "b"]}
+
+
+def objective(params: dict[str, Any], context: Any) -> float:
+    """A short function of its parameters."""
+    time.sleep(0.05)
+    context.log(loss=params["x"])
+    return float(-((params["x"] - 0.3) ** 2) - 0.1 * (params["kind"] == "b"))
 
 
 def search_under_fire(folder: Path, *, seed: int, n_kills: int) -> list[Any]:
@@ -104,7 +109,7 @@ def start(folder: Path, **more: str) -> subprocess.Popen[str]:
     """The search as a process of its own."""
     script = folder / "fire.py"
     if not script.exists():
-        script.write_text(SCRIPT % TRIALS)
+        script.write_text(SCRIPT % str(Path(__file__).parent))
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", script], cwd=folder, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, env={**os.environ, **more},

@@ -24,23 +24,32 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 def trained(tmp_path, name: str, task: str, **settings):
     usable(name)
     file = tmp_path / f"{task}.parquet"
-    table(task).to_parquet(file)
+    table(task).assign(w=np.linspace(0.5, 3, 240)).to_parquet(file)
     chosen = {"model.family": name, "split.folds": 2, "name": "again", **settings}
     chosen |= {f"model.params.{k}": v for k, v in QUICK[name].items()}
     return surefit.train(str(file), target=TARGETS[task], set=chosen, quiet=True)
 
 
 @pytest.mark.parametrize(
-    ("name", "task"),
-    [("lightgbm", "binary"), ("hist", "multiclass"), ("linear", "binary"), ("forest", "regression"),
-     ("xgboost", "multiclass"), ("catboost", "regression"), ("lightgbm", "regression")],
+    ("name", "task", "more"),
+    [
+        ("lightgbm", "binary", {"data.weight": "w", "model.params.monotone": {"rooms": 1},
+                                "model.params.class_weight": [1.0, 2.0]}),
+        ("hist", "multiclass", {"model.params.class_weight": "balanced"}),
+        ("linear", "binary", {"model.params.class_weight": "balanced", "data.weight": "w"}),
+        ("forest", "regression", {"model.params.monotone": {"rooms": 1}}),
+        ("xgboost", "multiclass", {"model.params.class_weight": "balanced"}),
+        ("catboost", "regression", {"data.weight": "w", "model.params.monotone": {"rooms": 1}}),
+        ("mlp", "multiclass", {"data.weight": "w"}),
+        ("lightgbm", "regression", {}),
+    ],
 )  # fmt: skip
 def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
-    name, task, tmp_path, monkeypatch
+    name, task, more, tmp_path, monkeypatch
 ):
     """The script runs where surefit cannot be imported, and predicts the sealed rows the same."""
     monkeypatch.chdir(tmp_path)
-    result = trained(tmp_path, name, task)
+    result = trained(tmp_path, name, task, **more)
     written = surefit.eject("last", quiet=True)
     script = f"{written.folder}/train.py"
     done = subprocess.run(

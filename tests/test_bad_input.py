@@ -111,6 +111,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "broken json": ("t.jsonl", texts('{"x": 1, "y": 0}', '{"x": '), "line 2 is no JSON"),
     "json of lists": ("t.jsonl", texts("[1, 2]"), "line 1 is no JSON object"),
     "unknown ending": ("t.xyz", csv(good()), r"ending in \.xyz"),
+    "a workbook": ("t.xlsx", lambda f: f.write_bytes(b"PK"), "is a workbook"),
     "lists in parquet": (
         "t.parquet",
         lambda f: good(l=[[1, 2]] * N).to_parquet(f),
@@ -176,6 +177,12 @@ HANDLED: dict[str, pd.DataFrame] = {
     "names of our own columns": odd_names("row_id", "fold", "target", "prediction", "row_key"),
     "numbers as names": good().rename(columns={"x": 0}),
     "booleans as text": good(b=np.where(np.arange(N) % 3, "yes", "no")),
+    "columns held by Arrow": good(
+        when=pd.date_range("2024-01-01", periods=N),
+        k=pd.array([1, 2, None] * (N // 3), dtype="Int64"),
+    ).convert_dtypes(dtype_backend="pyarrow"),
+    "times of day": good(t=[datetime.time(i % 24, i % 60) for i in range(N)]),
+    "whole numbers beyond 64 bits": good(k=[10**30 * i for i in range(N)]),
     "booleans with gaps": objects([True, False, None]),
     "mixed time zones": good(t=[f"2024-01-0{i % 9 + 1}T00:00:00+0{i % 3}:00" for i in range(N)]),
     "time zones as objects": objects(
@@ -269,3 +276,17 @@ def test_trailing_separators_are_no_column(tmp_path: Path, monkeypatch: pytest.M
     head, *rest = lines(good())
     (tmp_path / "t.csv").write_text("\n".join([head, *(line + "," for line in rest)]))
     assert handled(tmp_path, "t.csv").data.n_rows == N
+
+
+def test_a_test_file_of_other_types_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers here and texts there are no column; nothing is turned into an id and left out."""
+    monkeypatch.chdir(tmp_path)
+    good().to_csv("train.csv", index=False)
+    good(40).assign(x=[f"{i}kg" for i in range(40)]).to_csv("test.csv", index=False)
+    project = workspace.project(
+        data="train.csv", target="y", config=None, overrides={"split.test_path": "test.csv"}
+    )
+    with pytest.raises(DataError, match='"x" holds texts, numbers in the training rows'):
+        workspace.load(project, frame=None, reporter=Reporter(quiet=True))

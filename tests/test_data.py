@@ -265,3 +265,64 @@ def test_the_bundled_sets_are_complete():
         frame = sources.load(f"sklearn:{name}", sources.Path())
         assert "target" in frame
         assert len(frame) > 100
+
+
+def test_amounts_and_percentages_are_numbers():
+    """Currencies, thousands, percent and brackets are read, in training and in the saved model."""
+    given = {
+        "price": ["$1,234.50", "$12", "($3.25)", "€ 7"],
+        "share": ["12%", "-3.5 %", "0%", ""],
+        "euro": ["1.234,50 €", "12,5", "-3", "1.000.000"],
+    }
+    frame = table(60, **{name: (values * 15) for name, values in given.items()})
+    data = look(frame)
+    assert [kinds(data)[name] for name in given] == ["number"] * 3
+    assert data.frame["price"].tolist()[:4] == [1234.5, 12.0, -3.25, 7.0]
+    assert data.frame["share"].tolist()[:3] == [12.0, -3.5, 0.0]
+    assert data.frame["euro"].tolist()[:4] == [1234.5, 12.5, -3.0, 1_000_000.0]
+    assert np.isnan(data.frame["share"][3])
+    assert {c.name: c.style for c in data.columns if c.style} == {"euro": "decimal comma"}
+    again = coerce(frame.head(4), [c.to_dict() for c in data.columns])
+    pd.testing.assert_frame_equal(again, data.frame.head(4))
+    odd = look(table(60, code=["1,23", "12-3", "4 5"] * 20))
+    assert kinds(odd)["code"] == "category"
+
+
+@pytest.mark.parametrize(
+    ("texts", "first", "how"),
+    [
+        (["25/12/2024", "03/04/2024"], "2024-04-03", "the day first"),
+        (["12/25/2024", "03/04/2024"], "2024-03-04", "the month first"),
+        (["01/02/2024", "03/04/2024"], "2024-03-04", "the month first (none tells which)"),
+        (["01.02.2024", "03.04.2024"], "2024-04-03", "the day first (none tells which)"),
+        (["2024-12-25", "2024-03-04"], "2024-03-04", "read as date"),
+    ],
+)
+def test_which_comes_first_day_or_month_is_one_answer_for_a_column(texts, first, how):
+    """By the dates that can be read in one way only; a guess is told, and can be overridden."""
+    frame = table(60, day=texts * 30)
+    data = look(frame, time="day")
+    assert kinds(data)["day"] == "date"
+    assert str(data.frame["day"][1].date()) == first
+    assert data.time[1] == data.frame["day"][1].value
+    assert how in notes(data)
+    day_first = look(frame, types={"day": "day-first date"})
+    assert str(day_first.frame["day"][1].date()) == (
+        "2024-04-03" if "/" in texts[0] or "." in texts[0] else "2024-03-04"
+    )
+
+
+def test_na_among_numbers_is_missing_whatever_the_texts_mean():
+    """`missing = [""]` keeps NA as a level of texts; a column of numbers stays one."""
+    data = look(table(60, area=["1.5", "NA", "7"] * 20, garage=["NA", "built in", "car port"] * 20))
+    assert kinds(data) == {"x": "number", "area": "number", "garage": "category"}
+    assert int(data.frame["area"].isna().sum()) == 20
+    assert data.frame["garage"].notna().all()
+    assert '(20 "NA")' in notes(data)
+
+
+def test_classes_that_read_alike_are_told():
+    """Two classes that differ by blanks or case only are pointed out, and kept."""
+    data = look(table(60).assign(y=["no", "yes", "Yes "] * 20))
+    assert len(data.classes) == 3
+    assert "written in two ways" in notes(data)

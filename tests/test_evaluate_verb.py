@@ -248,3 +248,20 @@ def test_a_notebook_shows_numbers_and_pictures(project):
     assert html.count("data:image/png;base64,") == len(found.figures)
     assert found.pictures[0]._repr_png_()[:4] == b"\x89PNG"
     assert found.to_dict()["slices"][0]["column"] == "kind"
+
+
+def test_calibration_on_request_is_measured_and_kept(project):
+    """metric.calibrate gives every metric of cross-fitted probabilities, and these as a table."""
+    from mlflow import MlflowClient
+
+    found = surefit.evaluate(quiet=True, set=["metric.calibrate=isotonic"])
+    client = MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    logged = client.get_run(found.run_id).data.metrics
+    table = pd.read_parquet(
+        client.download_artifacts(found.run_id, "predictions/calibrated.parquet")
+    )
+    table.to_csv("calibrated.csv", index=False)
+    assert len(table) == found.n_rows
+    assert logged["valid_calibrated_log_loss"] != logged["valid_log_loss"]
+    again = surefit.evaluate("calibrated.csv", quiet=True)
+    assert again.score("brier").value == pytest.approx(logged["valid_calibrated_brier"], abs=0.02)

@@ -124,8 +124,8 @@ def test_monotone_names_the_nearest_number_feature():
 
 def test_a_missing_extra_names_the_line_that_installs_it():
     """The message ends in pip install 'surefit[...]'."""
-    with pytest.raises(MissingExtraError, match=r"pip install 'surefit\[mlp\]'"):
-        needed("no_such_library", "model.family = mlp", extra="mlp")
+    with pytest.raises(MissingExtraError, match=r"pip install 'surefit\[torch\]'"):
+        needed("no_such_library", "model.family = mlp", extra="torch")
 
 
 @pytest.mark.parametrize("name", ["linear", "forest", "hist"])

@@ -17,6 +17,7 @@ import pytest
 import fresh
 import surefit
 from surefit.edges import checkpoints, project
+from surefit.edges.loop import Part
 from surefit.errors import ConfigError, UserCodeError
 from surefit.models.params import Params
 
@@ -148,7 +149,8 @@ def test_a_module_of_the_same_name_is_each_projects_own(folder):
         (place / "beside.py").write_text(f"NAME = {name!r}\n" + BESIDE)
         (place / "model.py").write_text(textwrap.dedent(CLASS))
         found = project.load("model.py:build", place)
-        assert name == found.load().__globals__["beside"].NAME
+        carried = found.load().__globals__["beside"]
+        assert name == carried.NAME
         (place / "model.py").write_text(textwrap.dedent(late))
         lazy = project.load("model.py:build", place)
         assert set(lazy.files) == {"beside.py", "model.py"}
@@ -238,6 +240,97 @@ def test_a_loop_killed_in_mid_training_goes_on_to_the_same_result(folder):
     undisturbed = trained(**arguments)
     assert resumed.fold_scores == undisturbed.fold_scores
     assert resumed.score.value == undisturbed.score.value
+
+
+NET = """
+    import torch
+
+    class Net:
+        def __init__(self, n, k):
+            self.layers = torch.nn.Linear(n, k)
+        def predict_proba(self, frame):
+            with torch.no_grad():
+                X = torch.tensor(frame.to_numpy("float32"))
+                return torch.softmax(self.layers(X).double(), dim=1).numpy()
+
+    def train(ctx):
+        X, y = ctx.train.tensors()
+        net = Net(X.shape[1], len(ctx.classes))
+        optimizer = torch.optim.Adam(net.layers.parameters(), lr=0.05)
+        for epoch, state in ctx.epochs(ctx.params.epochs, state={"net": net.layers}):
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net.layers(X), y)
+            loss.backward()
+            optimizer.step()
+            ctx.log(train_loss=float(loss.detach()))
+        return net
+"""
+STEEP = """
+    import numpy as np
+
+    class Line:
+        def __init__(self, w):
+            self.w = w
+        def predict(self, X):
+            return X.to_numpy() @ self.w
+
+    def train(ctx):
+        X, y = ctx.train.arrays()
+        Xv, yv = ctx.valid.arrays()
+        line = Line(np.zeros(X.shape[1]))
+        for epoch, state in ctx.epochs(12, state={"w": line.w}):
+            line.w -= ctx.params.rate * X.T @ (X @ line.w - y) / len(y)
+            ctx.log(valid_loss=((Xv @ line.w - yv) ** 2).mean())
+        return line
+"""
+
+
+def test_a_loop_that_is_behind_is_given_up_in_a_search_whatever_the_workers(folder):
+    """Trials are PRUNED in mid-training with the epoch named, the same ones on 1 and 2 workers."""
+    write(folder, STEEP)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(300, 3)), columns=["a", "b", "c"])
+    frame["y"] = frame.to_numpy() @ [1.0, 2.0, 3.0] + rng.normal(size=300)
+    frame.to_parquet(folder / "line.parquet")
+    settings = {"model.train": "model.py:train", "split.folds": 2, "tune.window": 2,
+                "tune.space.rate": "log 0.001..0.5", "tune.method": "random"}  # fmt: skip
+    tables = []
+    for workers in (1, 2):
+        more = {"tune.workers": workers, "name": f"w{workers}"}
+        found = surefit.tune("line.parquet", target="y", set=settings | more, trials=14, quiet=True)
+        tables.append([(t.state, t.value, t.reason) for t in found.trials])
+    assert tables[0] == tables[1]
+    given_up = [reason for state, _, reason in tables[0] if state == "PRUNED"]
+    assert given_up
+    assert all(reason.startswith("behind after epoch") for reason in given_up)
+    assert tables[0][4][0] == "COMPLETE"
+
+
+def test_a_loops_rows_come_as_arrays_and_tensors_too():
+    """Number columns as they are; others by a transformer that was fitted on the training rows."""
+    torch = pytest.importorskip("torch")
+    frame = pd.DataFrame({"n": [1, 2, 3], "s": ["a", "b", "a"]})
+    part = Part(X=frame[["n"]], y=np.array([0, 1, 1]))
+    X, y = part.tensors()
+    assert (X.dtype, y.dtype) == (torch.float32, torch.int64)
+    assert X.tolist() == [[1.0], [2.0], [3.0]]
+    assert Part(X=frame[["n"]], y=np.array([0.5, 1, 1])).tensors()[1].dtype == torch.float32
+    mixed = Part(X=frame, y=part.y)
+    with pytest.raises(ValueError, match="no numbers: s; give arrays"):
+        mixed.arrays()
+    prepared = surefit.preprocess(scale=True).fit(frame)
+    assert mixed.arrays(prepared)[0].shape[0] == 3
+    assert np.isfinite(mixed.arrays(prepared)[0]).all()
+
+
+def test_a_loop_in_pytorch_travels_learns_and_is_saved(folder):
+    """torch at the top of the file and ctx.classes in the loop are carried to workers and model."""
+    pytest.importorskip("torch")
+    write(folder, NET)
+    found = project.load("model.py:train", folder)
+    assert found.load().__globals__["torch"] is sys.modules["torch"]
+    result = trained(train="model.py:train", params__epochs=4, drop=["colour"])
+    assert apart_from_stored(folder, result) < 1e-9
 
 
 def test_a_torn_checkpoint_counts_as_none(tmp_path):

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promoting import project, rows
+from surefit.config import DataConfig
 from surefit.core.conform import conform
-from surefit.edges import batches, isolated, registry
+from surefit.edges import batches, isolated, registry, sources
 from surefit.errors import DataError, IntegrityError
 from surefit.results import InputColumn
 from surefit.verbs.predict import predict
@@ -158,3 +159,27 @@ def test_casting_changes_no_value_and_twice_is_once(values, kind) -> None:
     assert not [n for n in notes if "read as" in n and kind != "long"]
     kept = [None if pd.isna(v) else int(v) for v in once["a"]]
     assert kept == values
+
+
+def test_a_csv_is_read_as_training_read_it(tmp_path) -> None:
+    """Delimiter, decimal comma, lines above the header, and what counts as missing where."""
+    lines = ["sep=;", "size;kind;n", "1,5;NA;?", "?;None;3", "2,5;;4"]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    types = {"size": "double", "kind": "string", "n": "long"}
+    wanted = [InputColumn(name=name, type=kind) for name, kind in types.items()]
+    table = batches.look(str(tmp_path / "t.csv"))
+    assert table.names == ("size", "kind", "n")
+
+    def read(missing):
+        ((frame, share),) = batches.read(table, table.names, wanted, 100, missing=missing)
+        assert share == 1.0
+        return frame
+
+    frame = read(None)
+    assert frame["size"].fillna(0).tolist() == [1.5, 0.0, 2.5]
+    assert frame["kind"].fillna("-").tolist() == ["-", "None", "-"]
+    assert frame["n"].isna().tolist() == [True, False, False]
+    assert read([""])["kind"].fillna("-").tolist() == ["NA", "None", "-"]
+    trained = sources.read(DataConfig(path="t.csv", target="n"), tmp_path).frame
+    assert trained["kind"].fillna("-").tolist() == frame["kind"].fillna("-").tolist()
+    assert trained["size"].fillna(0).tolist() == frame["size"].fillna(0).tolist()

@@ -97,6 +97,31 @@ def test_json_lines_keep_their_types(tmp_path: Path) -> None:
     assert frame["date"].iloc[0] == "2024-01-02"
 
 
+def test_what_stands_above_the_header_is_left_out(tmp_path: Path) -> None:
+    """Excel's `sep=;` and comments are no table; a first name that starts with # is a name."""
+    (tmp_path / "e.csv").write_text("sep=|\n" + text("|"), "utf-8")
+    same(loaded("e.csv", tmp_path).frame)
+    (tmp_path / "c.csv").write_text("# made by us\n# in 2024, twice\n" + text(), "utf-8")
+    found = loaded("c.csv", tmp_path)
+    same(found.frame)
+    assert "comments above the header are left out: 2 lines" in [n.text for n in found.notes]
+    (tmp_path / "h.csv").write_text("#n,size\n1,2.5\n2,3.5\n", "utf-8")
+    assert list(loaded("h.csv", tmp_path).frame.columns) == ["#n", "size"]
+    (tmp_path / "s.csv").write_text("# us\n" + text() + "x,1\n", "utf-8")
+    with pytest.raises(DataError, match="line 7 has 2 fields"):
+        loaded("s.csv", tmp_path)
+
+
+def test_a_json_list_is_a_table_and_a_workbook_is_not(tmp_path: Path) -> None:
+    """`.json` with one list of objects is read; a workbook says what to do."""
+    ROWS.to_json(tmp_path / "t.json", orient="records")
+    same(loaded("t.json", tmp_path).frame)
+    (tmp_path / "t.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="workbook") as caught:
+        loaded("t.xlsx", tmp_path)
+    assert "read_excel" in str(caught.value)
+
+
 def test_folder_and_pattern_of_parts(tmp_path: Path) -> None:
     """Parts are read in the order of their names, from a folder or by a pattern."""
     (tmp_path / "parts").mkdir()
@@ -132,6 +157,10 @@ def test_missing_tokens_are_told_and_can_be_kept(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("garage,size,n\nNA,1,1\nAttchd,?,2\n?,3,3\n")
     found = loaded("t.csv", tmp_path)
     assert found.frame["garage"].isna().tolist() == [True, False, False]
+    (tmp_path / "none.csv").write_text("veneer,size,n\nNone,None,1\nBrick,2,2\n")
+    veneer = loaded("none.csv", tmp_path).frame
+    assert veneer["veneer"].tolist() == ["None", "Brick"]
+    assert veneer["size"].isna().tolist() == [True, False]
     assert found.frame["size"].dtype == "float64"
     assert '"NA" (1 in 1 column)' in found.notes[0].text
     kept = loaded("t.csv", tmp_path, missing=[""]).frame
@@ -366,6 +395,7 @@ def test_frames_of_other_libraries() -> None:
     frame = polars.from_pandas(ROWS)
     same(frames.to_pandas(frame))
     same(frames.to_pandas(frame.lazy()))
+    same(frames.to_pandas(frame.with_columns(polars.col("city").cast(polars.Categorical))))
     assert not frames.is_table("t.csv")
     assert not frames.is_table(Path("t.csv"))
 

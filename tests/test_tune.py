@@ -104,12 +104,13 @@ def test_the_table_is_the_same_for_one_two_and_four_workers(folder):
     assert len(tables[0]) == 14
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 @pytest.mark.parametrize(
-    "method", ["grid", "random", "qmc", "tpe", "hyperopt", "optuna:NSGAIISampler"]
-)
-def test_every_method_searches_a_table_of_every_task(folder, method, task):
-    """From the table to the refitted winner, with trials that the method chose by results."""
+    ("method", "task"),
+    [("tpe", "binary"), ("hyperopt", "binary"), ("hyperopt", "multiclass"),
+     ("optuna:NSGAIISampler", "multiclass"), ("tpe", "regression")],
+)  # fmt: skip
+def test_a_method_searches_tables_of_other_tasks(folder, method, task):
+    """From the table to the refitted winner; `make prove` has every method on every task."""
     frame = mixed(120, task=task)[["size", "age", "city", "y"]]
     space = {"alpha" if task == "regression" else "C": "log 0.01..100"}
     keys = {"model.family": "linear", "split.folds": 2, "tune.window": 1, "tune.space": space}

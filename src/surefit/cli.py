@@ -145,7 +145,8 @@ def evaluate(subject: str, test: bool, target: str | None, config: str | None,
 
     RUN is a run's id (or its beginning), its name, or "last". MODEL is models:/NAME/3 or
     models:/NAME@production. PREDICTIONS is a CSV or Parquet file with row_id and prediction, or
-    probability_CLASS for each class.
+    probability_CLASS for each class; a run of another program may hold such a table as
+    predictions/valid.csv.
 
     The report says where the model fails (slices, worst rows) if the data are at hand. In the
     configuration, or with --set: metric.threshold=f1 chooses a threshold, cross-fitted;

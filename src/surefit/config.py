@@ -140,6 +140,7 @@ class MetricConfig(Section):
     also: list[str] = []
     threshold: Annotated[float, Field(gt=0.0, lt=1.0)] | str | None = None
     cost: dict[str, dict[str, float]] = {}
+    calibrate: Literal["isotonic", "platt"] | None = None
 
 
 class TuneConfig(Section):

@@ -153,7 +153,19 @@ class InputColumn:
     type: str
 
 
-Item = Param | Metric | Tag | Table | Text | Figure
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file of the user's, stored as it is.
+
+    Attributes:
+        source: where it is now.
+    """
+
+    path: str
+    source: str
+
+
+Item = Param | Metric | Tag | Table | Text | Figure | File
 
 
 # --- what the verbs return ---

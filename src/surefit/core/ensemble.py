@@ -101,7 +101,8 @@ def corrected(
     y = np.asarray(y)[rows.order]
     preds = [np.asarray(p)[rows.order] for p in preds]
     whole = mixed(preds, select(metric, y, preds, rows, np.ones(len(y))))
-    raw = mean_of_folds([metric], y, whole, rows)(np.ones((1, len(y))))[0]
+    judge = mean_of_folds([metric], y, whole, rows)
+    raw = judge(np.ones((1, len(y))))[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows.")
     kept = []
@@ -109,7 +110,8 @@ def corrected(
         for counts in drawn:
             chosen = select(metric, y, preds, rows, counts)
             left = (counts == 0).astype("float64")[None, :]
-            kept.append(float(mean_of_folds([metric], y, mixed(preds, chosen), rows)(left)[0, 0]))
+            again = mean_of_folds([metric], y, mixed(preds, chosen), rows)(left)[0, 0]
+            kept.append([float(again), float(judge(left)[0, 0])])
     return summed_up(metric, ["ensemble"], raw, np.asarray(kept), rows=rows, level=level)
 
 

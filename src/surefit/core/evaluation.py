@@ -30,6 +30,7 @@ class Ask:
         own_resamples: resamples for those of `more` that are slow.
         threshold: a goal to choose the threshold for, or a threshold; None: neither.
         costs: (K, K), true by predicted class.
+        calibrate: "isotonic" or "platt": all metrics of probabilities so calibrated, too.
         features, columns: the scored rows as the model sees them; None: no slices.
         raw: the same as the user has them, for the worst rows.
         single: the best single feature, known beforehand.
@@ -41,6 +42,7 @@ class Ask:
     own_resamples: int = 2000
     threshold: str | float | None = None
     costs: Floats | None = None
+    calibrate: str | None = None
     features: pd.DataFrame | None = field(default=None, repr=False)
     columns: Sequence[Column] = ()
     raw: pd.DataFrame | None = field(default=None, repr=False)
@@ -57,6 +59,7 @@ class Findings:
         baseline: the deciding metric of one answer for all rows.
         worst: the rows that are most wrong.
         classes: a row a class, of three classes and more.
+        calibrated: what was asked to be calibrated, cross-fitted; None: nothing was.
     """
 
     scores: tuple[Score, ...]
@@ -68,6 +71,16 @@ class Findings:
     classes: pd.DataFrame | None = field(repr=False)
     threshold: Choice | None
     calibration: Calibration | None
+    calibrated: Calibrated | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """Cross-fitted calibrated probabilities (n, K) of the scored rows, and what they are worth."""
+
+    method: str
+    pred: np.ndarray = field(repr=False)
+    scores: tuple[Score, ...] = field(repr=False)
 
 
 def assess(scored: Scored, ask: Ask) -> Findings:
@@ -90,7 +103,7 @@ def assess(scored: Scored, ask: Ask) -> Findings:
         scores=kept, left_out=left_out, baseline=baseline.constant_value(first, scored),
         single=single, slices=found, worst=worst.rows(scored, ask.raw),
         classes=by_class(scored, shared), threshold=_threshold(scored, ask),
-        calibration=_calibration(scored, ask),
+        calibration=_calibration(scored, ask), calibrated=_calibrated(scored, ask, chosen),
     )  # fmt: skip
 
 
@@ -186,3 +199,14 @@ def _calibration(scored: Scored, ask: Ask) -> Calibration | None:
     if scored.task == "regression" or len(np.unique(scored.y)) < 2:
         return None
     return calibration.measure(scored, clusters=ask.clusters)
+
+
+def _calibrated(scored: Scored, ask: Ask, chosen: Sequence[Metric]) -> Calibrated | None:
+    if ask.calibrate is None or scored.task == "regression" or len(np.unique(scored.y)) < 2:
+        return None
+    if len(scored.y) < calibration.FEW_ROWS:
+        return None
+    method = {"platt": "Platt"}.get(ask.calibrate, ask.calibrate)
+    pred = calibration.cross_fitted(scored, method, clusters=ask.clusters)
+    scores = stats.scores(chosen, scored.y, pred, **_shared(scored, ask))
+    return Calibrated(method=method, pred=pred, scores=scores)

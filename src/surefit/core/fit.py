@@ -15,7 +15,7 @@ from surefit.core import metrics, preprocess
 from surefit.core.data import Column, Dataset
 from surefit.core.portable import as_given
 from surefit.core.split import Split
-from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
 
 REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
@@ -78,6 +78,8 @@ class FoldResult:
         curve: (step, training loss, validation loss) a step.
         rounds: the best number of steps, for iterative families.
         steps: (name, step, value) of further numbers that a user's loop logged.
+        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        pruned: why the fit was given up, "" where it was not; then there are no predictions.
     """
 
     fold: int
@@ -87,6 +89,8 @@ class FoldResult:
     rounds: int | None
     seconds: float
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
+    calls: str = ""
+    pruned: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +130,9 @@ def problem(
 
 
 def fit_fold(
-    problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1
-) -> FoldResult:
+    problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1,
+    limits: tuple[float, ...] = (),
+) -> FoldResult:  # fmt: skip
     """Fit on a fold's training rows and predict its scored rows.
 
     The rows given up for early stopping come out of the training rows; the scored rows are seen
@@ -139,16 +144,23 @@ def fit_fold(
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
         curve=curve, cache=parts.cache, job=f"fold {fold}", most_steps=problem.most_steps,
+        limits=limits,
     )  # fmt: skip
     params = _capped(params, family, problem.most_steps)
     with _one_blas_thread():
-        fitted = family.fit(params, parts.train, parts.stop, setting)
+        try:
+            fitted = family.fit(params, parts.train, parts.stop, setting)
+        except Pruned as given_up:
+            return FoldResult(
+                fold=fold, pred=np.empty(0), score=float("nan"), curve=(), rounds=None,
+                seconds=time.perf_counter() - started, pruned=str(given_up),
+            )  # fmt: skip
         pred = family.predict(fitted.estimator, parts.scored.X, problem.n_classes)
     metric = metrics.find(problem.metric, problem.task)
     return FoldResult(
         fold=fold, pred=pred, score=metrics.value(metric, parts.scored.y, pred),
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
-        steps=fitted.steps,
+        steps=fitted.steps, calls=fitted.calls,
     )  # fmt: skip
 
 

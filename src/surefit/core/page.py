@@ -201,6 +201,9 @@ def _aligned(column: Sequence[Cell]) -> list[Cell]:
     known = [cell.text for cell in column if cell.order]
     decimals = max((len(text.partition(".")[2]) for text in known), default=0)
     largest = max((abs(float(cell.order)) for cell in column if cell.order), default=0.0)
+    nearest = min((abs(float(c.order)) for c in column if c.order and float(c.order)), default=0.0)
+    if nearest >= 0.001:
+        decimals = min(decimals, 4)  # a small value keeps two digits, and none needs six
     if decimals > 6 or (decimals and largest >= 1000) or any("e" in text for text in known):
         return list(column)
     return [

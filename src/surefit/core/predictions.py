@@ -17,6 +17,8 @@ from surefit.errors import DataError
 from surefit.results import Task
 
 VALID, TEST = "predictions/valid.parquet", "predictions/test.parquet"
+CALIBRATED = "predictions/calibrated.parquet"
+FOREIGN = (VALID, "predictions/valid.csv")  # where runs of other programs may have theirs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,14 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
 def blind_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     """Predictions on the test rows without their targets: the join is a look, and counted."""
     return _answered(data, split.test_rows, pred)
+
+
+def calibrated_table(scored: Scored, pred: np.ndarray) -> pd.DataFrame:
+    """Calibrated probabilities by row id, in the form that `surefit evaluate` reads."""
+    frame = answer(pred, list(scored.classes), 0.5)
+    row_id = scored.row_id
+    frame.insert(0, "row_id", row_id if row_id.dtype == "int64" else row_id.astype(str))
+    return frame
 
 
 def _answered(data: Dataset, rows: np.ndarray, pred: np.ndarray) -> pd.DataFrame:

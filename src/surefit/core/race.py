@@ -15,6 +15,8 @@ from surefit.core.resampling import influence, layout
 FEWEST_TOLD = 10  # complete trials before any is dropped: with fewer it saves nothing
 BEHIND = 0.02  # of the third best's score on the same folds
 RIVALS = 3
+FEWEST_CURVES = 5  # complete trials before a loop is given up in the middle
+FREE_EPOCHS = 3
 DOUBT = 1.0  # standard errors within which a shortfall of 2 % may be chance: it is not dropped
 SHOWN = 4.0  # standard errors beyond which any shortfall is real
 
@@ -62,6 +64,24 @@ def limits(
         means=[float(v) for v in (third + slack)[:-1]], rival=told[rival][0],
         rival_means=[float(v) for v in means[rival][:-1]],
     )  # fmt: skip
+
+
+def curve_limits(curves: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """What a loop's best loss so far must not be above, for each epoch; () with too few trials.
+
+    The median stopping rule (Golovin et al. 2017, "Google Vizier"): the median of the complete
+    trials' best losses up to the same epoch of the same fold. The first epochs prune nothing.
+
+    Args:
+        curves: of each complete trial told so far, the best loss up to each epoch.
+    """
+    if len(curves) < FEWEST_CURVES:
+        return ()
+    length = max(len(c) for c in curves)
+    whole = [[*c, *[c[-1]] * (length - len(c))] for c in curves]
+    medians = np.median(np.asarray(whole), axis=0)
+    medians[:FREE_EPOCHS] = np.inf
+    return tuple(float(v) for v in medians)
 
 
 def is_behind(

@@ -136,6 +136,13 @@ def _sections(
         yield _threshold(found.threshold)
     if found.calibration is not None:
         yield _calibration(found.calibration)
+    if found.calibrated is not None:
+        yield Section(
+            title=f"Calibrated: {found.calibrated.method}",
+            text="All metrics of the calibrated probabilities, each fold's calibrated by what was "
+            "fitted on the other folds. They are in predictions/calibrated.parquet.",
+            table=score_rows(found.calibrated.scores),
+        )
     yield from _background(about)
 
 
@@ -214,7 +221,7 @@ def _worst(table: pd.DataFrame) -> Section:
     own = [c for c in ("row_id", "target", "predicted", "error", "probability_of_target")
            if c in table]  # fmt: skip
     features = [c for c in table.columns if c not in own][:FEATURES_SHOWN]
-    shown = table[[*own, *features]]
+    shown = table[[*own, *features]].astype({"row_id": str})  # a name, not an amount
     rows = [[_short(v) for v in row] for row in shown.itertuples(index=False, name=None)]
     hidden = len(table.columns) - len(shown.columns)
     caption = f"{hidden} more columns in worst_rows.csv." if hidden else ""

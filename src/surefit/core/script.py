@@ -22,6 +22,8 @@ class Recipe:
         read: the line that reads the table, an expression of pandas.
         columns: dicts with the name and kind of each feature.
         rounds: steps of the final fit, for families that take steps.
+        weight: the column of row weights.
+        monotone: column of the matrix → direction.
     """
 
     run_id: str
@@ -35,6 +37,8 @@ class Recipe:
     params: Mapping[str, Any] = field(repr=False)
     seed: int
     rounds: int | None
+    weight: str | None = None
+    monotone: Mapping[int, int] = field(default_factory=dict, repr=False)
 
 
 # How each family is fitted and asked, in its own library's words.
@@ -42,10 +46,14 @@ _LIGHTGBM = """
 import lightgbm
 
 
-def fit(X, y):
+def fit(X, y, weight):
     fixed = {"verbosity": -1, "deterministic": True, "force_row_wise": True,
              "feature_pre_filter": False, "num_threads": 1, "seed": SEED}
-    rows = lightgbm.Dataset(X, y, categorical_feature=CATEGORICAL, free_raw_data=False)
+    if MONOTONE:
+        fixed["monotone_constraints"] = directions(X)
+    rows = lightgbm.Dataset(
+        X, y, weight=weight, categorical_feature=CATEGORICAL, free_raw_data=False
+    )
     return lightgbm.train({**PARAMS, **fixed, **OBJECTIVE}, rows, ROUNDS)
 
 
@@ -57,14 +65,18 @@ _XGBOOST = """
 import xgboost
 
 
-def matrix(X, y=None):
+def matrix(X, y=None, weight=None):
     kinds = ["c" if i in CATEGORICAL else "q" for i in range(X.shape[1])]
-    return xgboost.DMatrix(X, y, feature_types=kinds, enable_categorical=True, nthread=1)
+    return xgboost.DMatrix(
+        X, y, weight=weight, feature_types=kinds, enable_categorical=True, nthread=1
+    )
 
 
-def fit(X, y):
+def fit(X, y, weight):
     fixed = {"verbosity": 0, "tree_method": "hist", "nthread": 1, "seed": SEED}
-    return xgboost.train({**PARAMS, **fixed, **OBJECTIVE}, matrix(X, y), ROUNDS)
+    if MONOTONE:
+        fixed["monotone_constraints"] = tuple(directions(X))
+    return xgboost.train({**PARAMS, **fixed, **OBJECTIVE}, matrix(X, y, weight), ROUNDS)
 
 
 def estimate(model, X):
@@ -84,11 +96,13 @@ def whole(X):
     return frame
 
 
-def fit(X, y):
+def fit(X, y, weight):
     fixed = {"random_seed": SEED, "thread_count": 1, "allow_writing_files": False,
              "verbose": False, "iterations": ROUNDS}
+    if MONOTONE:
+        fixed["monotone_constraints"] = directions(X)
     model = catboost.CatBoost({**PARAMS, **fixed, **OBJECTIVE})
-    return model.fit(catboost.Pool(whole(X), y, cat_features=CATEGORICAL))
+    return model.fit(catboost.Pool(whole(X), y, weight=weight, cat_features=CATEGORICAL))
 
 
 def estimate(model, X):
@@ -98,9 +112,9 @@ def estimate(model, X):
 _SKLEARN = """
 {imports}
 
-def fit(X, y):
+def fit(X, y, weight):
     with threadpool_limits(limits=1):  # sums depend on how many threads share them
-        return {make}.fit(X, y)
+        return {make}.fit(X, y{weighted})
 
 
 def estimate(model, X):
@@ -110,6 +124,88 @@ def estimate(model, X):
     answer[:, model.classes_] = model.predict_proba(X)
     return answer
 """
+_MLP = """
+import torch
+
+
+def matrix(X):
+    dense = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    return torch.from_numpy(np.clip(np.nan_to_num(dense), -10.0, 10.0).astype("float32"))
+
+
+def network(width):
+    parts = []
+    for _ in range(PARAMS["layers"]):
+        parts += [torch.nn.Linear(width, PARAMS["hidden"]), torch.nn.SiLU(),
+                  torch.nn.Dropout(PARAMS["dropout"])]
+        width = PARAMS["hidden"]
+    return torch.nn.Sequential(*parts, torch.nn.Linear(width, len(CLASSES) or 1))
+
+
+def fit(X, y, weight):
+    torch.manual_seed(SEED)
+    torch.set_num_threads(1)  # sums depend on how many threads share them
+    centre, scale = (0.0, 1.0) if CLASSES else (float(y.mean()), float(y.std()) or 1.0)
+    net, rows = network(X.shape[1]), matrix(X)
+    optimizer = torch.optim.AdamW(
+        net.parameters(), lr=PARAMS["lr"], weight_decay=PARAMS["weight_decay"]
+    )
+    target = torch.from_numpy(y)
+    if not CLASSES:
+        target = ((target - centre) / scale).float()
+    weight = np.ones(len(y)) if weight is None else weight / weight.mean()
+    weight = torch.from_numpy(weight).float()
+    net.train()
+    for _ in range(ROUNDS):
+        for chosen in torch.randperm(len(target)).split(min(PARAMS["batch"], len(target))):
+            optimizer.zero_grad()
+            out = net(rows[chosen])
+            if CLASSES:
+                losses = torch.nn.functional.cross_entropy(out, target[chosen], reduction="none")
+            else:
+                losses = (out[:, 0] - target[chosen]) ** 2
+            ((losses * weight[chosen]).sum() / weight[chosen].sum()).backward()
+            optimizer.step()
+    return net.eval(), centre, scale
+
+
+def estimate(model, X):
+    net, centre, scale = model
+    with torch.no_grad():
+        out = net(matrix(X)).double()
+    if CLASSES:
+        return torch.softmax(out, dim=1).numpy()
+    return out[:, 0].numpy() * scale + centre
+"""
+_DIRECTIONS = """
+
+def directions(X):
+    found = [0] * X.shape[1]
+    for column, direction in MONOTONE.items():
+        found[column] = direction
+    return found
+"""
+_BALANCED = {
+    "": """
+
+def weights(table, y):
+    return None
+""",
+    "column": """
+
+def weights(table, y):
+    return table[WEIGHT].to_numpy(dtype="float64")
+""",
+    "class": """
+
+def weights(table, y):
+    if CLASS_WEIGHT == "balanced":
+        by_class = len(y) / (len(CLASSES) * np.maximum(np.bincount(y, minlength=len(CLASSES)), 1))
+    else:
+        by_class = np.asarray(CLASS_WEIGHT, dtype="float64")
+    return by_class[y] * (table[WEIGHT].to_numpy(dtype="float64") if WEIGHT else 1.0)
+""",
+}
 _OBJECTIVES = {
     "lightgbm": {"binary": {"objective": "binary"}, "regression": {"objective": "regression"},
                  "multiclass": {"objective": "multiclass"}},
@@ -123,7 +219,9 @@ _STEPS = {
     "num_iterations", "early_stopping_round", "num_boost_round", "early_stopping_rounds",
     "iterations",
 }  # fmt: skip
-KNOWN = ("catboost", "dummy", "forest", "hist", "lightgbm", "linear", "xgboost")
+_ONEHOT = ("linear", "mlp")
+_APART = {"monotone", "class_weight"}  # of PARAMS: they have lines of their own
+KNOWN = ("catboost", "dummy", "forest", "hist", "lightgbm", "linear", "mlp", "xgboost")
 
 
 def script(recipe: Recipe) -> str:
@@ -132,11 +230,9 @@ def script(recipe: Recipe) -> str:
     Raises:
         InputError: for what it cannot say in plain code yet.
     """
-    special = sorted({"monotone", "class_weight"} & set(recipe.params))
-    if recipe.family not in KNOWN or special:
-        what = f"{recipe.family} with {special[0]}" if special else recipe.family
+    if recipe.family not in KNOWN:
         raise InputError(
-            f"eject cannot write {what} as a plain script.",
+            f"eject cannot write {recipe.family} as a plain script.",
             "the run's model and its predict.py load in plain MLflow without surefit",
         )
     body = inspect.getsource(portable).partition("from typing import Any\n")[2].strip()
@@ -144,12 +240,22 @@ def script(recipe: Recipe) -> str:
         "import numpy as np\nimport pandas as pd\n", ""
     )
     return _HEAD.format(r=recipe) + body.strip() + _settings(recipe) + _preprocessing(recipe) + (
-        "\n" + _estimator(recipe) + _MAIN
+        _weighting(recipe) + "\n" + _estimator(recipe) + _MAIN
     )  # fmt: skip
 
 
+def _weighting(recipe: Recipe) -> str:
+    """How rows are weighted, and which way features may push, where the run says so."""
+    which = "class" if _class_weight(recipe) else "column" if recipe.weight else ""
+    return _BALANCED[which] + (_DIRECTIONS if recipe.monotone else "")
+
+
+def _class_weight(recipe: Recipe) -> Any:
+    return recipe.params.get("class_weight") if recipe.classes else None
+
+
 def _settings(recipe: Recipe) -> str:
-    ordinal = recipe.family != "linear"
+    ordinal = recipe.family not in _ONEHOT
     count = sum(c["kind"] == "category" for c in recipe.columns)
     objective: dict[str, Any] = dict(_OBJECTIVES.get(recipe.family, {}).get(recipe.task, {}))
     if recipe.task == "multiclass" and recipe.family in ("lightgbm", "xgboost"):
@@ -158,23 +264,33 @@ def _settings(recipe: Recipe) -> str:
         "TARGET": recipe.target, "CLASSES": list(recipe.classes),
         "COLUMNS": [{"name": c["name"], "kind": c["kind"]} for c in recipe.columns],
         "CATEGORICAL": list(range(count)) if ordinal else [],
-        "PARAMS": {k: v for k, v in recipe.params.items() if k not in _steps(recipe.family)},
+        "PARAMS": {k: v for k, v in recipe.params.items()
+                   if k not in _steps(recipe.family) | _APART},
         "OBJECTIVE": objective, "SEED": recipe.seed, "ROUNDS": recipe.rounds,
+        "WEIGHT": recipe.weight, "CLASS_WEIGHT": _class_weight(recipe),
+        "MONOTONE": dict(recipe.monotone),
     }  # fmt: skip
+    unused = {"OBJECTIVE"} if not objective else set()
+    if not _class_weight(recipe):
+        unused |= {"CLASS_WEIGHT"} if recipe.weight else {"CLASS_WEIGHT", "WEIGHT"}
+    if not recipe.monotone and recipe.family not in _OBJECTIVES:
+        unused |= {"MONOTONE"}
     lines = "\n".join(
         f"{key} = {pprint.pformat(value, width=96, sort_dicts=False)}"
         for key, value in values.items()
-        if key != "OBJECTIVE" or value
+        if key not in unused
     )
     return f"\n\n\n{lines}\n"
 
 
 def _steps(family: str) -> set[str]:
+    if family == "linear":
+        return set()
     return {"max_iter"} if family == "hist" else _STEPS
 
 
 def _preprocessing(recipe: Recipe) -> str:
-    onehot = recipe.family == "linear"
+    onehot = recipe.family in _ONEHOT
     of = {k: [c["name"] for c in recipe.columns if c["kind"] == k]
           for k in ("category", "number", "text", "date")}  # fmt: skip
     gaps = (
@@ -208,15 +324,17 @@ def _preprocessing(recipe: Recipe) -> str:
 
 
 def _estimator(recipe: Recipe) -> str:
-    native = {"lightgbm": _LIGHTGBM, "xgboost": _XGBOOST, "catboost": _CATBOOST}
+    native = {"lightgbm": _LIGHTGBM, "xgboost": _XGBOOST, "catboost": _CATBOOST, "mlp": _MLP}
     if recipe.family in native:
         return native[recipe.family]
     imports, make = _sklearn(recipe)
-    return _SKLEARN.format(imports=imports, make=make)
+    weighted = "" if recipe.family == "dummy" else ", sample_weight=weight"
+    return _SKLEARN.format(imports=imports, make=make, weighted=weighted)
 
 
 def _sklearn(recipe: Recipe) -> tuple[str, str]:
     kind = "Classifier" if recipe.classes else "Regressor"
+    shaped = ", monotonic_cst=directions(X)" if recipe.monotone else ""
     if recipe.family == "dummy":
         return f"from sklearn.dummy import Dummy{kind}\n", f"Dummy{kind}(**PARAMS)"
     if recipe.family == "linear":
@@ -232,13 +350,13 @@ def _sklearn(recipe: Recipe) -> tuple[str, str]:
         given = "{k: v for k, v in PARAMS.items() if k not in ('kind', 'bootstrap')}"
         if "bootstrap" in recipe.params and not more:
             more = f", bootstrap={recipe.params['bootstrap']!r}"
-        call = f"{name}(**{given}{more}, random_state=SEED)"
+        call = f"{name}(**{given}{more}{shaped}, random_state=SEED)"
         return f"from sklearn.ensemble import {name}\n", call
     name = f"HistGradientBoosting{kind}"
     return (
         f"from sklearn.ensemble import {name}\n",
         f"{name}(**PARAMS, max_iter=ROUNDS, categorical_features=CATEGORICAL or None,\n"
-        "            early_stopping=False, scoring='loss', random_state=SEED)",
+        f"            early_stopping=False, scoring='loss', random_state=SEED{shaped})",
     )
 
 
@@ -286,7 +404,9 @@ def main() -> None:
 
     with threadpool_limits(limits=1, user_api="blas"):
         encoder = preprocessing()
-        model = fit(encoder.fit_transform(frame.iloc[train]), y.to_numpy()[train])
+        codes = y.to_numpy()[train]
+        weight = weights(table.iloc[train], codes)
+        model = fit(encoder.fit_transform(frame.iloc[train]), codes, weight)
 
     def predict(rows: pd.DataFrame) -> pd.DataFrame:
         raw = estimate(model, encoder.transform(coerce(rows, COLUMNS)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ import pandas as pd
 
 from surefit.edges import checkpoints
 from surefit.edges.checkpoints import Checkpoint
+from surefit.models.family import Pruned
 from surefit.models.params import Params
 from surefit.results import Task
 
@@ -39,6 +40,37 @@ class Part:
     def __len__(self) -> int:
         return len(self.y)
 
+    def arrays(self, prepared: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """X as (n, d) float64, and y.
+
+        Args:
+            prepared: a transformer fitted on ctx.train.X, e.g. `surefit.preprocess(scale=True)`;
+                without one the columns are taken as they are, and must be numbers.
+
+        Raises:
+            ValueError: for columns that are no numbers, by name.
+        """
+        if prepared is not None:
+            found = prepared.transform(self.X)
+            found = found.toarray() if hasattr(found, "toarray") else found
+            return np.asarray(found, dtype="float64"), self.y
+        kinds = self.X.dtypes
+        text = [str(c) for c, kind in kinds.items() if not pd.api.types.is_numeric_dtype(kind)]
+        if text:
+            raise ValueError(
+                f"columns are no numbers: {', '.join(text[:5])}; give arrays() and tensors() "
+                "surefit.preprocess(scale=True).fit(ctx.train.X)"
+            )
+        return self.X.to_numpy(dtype="float64", na_value=np.nan), self.y
+
+    def tensors(self, prepared: Any = None) -> tuple[Any, Any]:
+        """X as a float32 tensor, and y: int64 class numbers, or float32 values."""
+        import torch
+
+        X, y = self.arrays(prepared)
+        kind = "int64" if y.dtype.kind in "iu" else "float32"
+        return torch.from_numpy(X.astype("float32")), torch.from_numpy(y.astype(kind))
+
 
 class Context:
     """What a user's `train(ctx)` is given.
@@ -55,10 +87,11 @@ class Context:
     def __init__(
         self, *, train: Part, valid: Part, params: Params, seed: int, task: Task,
         classes: tuple[Any, ...], checkpoint: Checkpoint, most: int | None = None,
+        limits: Sequence[float] = (),
     ) -> None:  # fmt: skip
         self.train, self.valid, self.params, self.seed = train, valid, params, seed
         self.task, self.classes = task, classes
-        self._checkpoint, self._most = checkpoint, most
+        self._checkpoint, self._most, self._limits = checkpoint, most, limits
         self._epoch = 0
         self._logged: list[tuple[str, int, float]] = []
         self._best: tuple[float, int] | None = None
@@ -71,7 +104,8 @@ class Context:
 
         After each epoch the state and all random generators are kept, so that a killed run goes on
         here. It ends early when the `valid_loss` logged has not fallen for `patience` epochs (None:
-        never), and leaves the state of the best epoch behind.
+        never), and leaves the state of the best epoch behind. In a search it is given up, once
+        five trials are complete, where its best loss is above the median of theirs at that epoch.
 
         Args:
             n: epochs at most; a search with `tune.epochs` takes no more than that.
@@ -88,6 +122,7 @@ class Context:
             self._epoch = epoch
             yield epoch, state
             self._judge(state)
+            self._give_up_when_behind()
             if time.monotonic() - saved >= EVERY_SECONDS or epoch == n - 1:
                 self._save(epoch + 1, state)
                 saved = time.monotonic()
@@ -122,6 +157,13 @@ class Context:
 
     def _waited(self, epoch: int, patience: int | None) -> bool:
         return patience is not None and self._best is not None and epoch - self._best[1] >= patience
+
+    def _give_up_when_behind(self) -> None:
+        """In a search: whether half of the trials before were better at this epoch."""
+        limit = self._limits[self._epoch] if self._epoch < len(self._limits) else math.inf
+        if self._best and self._best[0] > limit:
+            self._checkpoint.done()
+            raise Pruned(f"behind after epoch {self._epoch + 1}")
 
     def _judge(self, state: Any) -> None:
         step = self._epoch + 1

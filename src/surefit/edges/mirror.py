@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from surefit.edges import nested, runs
+from surefit.edges import nested, runs, scratch
 from surefit.edges.journal import Journal, Pending
 from surefit.edges.nested import Nested
-from surefit.edges.runs import RunRecord
+from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ServiceError
 
@@ -92,7 +93,8 @@ class Mirror:
 
     def _write_batch(self, batch: list[Pending]) -> None:
         """In one transaction where the store allows it, else one by one."""
-        written = nested.write_all(self._store, [self._nested(entry) for entry in batch])
+        alone = [entry for entry in batch if not entry.payload.get("calls")]
+        written = nested.write_all(self._store, [self._nested(entry) for entry in alone])
         if written:
             self._journal.mark_all_done(written)
         for entry in batch:
@@ -104,11 +106,23 @@ class Mirror:
             self._known = {key: found[0] for key, found in self._in_store().items()}
         self._journal.mark_attempt(entry.key)
         try:
-            run_id = nested.write(self._store, self._nested(entry), self._known.get(entry.key))
+            trial = self._nested(entry)
+            run_id = nested.write(self._store, trial, self._known.get(entry.key))
+            self._record_calls(entry, trial, run_id)
         except BaseException:
             self._known = None  # the reply may be lost and the run be there: look again
             raise
         self._journal.mark_done(entry.key, run_id)
+        for _, folder in entry.payload.get("calls", ()):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _record_calls(self, entry: Pending, trial: Nested, run_id: str) -> None:
+        """What MLflow calls of the user's code wrote, beside what is ours."""
+        calls = entry.payload.get("calls", ())
+        if calls:
+            taken = {*trial.params, *trial.tags, *(key for key, _, _ in trial.metrics)}
+            run = Run(store=self._store, run_id=run_id, name=trial.name, written=taken)
+            scratch.record(run, calls)
 
     def _in_store(self) -> dict[str, list[RunRecord]]:
         """The trials' runs that are in MLflow already, whatever the journal knows of them."""

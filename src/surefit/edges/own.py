@@ -10,7 +10,7 @@ import os
 import pickletools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from surefit.edges import checkpoints, project
 from surefit.edges.checkpoints import Checkpoints
 from surefit.edges.loop import Context, Part
 from surefit.edges.project import UserCode
+from surefit.edges.redirect import Scratch
 from surefit.errors import UserCodeError
 from surefit.models import params as params_module
 from surefit.models.family import Family, Fitted, Rows, Setting
@@ -40,6 +41,7 @@ class Own:
         classes: the labels, () in regression.
         labels: whether build's estimators see labels "as_given" or "codes".
         checkpoints: where loops keep their state.
+        scratch: where MLflow calls of the function go, a store a job.
     """
 
     kind: Literal["build", "train"]
@@ -47,6 +49,7 @@ class Own:
     classes: tuple[Any, ...]
     labels: Literal["as_given", "codes"]
     checkpoints: Checkpoints = field(repr=False)
+    scratch: Scratch = field(repr=False)
 
 
 def family(own: Own) -> Family:
@@ -61,7 +64,7 @@ def family(own: Own) -> Family:
         known=_no_names,
         space=_nothing,
         starts=_no_starts,
-        fit=functools.partial(_fit_build if own.kind == "build" else _fit_loop, own),
+        fit=functools.partial(_fit, own),
         predict=functools.partial(_predict, own),
         save=functools.partial(_save, own),
         load=load_estimator,
@@ -97,6 +100,13 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         checkpoints.restore_generators(before)
+
+
+def _fit(own: Own, params: GivenParams, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
+    fit = _fit_build if own.kind == "build" else _fit_loop
+    with own.scratch.redirected() as written:
+        fitted = fit(own, params, train, stop, setting)
+    return replace(fitted, calls="".join(written))
 
 
 def _fit_build(
@@ -143,7 +153,7 @@ def _fit_loop(
         train=Part(X=train.X, y=train.y, weight=train.weight),
         valid=Part(X=stop.X, y=stop.y, weight=stop.weight),
         params=Params(params), seed=setting.seed, task=setting.task, classes=own.classes,
-        checkpoint=checkpoint, most=setting.most_steps,
+        checkpoint=checkpoint, most=setting.most_steps, limits=setting.limits,
     )  # fmt: skip
     with _seeded(setting.seed), _one_thread(), project.users_line():
         model = loop(context)

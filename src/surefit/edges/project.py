@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copyreg
 import functools
 import hashlib
 import importlib.util
@@ -71,6 +72,7 @@ def load(place: str, root: Path) -> UserCode:
         names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
         raise ConfigError(f'"{place}": {path} has no function {name}; {did_you_mean(name, names)}')
     carry(str(file.parent))
+    _name_odd_modules()
     texts = {_relative(each, root): each.read_text("utf-8") for each in _sources(file)}
     digest = hashlib.sha256()
     for key in sorted(texts):
@@ -108,6 +110,22 @@ def function(place: str, root: Path) -> Callable[..., Any]:
             return found(*args, **kwargs)
 
     return call
+
+
+def _name_odd_modules() -> None:
+    """Have modules of a class of their own pickled by name, as ordinary ones are.
+
+    PyTorch's `torch.classes` is one, and comes along wherever a function names torch and `classes`.
+    """
+    for module in list(sys.modules.values()):
+        kind = type(module)
+        odd = isinstance(module, ModuleType) and kind is not ModuleType
+        if odd and kind.__reduce_ex__ is object.__reduce_ex__:
+            copyreg.pickle(kind, _by_name)
+
+
+def _by_name(module: ModuleType) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+    return importlib.import_module, (module.__name__,)
 
 
 def _import(file: Path) -> ModuleType:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 import time
 import uuid
@@ -24,7 +25,7 @@ from surefit.edges import environment
 from surefit.edges.store import Store, first_line
 from surefit.errors import InputError, ServiceError, SurefitError, did_you_mean
 from surefit.redaction import redact
-from surefit.results import Figure, Item, Metric, Param, Table, Tag, Text
+from surefit.results import Figure, File, Item, Metric, Param, Table, Tag, Text
 
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits a call
 PARAM_LENGTH = 6000  # MLflow cuts silently beyond it
@@ -82,11 +83,16 @@ def close_the_dead(store: Store) -> list[RunRecord]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """An open run; `log` is the only way anything gets into it."""
+    """An open run; `log` is the only way anything gets into it.
+
+    Attributes:
+        written: the keys and paths of all that was logged so far.
+    """
 
     store: Store = field(repr=False)
     run_id: str
     name: str
+    written: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def log(self, items: Iterable[Item]) -> None:
         """Write the items: numbers in batches, files in one upload."""
@@ -94,6 +100,7 @@ class Run:
         batches: dict[str, list[Any]] = {"metrics": [], "params": [], "tags": []}
         with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
             for item in items:
+                self.written.add(_name(item))
                 _place(item, batches, Path(folder), now)
             _write_batches(self.store.client, self.run_id, batches)
             if any(Path(folder).iterdir()):
@@ -220,6 +227,13 @@ def complete(store: Store, run_id: str) -> None:
     end(store, run_id, "FINISHED")
 
 
+def _name(item: Item) -> str:
+    """The key or path under which an item is found in its run."""
+    if isinstance(item, Figure):
+        return f"plots/{item.name}.png"
+    return item.key if isinstance(item, Metric | Param | Tag) else item.path
+
+
 def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) -> None:
     from mlflow.entities import Metric as MlflowMetric
     from mlflow.entities import Param as MlflowParam
@@ -236,6 +250,8 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         write_table(item.frame, _inside(folder, item.path))
     elif isinstance(item, Text):
         _inside(folder, item.path).write_text(redact(item.text), "utf-8")
+    elif isinstance(item, File):
+        shutil.copyfile(item.source, _inside(folder, item.path))
     else:
         figure: Figure = item
         _inside(folder, f"plots/{figure.name}.png").write_bytes(figure.png)

@@ -94,9 +94,10 @@ def refuse_cut_short(path: str, root: Path) -> None:
             )
 
 
-def dialect(file: Path) -> csvtext.Dialect:
-    """How a CSV file is to be read, by its first lines."""
-    return csvtext.sniff(file, DataConfig(path=str(file), target="-"), file.name)[0]
+def dialect(file: Path, config: DataConfig | None = None) -> csvtext.Dialect:
+    """How a CSV file is to be read: as the configuration says, else by its first lines."""
+    asked = config or DataConfig(path=str(file), target="-")
+    return csvtext.sniff(file, asked, file.name)[0]
 
 
 def is_file(path: str) -> bool:

@@ -17,6 +17,10 @@ Encoding = Literal["ordinal", "onehot", "raw"]
 Params = Mapping[str, Any]
 
 
+class Pruned(BaseException):
+    """A fit of a search that is given up: clearly behind. No `except Exception` stops it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Preprocessed rows.
@@ -47,6 +51,7 @@ class Setting:
         rounds: fit exactly so many steps, without early stopping; None: as the parameters say.
         cache: what a family may keep between fits of the same rows, e.g. binned data.
         job: which fit of the run this is: "fold 0", "all".
+        limits: in a search, by epoch: a user's loop whose best loss so far is above is given up.
         most_steps: a user's loop takes no more.
     """
 
@@ -58,6 +63,7 @@ class Setting:
     rounds: int | None = None
     cache: dict[Any, Any] = field(default_factory=dict, repr=False)
     job: str = "all"
+    limits: tuple[float, ...] = ()
     most_steps: int | None = None
 
 
@@ -70,12 +76,14 @@ class Fitted:
             of the rows given up for early stopping. Log-loss, or mean squared error.
         rounds: the steps used, for families that take steps.
         steps: (name, step, value) of further numbers that a user's loop logged.
+        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
     """
 
     estimator: Any = field(repr=False)
     curve: tuple[tuple[int, float, float], ...] = ()
     rounds: int | None = None
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
+    calls: str = ""
 
 
 class Fit(Protocol):

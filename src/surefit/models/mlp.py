@@ -14,8 +14,8 @@ from surefit.models.family import Family, Fitted, Params, Rows, Setting, needed,
 
 def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
     """AdamW on shuffled batches, one thread, until the loss on `stop` stops falling."""
-    torch = needed("torch", "model.family = mlp", extra="mlp")
-    needed("safetensors", "model.family = mlp", extra="mlp")
+    torch = needed("torch", "model.family = mlp", extra="torch")
+    needed("safetensors", "model.family = mlp", extra="torch")
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(setting.seed)

@@ -30,8 +30,14 @@ class Again:
     store: Store = field(repr=False)
 
 
-def load(run: str, *, config: str | Path | None, overrides: Overrides, reporter: Reporter) -> Again:
+def load(
+    run: str, *, config: str | Path | None, overrides: Overrides, reporter: Reporter,
+    searches: bool = False,
+) -> Again:  # fmt: skip
     """The run by that reference, with its recorded configuration.
+
+    Args:
+        searches: a search will do too; it stands for its winner.
 
     Raises:
         InputError: when there is no such training run, or its data are not to be had.
@@ -39,8 +45,9 @@ def load(run: str, *, config: str | Path | None, overrides: Overrides, reporter:
     here = workspace.project(data=None, target=None, config=config, overrides=overrides)
     store = workspace.open_store(here)
     record = runs.find(store, run)
-    text = runs.read_text(store, record.run_id, "config.toml")
-    if record.kind != "train" or not record.complete or text is None:
+    search = searches and record.kind == "tune"
+    text = runs.read_text(store, record.run_id, "best.toml" if search else "config.toml")
+    if not (search or record.kind == "train") or not record.complete or text is None:
         raise InputError(
             f"{record.name} is no complete training run.", "surefit compare lists the runs"
         )

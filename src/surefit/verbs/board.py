@@ -26,7 +26,6 @@ from surefit.results import Score, Task
 from surefit.verbs.evaluate import answer_of
 
 TRIALS = "predictions/trials.parquet"
-FOREIGN = (predictions.VALID, "predictions/valid.csv")
 LIMIT = 25  # runs whose predictions are read: each costs reading and 2,000 resamples
 OUTSIDERS = 50  # runs of other programs that are looked into
 
@@ -178,7 +177,7 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entr
     tables = dict(zip(
         (r.run_id for r in everyone), [
             *runs.read_first(store, chosen.ours, (predictions.VALID,)),
-            *runs.read_first(store, chosen.outside, FOREIGN),
+            *runs.read_first(store, chosen.outside, predictions.FOREIGN),
         ], strict=True,
     ))  # fmt: skip
     first = next((r for r in everyone if isinstance(tables[r.run_id], pd.DataFrame)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,9 +11,11 @@ from typing import Any
 from surefit import models
 from surefit.core import fit
 from surefit.core.fit import Problem
-from surefit.edges import checkpoints, environment, own, project
+from surefit.edges import checkpoints, environment, own, project, scratch
 from surefit.edges.checkpoints import Checkpoints
 from surefit.edges.project import UserCode
+from surefit.edges.redirect import Scratch
+from surefit.edges.store import Store
 from surefit.results import Item, Param, Tag, Text
 from surefit.verbs.workspace import Workspace
 
@@ -25,6 +28,7 @@ class Candidate:
     params: dict[str, Any]
     code: UserCode | None = None
     kept: Checkpoints | None = None
+    calls: Scratch | None = None
 
     def code_digest(self) -> str:
         """SHA-256 of the user's source, "" for a built-in family."""
@@ -34,6 +38,22 @@ class Candidate:
         """Remove the checkpoints: what they were for is recorded."""
         if self.kept:
             self.kept.clear()
+
+    @contextlib.contextmanager
+    def redirected(self, store: Store, *, search: str = "") -> Iterator[None]:
+        """Where MLflow calls of the user's code go while the block fits.
+
+        A search's stay until they are recorded: see `scratch.sweep`.
+        """
+        if self.calls is None or self.code is None:
+            yield
+            return
+        scratch.prepare(self.calls, store, self.code.files.values(), search=search)
+        try:
+            yield
+        finally:
+            if not search:
+                scratch.remove(self.calls)
 
 
 def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
@@ -47,7 +67,7 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
         UserCodeError: when the user's file fails as it is imported.
     """
     model = work.config.model
-    code, kept, family = None, None, None
+    code, kept, family, calls = None, None, None, None
     if model.together:
         return _together(work)
     if model.own:
@@ -56,15 +76,16 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
             work.project.root, work.data.digest, work.split.digest, code.digest, model.own,
             environment.versions_of(("numpy", "torch")), keep, keep=keep,
         )  # fmt: skip
+        calls = scratch.place(work.project.root)
         family = own.family(own.Own(
             kind="build" if model.build else "train", code=code, classes=work.data.classes,
-            labels=model.labels, checkpoints=kept,
+            labels=model.labels, checkpoints=kept, scratch=calls,
         ))  # fmt: skip
     problem = fit.problem(
         work.data, work.split, family=model.label, metric=work.metric, seed=model.seed, own=family
     )
     params = problem.model.resolve(model.params, work.data.task)
-    return Candidate(problem=problem, params=params, code=code, kept=kept)
+    return Candidate(problem=problem, params=params, code=code, kept=kept, calls=calls)
 
 
 def _together(work: Workspace) -> Candidate:

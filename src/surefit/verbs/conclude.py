@@ -29,8 +29,8 @@ from surefit.verbs.train import (
     fit_folds,
     in_row_order,
     log_model,
+    record_calls,
     record_model,
-    reported,
 )
 from surefit.verbs.workspace import Workspace
 
@@ -67,9 +67,9 @@ class Ended:
 
     def score(self, scored: Scored) -> Score:
         """The deciding metric of out-of-fold predictions, with its interval."""
-        return stats.scores(
-            reported(self.work), scored.y, scored.pred, folds=scored.folds, clusters=scored.groups
-        )[0]
+        return stats.score(
+            self.metric, scored.y, scored.pred, folds=scored.folds, clusters=scored.groups
+        )
 
 
 def ended(work: Workspace, found: Search, journal: Journal) -> Ended:
@@ -136,6 +136,7 @@ def _winner(
     model = final_model(problem, params, folds)
     outcome = record_model(parent, end.work, model, folds)
     parent.log(extras.latency(end.work, model))
+    record_calls(parent, model, ())
     return scored_by(end.work, folds), outcome.logged.model_id
 
 

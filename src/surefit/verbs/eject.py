@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import Config
-from surefit.core import fit, script
+from surefit.core import fit, preprocess, script
+from surefit.edges import csvtext, sources
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
 from surefit.results import Ejected
@@ -33,7 +34,8 @@ def eject(
     predictions of the test rows; it needs no surefit. Files that are there are not overwritten.
 
     Args:
-        run: a training run's id, its beginning, its name, or "last".
+        run: a training run's or a search's id, its beginning, its name, or "last"; a search stands
+            for its winner.
         directory: where to; by default ejected/ID in the project's folder.
         config, set: the project whose store is meant, as in `train`.
         quiet: say nothing on standard error.
@@ -41,13 +43,13 @@ def eject(
     Raises:
         InputError: when the run is no training run, its data have changed, or a file is in the way.
     """
-    found = again.load(run, config=config, overrides=set, reporter=Reporter(quiet=quiet))
+    found = again.load(
+        run, config=config, overrides=set, reporter=Reporter(quiet=quiet), searches=True
+    )
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:
         raise InputError("The data have changed since this run: its rows cannot be named any more.")
-    if found.work.data.weight is not None:
-        raise InputError("eject cannot write data.weight as a plain script.")
     text = script.script(_recipe(found))
     parts = _parts(found)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,15 @@ def _recipe(found: Again) -> script.Recipe:
         read=_read(found.work.config, found.work.project.root), target=data.target,
         classes=data.classes, columns=[c.to_dict() for c in data.columns],
         params=found.chosen.params, seed=problem.seed, rounds=_rounds(found.record, problem),
+        weight=found.work.config.data.weight, monotone=_monotone(found),
     )  # fmt: skip
+
+
+def _monotone(found: Again) -> dict[int, int]:
+    """Column of the matrix → direction, for the features that have one."""
+    places = preprocess.number_columns(found.work.data.columns)
+    chosen = found.chosen.params.get("monotone") or {}
+    return {places[name]: int(way) for name, way in chosen.items() if way}
 
 
 def _read(config: Config, root: Path) -> str:
@@ -77,12 +87,26 @@ def _read(config: Config, root: Path) -> str:
         raise InputError("eject needs a file; scikit-learn's own sets are prepared by surefit.")
     file = json.dumps(str((root / path).resolve()))
     ending = path.removesuffix(".gz").rpartition(".")[2].lower()
-    calls = {"csv": f"pd.read_csv({file}, low_memory=False)", "parquet": f"pd.read_parquet({file})",
-             "feather": f"pd.read_feather({file})", "jsonl": f"pd.read_json({file}, lines=True)",
-             "tsv": f'pd.read_csv({file}, sep="\\t", low_memory=False)'}  # fmt: skip
+    if ending in ("csv", "tsv", "txt"):
+        return _read_csv(config, (root / path).resolve())
+    calls = {"parquet": f"pd.read_parquet({file})", "feather": f"pd.read_feather({file})",
+             "jsonl": f"pd.read_json({file}, lines=True)"}  # fmt: skip
     if ending not in calls:
         raise InputError(f"eject cannot read {path} in plain pandas.")
     return calls[ending]
+
+
+def _read_csv(config: Config, file: Path) -> str:
+    """pandas' call that reads a text file as training did: its dialect, and what is missing."""
+    found = sources.dialect(file, config.data)
+    usual = {"sep": ",", "encoding": "utf-8", "decimal": ".", "skiprows": 0}
+    given = {"sep": found.separator, "encoding": found.encoding, "decimal": found.decimal,
+             "skiprows": found.skip}  # fmt: skip
+    missing = config.data.missing
+    told: dict[str, object] = {k: v for k, v in given.items() if v != usual[k]}
+    told |= {"keep_default_na": False, "na_values": ["", *(missing or csvtext.TOKENS)]}
+    arguments = "".join(f",\n        {k}={v!r}" for k, v in told.items())
+    return f"pd.read_csv(\n        {str(file)!r}, low_memory=False{arguments},\n    )"
 
 
 def _rounds(record: RunRecord, problem: fit.Problem) -> int | None:

@@ -29,12 +29,18 @@ FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
+class GivenUpError(Exception):
+    """Raised by `Rules.read` for a fold that stopped because it was clearly behind."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rules:
     """What shapes a search; what ends it early is no part of its fingerprint.
 
     Attributes:
         read: a job's value → (score, payload to keep); ValueError says why it is no score.
+        limits: (trial, fold) → a third argument of the job, from the complete trials up to
+            `trial - window` alone; None: jobs have no such argument.
         target: the search ends once a trial told is at least as good.
         patience: the search ends after so many trials told without a better one.
         spread: (trial, its rival, n) → the standard error of the difference of their means over
@@ -56,6 +62,7 @@ class Rules:
     until: float = math.inf
     target: float | None = None
     patience: int | None = None
+    limits: Callable[[int, int], Any] | None = None
 
 
 @dataclass(kw_only=True)
@@ -216,8 +223,9 @@ class Engine:
         trial = self._open[number]
         token = self._journal.lease(number, fold)
         trial.running[fold] = token
-        params = self._rules.complete(trial.params)
-        self._pool.submit(Job(key=(number, fold, token), args=(params, fold)))
+        params, limits = self._rules.complete(trial.params), self._rules.limits
+        args = (params, fold) if limits is None else (params, fold, limits(number, fold))
+        self._pool.submit(Job(key=(number, fold, token), args=args))
 
     # --- what came back ---
 
@@ -239,14 +247,14 @@ class Engine:
         )  # fmt: skip
         self._judge(number)
 
-    def _read(
-        self, outcome: Outcome
-    ) -> tuple[Literal["COMPLETE", "FAILED"], float | None, str, bytes | None]:
+    def _read(self, outcome: Outcome) -> tuple[State, float | None, str, bytes | None]:
         """A worker's outcome as a fold's: a score that is no finite number is a failure."""
         if outcome.state == "FAILED":
             return "FAILED", None, outcome.reason, None
         try:
             score, payload = self._rules.read(outcome.value)
+        except GivenUpError as why:
+            return "PRUNED", None, str(why), None
         except ValueError as error:
             return "FAILED", None, str(error), None
         if not math.isfinite(score):
@@ -260,7 +268,7 @@ class Engine:
         scores: list[float] = []
         for fold in folds:
             if fold.score is None:
-                self._finish(trial, "FAILED", None, scores, fold.reason, fold.fold)
+                self._finish(trial, fold.state, None, scores, fold.reason, fold.fold)
                 return
             scores.append(fold.score)
             if len(scores) < rules.n_folds and self._is_behind(trial, scores):
@@ -323,7 +331,7 @@ class Engine:
 
     def _patience(self) -> float | None:
         left = self._rules.until - time.monotonic()
-        return None if math.isinf(left) else max(0.0, left)
+        return None if math.isinf(left) else min(max(0.0, left), 3600.0)
 
     def _show(self) -> None:
         sign = 1 if self._rules.greater_is_better else -1

@@ -82,8 +82,9 @@ def evaluate(
 
     Args:
         subject: a run (id, start of an id, name, or "last"), a model ("models:/NAME/3",
-            "models:/NAME@production"), or a CSV or Parquet file with the columns row_id and
-            prediction or probability_<class>.
+            "models:/NAME@production"), a run of another program that logged its predictions as
+            predictions/valid.parquet or .csv, or a CSV or Parquet file; predictions have the
+            columns row_id and prediction or probability_<class>.
         test: score the test rows instead of the validation rows. It is a look, and is counted.
         data, target, config, set: as in `train`.
         quiet: say nothing on standard error.
@@ -126,6 +127,11 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
         version = found.uri()
     else:
         record = runs.find(store, subject)
+    if not record.kind:
+        (table,) = runs.read_first(store, [record], predictions.FOREIGN)
+        if isinstance(table, pd.DataFrame):
+            given = _from_table(store, table, record.name, load())
+            return replace(given, tags=given.tags | {"surefit.of": record.run_id})
     if record.kind not in ("train", "tune"):
         raise InputError(
             f'Run {record.run_id[:8]} "{record.name}" is of kind {record.kind or "unknown"}, '
@@ -199,19 +205,24 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 
 def _from_file(store: Store, path: str, work: Workspace) -> Subject:
-    """A table from outside; where it names sealed rows, scoring it is a look at these."""
-    frame = predictions.completed(sources.load(path, Path.cwd()), work.data.classes)
     sources.refuse_cut_short(path, Path.cwd())
-    predictions.check_given(frame, work.data, path)
+    found = _from_table(store, sources.load(path, Path.cwd()), path, work)
+    return replace(found, name=Path(path).name)
+
+
+def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
+    """A table from outside; where it names sealed rows, scoring it is a look at these."""
+    frame = predictions.completed(frame, work.data.classes)
+    predictions.check_given(frame, work.data, name)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
     sealed = work.data.row_key[rows[np.isin(rows, work.split.test_rows)]]
     return Subject(
         look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
-        name=Path(path).name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
+        name=name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
         clusters=dependence.units(work.data, rows), verified=False,
-        work=work, at=rows, again=f"surefit evaluate {path}",
+        work=work, at=rows, again=f"surefit evaluate {name}",
     )  # fmt: skip
 
 
@@ -256,7 +267,7 @@ def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
     more, resamples = own_metrics.load(project, scored, reporter)
     ask = Ask(
         first=found.metric, more=more, own_resamples=resamples, threshold=config.threshold,
-        costs=costs, clusters=found.clusters,
+        costs=costs, clusters=found.clusters, calibrate=config.calibrate,
     )  # fmt: skip
     if found.work is None or found.at is None:
         return ask
@@ -328,6 +339,10 @@ def _items(found: Subject, findings: Findings) -> Iterator[Item]:
     if findings.threshold is not None:
         yield Metric(key=f"{prefix}_chosen_threshold", value=findings.threshold.value)
         yield from score_items(f"{prefix}_chosen", findings.threshold.scores, None)
+    if findings.calibrated is not None:
+        yield from score_items(f"{prefix}_calibrated", findings.calibrated.scores, None)
+        yield Table(path=predictions.CALIBRATED, frame=predictions.calibrated_table(
+            found.scored, findings.calibrated.pred))  # fmt: skip
     yield Table(path="worst_rows.csv", frame=findings.worst)
     if findings.classes is not None:
         yield Table(path="classes.csv", frame=findings.classes)

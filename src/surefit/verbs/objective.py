@@ -18,8 +18,9 @@ from surefit import config as configuration
 from surefit.config import Config, Project
 from surefit.core import space as spaces
 from surefit.core.context import Context
-from surefit.edges import environment, samplers, search
+from surefit.edges import environment, samplers, scratch, search
 from surefit.edges import store as stores
+from surefit.edges.redirect import Scratch
 from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
@@ -56,7 +57,8 @@ def tune_objective(
         raise ConfigError(f'direction = "{direction}"; it is "maximize" or "minimize".')
     title = name or getattr(objective, "__name__", "objective").strip("<>")
     project = _project(title, overrides)
-    found = _search(objective, space, direction, project.config)
+    calls = scratch.place(project.root)
+    found = _search(objective, space, direction, project.config, calls)
     store = workspace.open_store(project)
     with searches.open_journal(project, found) as journal:
         recovery.rebuild(store, found.fingerprint, journal, reporter)
@@ -71,6 +73,9 @@ def tune_objective(
             store, found, journal, name=f"tune {title}", tags={}, items=items
         ) as parent:
             started = time.monotonic()
+            scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
+            texts = [source_of(objective)]
+            scratch.prepare(calls, store, texts, search=found.fingerprint)
             searches.carry_out(store, parent, found, journal, reporter)
             rows = searches.trial_rows(found, journal)
             best = found.best(rows)
@@ -83,6 +88,7 @@ def tune_objective(
                 Metric(key="best_objective", value=float(best.value or 0)),
                 Text(path="best.json", text=json.dumps(found.given(best), indent=1, default=str)),
             ])  # fmt: skip
+        scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
     stores.analyze(store)
     return TuneResult(
         run_id=parent.run_id, name=parent.name, family="", method=found.tune.method,
@@ -101,7 +107,9 @@ def _project(title: str, overrides: workspace.Overrides) -> Project:
     return configuration.amend(project, overrides)
 
 
-def _search(objective: Objective, space: Space, direction: Direction, config: Config) -> Search:
+def _search(
+    objective: Objective, space: Space, direction: Direction, config: Config, calls: Scratch
+) -> Search:
     tune = config.tune
     suggest = space if callable(space) else None
     search.check_method(tune.method, suggested=suggest is not None)
@@ -118,7 +126,8 @@ def _search(objective: Objective, space: Space, direction: Direction, config: Co
             greater_is_better=direction == "maximize", window=tune.window,
         ),
         fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
-        shared=None, job=_Job(objective=objective, seed=tune.seed), read=_read, logged=_logged,
+        shared=None, read=_read, logged=_logged, calls=_calls,
+        job=_Job(objective=objective, seed=tune.seed, scratch=calls),
         preload=("numpy",), prefix="", value_key="objective",
     )  # fmt: skip
 
@@ -171,24 +180,31 @@ class _Job:
 
     objective: Objective
     seed: int
+    scratch: Scratch
 
     def __call__(self, shared: None, params: dict[str, Any], fold: int) -> Any:
         text = json.dumps([self.seed, params], sort_keys=True, default=str)
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
         context = Context(seed=seed)
-        return self.objective(params, context), context.points
+        with self.scratch.redirected() as written:
+            value = self.objective(params, context)
+        return value, context.points, "".join(written)
 
 
 def _read(outcome: Any) -> tuple[float, bytes]:
-    value, points = outcome
+    value, points, calls = outcome
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"the objective returned {value!r}, which is no number")
-    return float(value), json.dumps(points).encode()
+    return float(value), json.dumps({"points": points, "calls": calls}).encode()
 
 
 def _logged(payloads: Sequence[bytes]) -> list[Metric]:
-    points = [point for payload in payloads for point in json.loads(payload)]
+    points = [point for payload in payloads for point in json.loads(payload)["points"]]
     return [Metric(key=key, value=value, step=step) for key, value, step in points]
+
+
+def _calls(payload: bytes) -> str:
+    return str(json.loads(payload)["calls"])
 
 
 def _items(config: Config, objective: Objective) -> Iterator[Item]:

@@ -26,6 +26,7 @@ from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models.family import Family
 from surefit.verbs.candidate import Candidate
+from surefit.verbs.engine import GivenUpError
 from surefit.verbs.families import FAMILY, Families, Study
 from surefit.verbs.searches import Search
 from surefit.verbs.train import clusters, fold_seconds, preload
@@ -50,6 +51,11 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
             "An ensemble is made of built-in families, fitted in full.",
             "leave out --ensemble (tune.ensemble), or tune.rows and tune.epochs",
         )
+    if tune.families and not work.config.model.together:
+        raise ConfigError(
+            f"tune.families are searched together, and model.family is {problem.family} alone.",
+            'family = "auto"   # under [model]',
+        )
     families = _families(work) if work.config.model.together else (problem.family,)
     code = None
     if isinstance(tune.space, str):
@@ -68,7 +74,8 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         complete=_completed(work, problem, fixed, suggest),
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
         shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
-        job=fit_job, read=read, preload=preload(),
+        job=fit_job, read=read, preload=preload(), calls=_calls,
+        losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
     )  # fmt: skip
@@ -98,7 +105,7 @@ def _check_libraries(name: str, libraries: Sequence[str]) -> None:
     if name not in models.installed():
         raise ConfigError(
             f"tune.families names {name}, and {' and '.join(libraries)} is not installed.",
-            f'pip install "surefit[{name}]"',
+            f'pip install "surefit[{libraries[0]}]"',
         )
 
 
@@ -191,9 +198,11 @@ def _cost(family: Family, usual: float, fixed: Params, params: Mapping[str, Any]
     return usual * family.effort({**fixed, **params})
 
 
-def fit_job(problem: Problem, params: Params, fold: int) -> FoldResult:
+def fit_job(
+    problem: Problem, params: Params, fold: int, limits: tuple[float, ...] = ()
+) -> FoldResult:
     """One fold of one trial, in a worker."""
-    return fit.fit_fold(*of_family(problem, params), fold)
+    return fit.fit_fold(*of_family(problem, params), fold, limits=limits)
 
 
 def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Params]:
@@ -204,11 +213,31 @@ def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Par
 
 
 def read(result: FoldResult) -> tuple[float, bytes]:
-    """The score, and the predictions and rounds as bytes; float32 is plenty for scores of rows."""
+    """The score, and the predictions and rounds as bytes; float32 is plenty for scores of rows.
+
+    Raises:
+        GivenUpError: when the fit was given up in the middle.
+    """
+    if result.pruned:
+        raise GivenUpError(result.pruned)
     buffer = io.BytesIO()
     rounds = -1 if result.rounds is None else result.rounds
-    np.savez(buffer, pred=result.pred.astype("float32"), rounds=rounds)
+    losses = np.fmin.accumulate(np.asarray([loss for _, _, loss in result.curve]))
+    np.savez(
+        buffer, pred=result.pred.astype("float32"), rounds=rounds, losses=losses,
+        calls=np.array(result.calls),
+    )  # fmt: skip
     return result.score, buffer.getvalue()
+
+
+def _losses(payload: bytes) -> list[float]:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return [float(v) for v in kept["losses"]]
+
+
+def _calls(payload: bytes) -> str:
+    with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
+        return str(kept["calls"])
 
 
 def kept_fold(payload: bytes) -> tuple[np.ndarray, int | None]:

@@ -13,7 +13,7 @@ from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.verbs.reporter import Reporter
 
-TAG = "surefit.record"  # on a trial's run: what the journal holds of it, as JSON
+TAG = "surefit.journal"  # on a trial's run: what the journal holds of it, as JSON
 
 _Kept = tuple[Trial, list[Fold], Message, str]
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from surefit import config as configuration
 from surefit.config import Project, TuneConfig
-from surefit.core import space
+from surefit.core import race, space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
@@ -56,6 +56,8 @@ class Search:
         spread: (journal, a trial, its rival, n) → as `Rules.spread`.
         shown: (journal, a trial's number, its value) → as a person reads it, with its interval.
         logged: a trial's folds' payloads → further metrics of its run.
+        losses: a fold's payload → its best loss up to each epoch, of a loop that reports them.
+        calls: a fold's payload → the folder with what its MLflow calls wrote, "" for none.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
         value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
@@ -75,6 +77,8 @@ class Search:
     job: Callable[..., Any] = field(repr=False)
     read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
+    losses: Callable[[bytes], Sequence[float]] | None = field(repr=False, default=None)
+    calls: Callable[[bytes], str] = field(repr=False, default=lambda _: "")
     suggest: Suggest | None = field(repr=False, default=None)
     suggested_by: UserCode | None = field(repr=False, default=None)
     spread: Callable[[Journal, int, int, int], float | None] = field(
@@ -229,6 +233,7 @@ def carry_out(
         trials=found.tune.trials, until=until, target=found.tune.target,
         patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
         spread=lambda k, rival, n: found.spread(journal, k, rival, n),
+        limits=_limits(found, journal),
     )  # fmt: skip
 
     def message(trial: Trial, folds: list[Fold]) -> Message:
@@ -241,6 +246,38 @@ def carry_out(
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+
+
+def needed_calls(found: Search, journal: Journal) -> set[str]:
+    """The folders with what MLflow calls wrote that are still to be recorded."""
+    waiting = {
+        folder for entry in journal.outbox_pending() for _, folder in entry.payload.get("calls", ())
+    }
+    unfinished = {trial.number for trial in journal.unfinished()}
+    for fold in journal.folds():
+        payload = journal.payload(fold.trial, fold.fold) if fold.trial in unfinished else None
+        if payload is not None:
+            waiting.add(found.calls(payload))
+    return waiting
+
+
+def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None:
+    """By epoch, the loss above which a loop is given up; a pure function of the trials told."""
+    losses = found.losses
+    if losses is None or not found.tune.race:
+        return None
+    curves: dict[tuple[int, int], Sequence[float]] = {}
+
+    def limits(number: int, fold: int) -> tuple[float, ...]:
+        told = [t.number for t in journal.trials()
+                if t.state == "COMPLETE" and t.number <= number - found.tune.window]  # fmt: skip
+        for rival in told:
+            if (rival, fold) not in curves:
+                payload = journal.payload(rival, fold)
+                curves[rival, fold] = losses(payload) if payload else ()
+        return race.curve_limits([c for k in told if len(c := curves[k, fold])])
+
+    return limits
 
 
 def _workers(found: Search) -> pool.Workers:
@@ -267,8 +304,12 @@ def _trial_payload(
     metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
     if found.n_folds > 1:
         metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]
-    payloads = [p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
-    metrics += [(m.key, m.value, m.step) for m in found.logged(payloads)]
+    kept = {f.fold: p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None}
+    metrics += [(m.key, m.value, m.step) for m in found.logged(list(kept.values()))]
+    calls = [
+        ("" if found.n_folds == 1 else f"fold_{fold}", folder)
+        for fold, payload in kept.items() if (folder := found.calls(payload))
+    ]  # fmt: skip
     family = str(trial.params.get(FAMILY, found.family))
     varied = {k: v for k, v in trial.params.items() if k != FAMILY}
     params = {"model.family": family} if family else {}
@@ -280,6 +321,7 @@ def _trial_payload(
         "ended": int((trial.ended or trial.started) * 1000),
         "params": params | {f"{found.prefix}{k}": v for k, v in varied.items()},
         "metrics": metrics,
+        "calls": calls,
         "tags": {
             "surefit.search": found.fingerprint,
             "surefit.family": family,

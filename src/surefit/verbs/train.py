@@ -15,7 +15,7 @@ from surefit import config as configuration
 from surefit.core import dependence, fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
-from surefit.edges import bundle, pool, registry, runs
+from surefit.edges import bundle, pool, registry, runs, scratch
 from surefit.edges import store as stores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
@@ -85,7 +85,8 @@ def train(
     store = workspace.open_store(project)
     configuration.remember(project)
     tags = work.tags() | {"surefit.family": problem.family}
-    with runs.recording(store, name or f"train {problem.family}", "train", tags=tags) as run:
+    title = name or f"train {problem.family}"
+    with chosen.redirected(store), runs.recording(store, title, "train", tags=tags) as run:
         run.log(workspace.setup_items(work))
         run.log(candidates.items(work, chosen))
         workspace.log_dataset(run, work)
@@ -93,6 +94,7 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
+        record_calls(run, model, folds)
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
     chosen.forget()
@@ -247,6 +249,12 @@ def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bund
         Tag(key="surefit.classes", value=json.dumps(data.classes)),
     ])  # fmt: skip
     return logged
+
+
+def record_calls(run: Run, model: Model, folds: Sequence[FoldResult]) -> None:
+    """What MLflow calls of the user's code wrote as it fitted: the last fit's, and the folds'."""
+    jobs = [("", model.fitted.calls), *((f"fold_{f.fold}", f.calls) for f in folds)]
+    scratch.record(run, [(label, folder) for label, folder in jobs if folder])
 
 
 def reported(work: Workspace) -> list[metrics.Metric]:

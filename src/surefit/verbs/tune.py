@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from surefit import config as configuration
+from surefit.edges import scratch
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.errors import InputError
@@ -117,15 +118,17 @@ def tune(
             store, found, journal, name=title, tags=work.tags(), items=items
         ) as parent:
             started = time.monotonic()
-            searches.carry_out(store, parent, found, journal, reporter)
-            end = conclude.ended(work, found, journal)
-            result = conclude.conclude(
-                parent, end, resumed=finished, started=started, reporter=reporter
-            )
+            with chosen.redirected(store, search=found.fingerprint):
+                searches.carry_out(store, parent, found, journal, reporter)
+                end = conclude.ended(work, found, journal)
+                result = conclude.conclude(
+                    parent, end, resumed=finished, started=started, reporter=reporter
+                )
             if found.tune.log_models == "all":
                 conclude.log_every_model(parent, end, reporter)
             if found.tune.ensemble:
                 result = replace(result, ensemble=ensembles.add(parent, end, reporter))
+        scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
     chosen.forget()
     stores.analyze(store)
     return result
