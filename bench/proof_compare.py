@@ -33,9 +33,8 @@ def power(*, gain: float, n: int, **world: Any) -> Outcome:
 
     ours, test = simulate.power_of_accuracy(gain, n, **world)
     theory = simulate.theory_of_power(gain, n)
-    apart = ours.hits / ours.trials - theory
     cells = [str(ours.trials), str(ours), str(test), f"{theory:.3f}"]
-    return Outcome(cells=cells, held=abs(apart) <= 0.03)
+    return Outcome(cells=cells, held=judged(ours, least=theory - 0.03, most=theory + 0.03))
 
 
 def searched(

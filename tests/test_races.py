@@ -140,17 +140,19 @@ def test_of_whole_promotions_at_once_the_losers_are_told(trained) -> None:
 
 
 def killed(trained: Trained, count: int, alias: str, seed: int, work=move) -> list[str]:
-    """Kill so many promotions at random moments; alias and record agree after each, and at the end
-    no run is left running. The outcomes on record."""
-    rng = random.Random(seed)
-    began = time.monotonic()
-    assert exit_codes([started(work, trained, alias, "good")]) == [0]
-    took = time.monotonic() - began
-    for k in range(count):
-        child = started(work, trained, alias, ["better", "good"][k % 2])
-        time.sleep(rng.uniform(0, 1.2 * took))
+    """Kill so many promotions at random moments of their lives; alias and record agree after each,
+    and at the end no run is left running. The outcomes on record."""
+    rng, good, took, hits = random.Random(seed), trained.version_of("good").version, 0.0, 0
+    for name in ("good", "better"):  # the second finds the server of processes warm
+        began = time.monotonic()
+        assert exit_codes([started(work, trained, alias, name)]) == [0]
+        took = time.monotonic() - began
+    while hits < count:
+        name = "better" if trained.named(alias) == good else "good"
+        child = started(work, trained, alias, name)
+        child.join(rng.uniform(0, took))
         child.kill()
-        child.join()
+        hits += exit_codes([child]) == [-signal.SIGKILL]
         entries = consistent(trained, alias)
     store = opened(trained)
     assert not store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'")

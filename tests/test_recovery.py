@@ -194,7 +194,7 @@ def _once_killed(shared: Any, path: str) -> str:
 
 def test_a_search_whose_driver_and_worker_are_killed_ends_in_the_same_table(folder: Any) -> None:
     """kill -9 at a call of its stores, then of a worker: none lost, none twice, the same values."""
-    process = start(folder.path, FIRE_AT="400")
+    process = start(folder.path, FIRE_AT="150")
     process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     process = start(folder.path)

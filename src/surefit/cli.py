@@ -364,7 +364,7 @@ def reproduce(run: str, config: str | None, set_: tuple[str, ...], as_json: bool
 @shared(table=False)
 def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, ...],
           as_json: bool, quiet: bool) -> None:  # fmt: skip
-    """Write a training run as a plain script that needs no surefit and predicts the same.
+    """Write a run, or a search's winner, as a plain script that predicts the same without surefit.
 
     DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split);
     by default ejected/ID.

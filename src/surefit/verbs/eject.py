@@ -104,7 +104,10 @@ def _read_csv(config: Config, file: Path) -> str:
              "skiprows": found.skip}  # fmt: skip
     missing = config.data.missing
     told: dict[str, object] = {k: v for k, v in given.items() if v != usual[k]}
-    told |= {"keep_default_na": False, "na_values": ["", *(missing or csvtext.TOKENS)]}
+    told |= {
+        "keep_default_na": False,
+        "na_values": ["", *(csvtext.TOKENS if missing is None else missing)],
+    }
     arguments = "".join(f",\n        {k}={v!r}" for k, v in told.items())
     return f"pd.read_csv(\n        {str(file)!r}, low_memory=False{arguments},\n    )"
 
