@@ -7,7 +7,6 @@ relies on a feature, not how much that helps on new rows. Correlated features sh
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -19,21 +18,27 @@ from surefit.core.metrics import Metric
 from surefit.results import Figure
 
 REPEATS = 5
-MOST_ROWS = 1000
+MOST_ROWS, FEWEST_ROWS = 1000, 100
+ANSWERS = 100_000  # that are asked for, where fewer rows a feature keep to it
 SHOWN = 25
+
+
+def rows_for(n_features: int) -> int:
+    """How many rows are shuffled: by the number of features alone, never by the clock."""
+    return min(MOST_ROWS, max(FEWEST_ROWS, ANSWERS // (REPEATS * max(n_features, 1))))
 
 
 def permuted(
     predict: Callable[[pd.DataFrame], np.ndarray], frame: pd.DataFrame, y: np.ndarray,
-    metric: Metric, *, seed: int, seconds: float,
+    metric: Metric, *, seed: int,
 ) -> pd.DataFrame | None:  # fmt: skip
     """Columns feature, importance, low, high: the loss in the metric, with its 95 % t-interval.
 
     The interval is over the shuffles, of these rows and this model. All shuffles of a feature are
-    predicted at once. None when it would take longer than `seconds`, as the first feature tells.
+    predicted at once. None where the metric is not defined on the rows.
     """
     rng = np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(frame))[:MOST_ROWS])
+    rows = np.sort(rng.permutation(len(frame))[: rows_for(frame.shape[1])])
     frame, y = frame.iloc[rows].reset_index(drop=True), y[rows]
     base, n = metrics.value(metric, y, predict(frame)), len(frame)
     if not np.isfinite(base):
@@ -43,14 +48,11 @@ def permuted(
     quantile = stats.t.ppf(0.975, REPEATS - 1)
     found: list[tuple[str, float, float, float]] = []
     for name in frame.columns:
-        started = time.perf_counter()
         shuffled = np.concatenate([k * n + rng.permutation(n) for k in range(REPEATS)])
         column = many[name].take(shuffled).set_axis(many.index)
         pred = predict(many.assign(**{name: column}))
         losses = [sign * (base - metrics.value(metric, y, pred[k * n : (k + 1) * n]))
                   for k in range(REPEATS)]  # fmt: skip
-        if not found and (time.perf_counter() - started) * frame.shape[1] > seconds:
-            return None
         mean, half = np.mean(losses), quantile * np.std(losses, ddof=1) / np.sqrt(REPEATS)
         found.append((str(name), float(mean), float(mean - half), float(mean + half)))
     table = pd.DataFrame(found, columns=["feature", "importance", "low", "high"])

@@ -115,7 +115,7 @@ def _recorded(
         workspace.log_dataset(run, work)
         model = _fitted(end, trials, members)
         outcome = record_model(run, work, model, list(_folds(end, mixed)))
-        run.log(extras.latency(work, model))
+        run.log(extras.speed(work, model))
     parent.log([
         Tag(key="surefit.ensemble_run", value=run.run_id),
         Tag(key="surefit.ensemble", value=_identity(end, members)),
