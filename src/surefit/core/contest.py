@@ -49,6 +49,7 @@ def judge(
     *,
     folds: Any = None,
     clusters: Any = None,
+    weights: Any = None,
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -64,7 +65,7 @@ def judge(
     """
     if not candidates:
         raise DataError("no candidates to rank.")
-    rows = layout(len(y), folds=folds, clusters=clusters)
+    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     pool = [np.asarray(p)[rows.order] for p in (*candidates.values(), *further.values())]
     sorted_y, n = np.asarray(y)[rows.order], len(candidates)
     parts = ranking.parts_of(metric, sorted_y, pool, rows)

@@ -64,6 +64,7 @@ def mixed(preds: Sequence[NDArray[Any]], weights: Floats) -> NDArray[Any]:
 
 def cross_fitted(
     metric: Metric, y: NDArray[Any], preds: Sequence[NDArray[Any]], *, folds: Any = None,
+    weights: Any = None,
 ) -> NDArray[Any]:  # fmt: skip
     """Predictions of each fold's rows by the ensemble that is chosen on the other folds.
 
@@ -75,7 +76,10 @@ def cross_fitted(
     out = np.zeros_like(np.asarray(preds[0], dtype="float64"))
     for label in np.unique(part):
         rest, mine = part != label, part == label
-        rows = layout(int(rest.sum()), folds=None if folds is None else np.asarray(folds)[rest])
+        rows = layout(
+            int(rest.sum()), folds=None if folds is None else np.asarray(folds)[rest],
+            weights=None if weights is None else np.asarray(weights)[rest],
+        )  # fmt: skip
         sorted_preds = [p[rest][rows.order] for p in preds]
         chosen = select(metric, y[rest][rows.order], sorted_preds, rows, np.ones(int(rest.sum())))
         out[mine] = mixed([p[mine] for p in preds], chosen)
@@ -89,6 +93,7 @@ def corrected(
     *,
     folds: Any = None,
     clusters: Any = None,
+    weights: Any = None,
     level: float = 0.95,
     seed: int = 0,
 ) -> Corrected:
@@ -100,7 +105,7 @@ def corrected(
     Raises:
         DataError: the metric is undefined on these rows.
     """
-    rows = layout(len(y), folds=folds, clusters=clusters)
+    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     y = np.asarray(y)[rows.order]
     preds = [np.asarray(p)[rows.order] for p in preds]
     whole = mixed(preds, select(metric, y, preds, rows, np.ones(len(y))))

@@ -157,8 +157,9 @@ def fit_fold(
             )  # fmt: skip
         pred = family.predict(fitted.estimator, parts.scored.X, problem.n_classes)
     metric = metrics.find(problem.metric, problem.task)
+    score = metrics.value(metric, parts.scored.y, pred, weights=parts.scored.weight)
     return FoldResult(
-        fold=fold, pred=pred, score=metrics.value(metric, parts.scored.y, pred),
+        fold=fold, pred=pred, score=score,
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
         steps=fitted.steps, calls=fitted.calls,
     )  # fmt: skip

@@ -101,6 +101,7 @@ def floor_checks(question: Question) -> list[Check]:
         metric = own[0] if own else metrics.find(name, rows.task)
         score = stats.score(
             metric, rows.y, rows.pred, level=level, clusters=question.clusters,
+            weights=rows.weights,
             n_resamples=question.n_resamples,
         )  # fmt: skip
         checks.append(_floor_check(score, floor, by_point=config.floors_by == "point"))
@@ -146,6 +147,7 @@ def baseline_check(question: Question) -> tuple[Check, GateTest]:
     test = gatetest.gate(
         question.metric, rows.y, constant(rows.y, len(rows.classes)), rows.pred,
         alpha=question.config.alpha, look=question.look, clusters=question.clusters,
+        weights=rows.weights,
     )  # fmt: skip
     return _tested("beats the baseline", test), test
 
@@ -194,6 +196,7 @@ def champion_check(question: Question, champion: np.ndarray) -> tuple[Check, Gat
     test = gatetest.gate(
         question.metric, rows.y, champion, rows.pred, alpha=config.alpha, look=question.look,
         margin=config.margin, against=config.against, clusters=question.clusters,
+        weights=rows.weights,
     )  # fmt: skip
     return _tested(name, test), test
 
@@ -227,6 +230,7 @@ def _slice_test(question: Question, champion: np.ndarray, part: Slice, *, alpha:
         question.metric, rows.y[keep], champion[keep], rows.pred[keep], alpha=alpha,
         look=question.look, margin=question.config.slice_margin, against="not_worse",
         clusters=question.clusters[keep] if question.clusters is not None else None,
+        weights=rows.weights[keep] if rows.weights is not None else None,
     )  # fmt: skip
 
 

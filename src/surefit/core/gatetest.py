@@ -89,6 +89,7 @@ def gate(
     margin: float = 0.0,
     against: Literal["better", "not_worse"] = "better",
     clusters: Any = None,
+    weights: Any = None,
     n_resamples: int = 5000,
     seed: int = 0,
 ) -> GateTest:
@@ -114,7 +115,7 @@ def gate(
             '"better" or "not_worse".',
             'margin = 0.0\nagainst = "better"   # under [gate]',
         )
-    rows = layout(len(y), clusters=clusters)
+    rows = layout(len(y), clusters=clusters, weights=weights)
     both = paired(metric, y, [challenger, champion], rows=rows, n_resamples=n_resamples, seed=seed)
     gain, draws, units = both.between(0, 1)
     reach = widening(tail, units, rows) * spread_of(draws)

@@ -154,7 +154,7 @@ def aligned(found: Scored, first: Scored) -> Scored:
         DataError: naming what differs.
     """
     if np.array_equal(found.row_id, first.row_id) and np.array_equal(found.y, first.y):
-        return replace(found, folds=first.folds, groups=first.groups)
+        return replace(found, folds=first.folds, groups=first.groups, weights=first.weights)
     mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
     if len(mine) != len(theirs) or not mine.isin(theirs).all():
         shared = int(mine.isin(theirs).sum())
@@ -169,7 +169,7 @@ def aligned(found: Scored, first: Scored) -> Scored:
         raise DataError(f"another target on {wrong:,} of {len(y):,} rows")
     return Scored(
         task=first.task, classes=first.classes, row_id=first.row_id, y=first.y,
-        pred=found.pred[order], folds=first.folds, groups=first.groups,
+        pred=found.pred[order], folds=first.folds, groups=first.groups, weights=first.weights,
     )  # fmt: skip
 
 

@@ -113,14 +113,14 @@ def is_behind(
 
 
 def fold_shares(
-    metric: Metric, y: NDArray[Any], pred: NDArray[Any], clusters: Any = None
+    metric: Metric, y: NDArray[Any], pred: NDArray[Any], clusters: Any = None, weights: Any = None
 ) -> Floats | None:
     """Each row's (or cluster's) share in the metric of one fold; None where it has no such thing.
 
     Assumes rows, or clusters, that are independent of each other; what differs with the rows a
     model was fitted on is not in it.
     """
-    rows = layout(len(y), clusters=clusters)
+    rows = layout(len(y), clusters=clusters, weights=weights)
     return influence(metric, np.asarray(y)[rows.order], np.asarray(pred)[rows.order], rows)
 
 

@@ -221,6 +221,7 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     folds: Any = None,
     clusters: Any = None,
+    weights: Any = None,
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -233,7 +234,7 @@ def compare(
     Raises:
         DataError: the metric is undefined on these rows, or the arrays do not pair up.
     """
-    rows = layout(len(y), folds=folds, clusters=clusters)
+    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     both = paired(metric, y, [a, b], rows=rows, n_resamples=n_resamples, seed=seed)
     value, draws, units = both.between(0, 1)
     tail, spread = (1 - level) / 2, spread_of(draws)
@@ -260,6 +261,7 @@ def rank(
     *,
     folds: Any = None,
     clusters: Any = None,
+    weights: Any = None,
     level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
@@ -277,7 +279,7 @@ def rank(
     """
     if not candidates:
         raise DataError("no candidates to rank.")
-    rows = layout(len(y), folds=folds, clusters=clusters)
+    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     every = paired(
         metric, y, list(candidates.values()), rows=rows, n_resamples=n_resamples, seed=seed
     )

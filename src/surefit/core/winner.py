@@ -62,6 +62,7 @@ def corrected_best(
     *,
     folds: Any = None,
     clusters: Any = None,
+    weights: Any = None,
     level: float = 0.95,
     n_resamples: int = 1000,
     seed: int = 0,
@@ -84,7 +85,7 @@ def corrected_best(
     """
     if not candidates:
         raise DataError("no candidates to pick from.")
-    rows = layout(len(y), folds=folds, clusters=clusters)
+    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     y = np.asarray(y)[rows.order]
     parts = [
         mean_of_folds([metric], y, np.asarray(p)[rows.order], rows) for p in candidates.values()

@@ -241,7 +241,12 @@ def _from_predictions(
         if table is not None:
             own = predictions.read(table, *answer_of(record))
             found = stats.score(
-                entries.metric, own.y, own.pred, folds=own.folds, clusters=own.groups
+                entries.metric,
+                own.y,
+                own.pred,
+                folds=own.folds,
+                clusters=own.groups,
+                weights=own.weights,
             )
             return found.value, found.low, found.high
     except SurefitError:

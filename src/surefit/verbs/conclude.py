@@ -31,6 +31,7 @@ from surefit.verbs.train import (
     log_model,
     record_calls,
     record_model,
+    row_weights,
 )
 from surefit.verbs.workspace import Workspace
 
@@ -68,7 +69,12 @@ class Ended:
     def score(self, scored: Scored) -> Score:
         """The deciding metric of out-of-fold predictions, with its interval."""
         return stats.score(
-            self.metric, scored.y, scored.pred, folds=scored.folds, clusters=scored.groups
+            self.metric,
+            scored.y,
+            scored.pred,
+            folds=scored.folds,
+            clusters=scored.groups,
+            weights=scored.weights,
         )
 
 
@@ -162,7 +168,13 @@ def _judged(end: Ended, scored: Scored) -> Contest:
     near = {f"trial_{n}": end.preds[n] for n in order[:RIVALS]}
     rest = {f"trial_{n}": end.preds[n] for n in order[RIVALS:]}
     return contest.judge(
-        end.metric, scored.y, near, rest, folds=scored.folds, clusters=scored.groups
+        end.metric,
+        scored.y,
+        near,
+        rest,
+        folds=scored.folds,
+        clusters=scored.groups,
+        weights=scored.weights,
     )
 
 
@@ -218,6 +230,7 @@ def scored_by(work: Workspace, folds: Sequence[FoldResult]) -> Scored:
         task=work.data.task, classes=work.data.classes, row_id=work.data.row_id[rows],
         y=work.data.y[rows], pred=in_row_order(work.split, folds), folds=work.split.fold_of_rows(),
         groups=clusters(work, rows),
+        weights=row_weights(work, rows),
     )  # fmt: skip
 
 

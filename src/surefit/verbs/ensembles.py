@@ -39,7 +39,7 @@ def add(parent: Run, end: Ended, reporter: Reporter) -> EnsembleResult | None:
     trials = _candidates(end)
     scored = scored_by(end.work, end.folds)
     preds = [end.preds[t.number] for t in trials]
-    rows = layout(len(scored.y), folds=scored.folds)
+    rows = layout(len(scored.y), folds=scored.folds, weights=scored.weights)
     weights = chosen_by.select(
         end.metric, scored.y[rows.order], [p[rows.order] for p in preds], rows,
         np.ones(len(scored.y)),
@@ -48,13 +48,20 @@ def add(parent: Run, end: Ended, reporter: Reporter) -> EnsembleResult | None:
     if len(members) < 2:
         reporter.say("Ensemble: none betters the best trial alone")
         return None
-    mixed = chosen_by.cross_fitted(end.metric, scored.y, preds, folds=scored.folds)
+    mixed = chosen_by.cross_fitted(
+        end.metric, scored.y, preds, folds=scored.folds, weights=scored.weights
+    )
     score = end.score(scored_by(end.work, list(_folds(end, mixed))))
     known = _known(parent, end, members, score)
     if known is not None:
         return known
     found = chosen_by.corrected(
-        end.metric, scored.y, preds, folds=scored.folds, clusters=scored.groups
+        end.metric,
+        scored.y,
+        preds,
+        folds=scored.folds,
+        clusters=scored.groups,
+        weights=scored.weights,
     )
     true = as_score(found, [ANEW])
     chosen = [t for t in trials if t.number in members]

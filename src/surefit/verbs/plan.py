@@ -29,7 +29,7 @@ from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError
 from surefit.verbs.families import FAMILY, Families, Study
 from surefit.verbs.searches import Search
-from surefit.verbs.train import clusters, fold_seconds, preload
+from surefit.verbs.train import clusters, fold_seconds, preload, row_weights
 from surefit.verbs.workspace import Workspace
 
 NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
@@ -256,7 +256,10 @@ def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
     place = np.searchsorted(work.split.scored_rows, np.concatenate(tested))
     pred = np.concatenate([kept_fold(p)[0] for p in payloads if p is not None])[np.argsort(place)]
     rows = layout(
-        len(pred), folds=work.split.fold_of_rows(), clusters=clusters(work, work.split.scored_rows)
+        len(pred),
+        folds=work.split.fold_of_rows(),
+        clusters=clusters(work, work.split.scored_rows),
+        weights=row_weights(work, work.split.scored_rows),
     )
     metric = metrics.find(work.metric, work.data.task)
     units = influence(
@@ -292,7 +295,11 @@ class _Spread:
         rows = work.split.fold(fold)[1]
         metric = metrics.find(work.metric, work.data.task)
         return race.fold_shares(
-            metric, work.data.y[rows], kept_fold(payload)[0], clusters(work, rows)
+            metric,
+            work.data.y[rows],
+            kept_fold(payload)[0],
+            clusters(work, rows),
+            row_weights(work, rows),
         )
 
 

@@ -217,7 +217,7 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
         pred,
         folds=split.fold_of_rows(),
         clusters=clusters(work, rows),
-        weights=None if data.weight is None else data.weight[rows],
+        weights=row_weights(work, rows),
     )
     base = baseline(work)
     seconds = float(np.mean([f.seconds for f in folds]))
@@ -266,6 +266,11 @@ def reported(work: Workspace) -> list[metrics.Metric]:
 def clusters(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
     """What is not independent among the scored rows: groups, or blocks of time, if named."""
     return dependence.units(work.data, rows, work.split.fold_of_rows())
+
+
+def row_weights(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
+    """How much each of the rows counts; None: all the same."""
+    return None if work.data.weight is None else work.data.weight[rows]
 
 
 def in_row_order(split: Any, folds: Sequence[FoldResult]) -> np.ndarray:
