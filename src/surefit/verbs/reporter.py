@@ -45,7 +45,7 @@ class Reporter:
                 left = ""
                 if first < done < total:
                     each = (time.monotonic() - started) / (done - first)
-                    left = f", about {duration(each * (total - done))} left"
+                    left = f", {about(each * (total - done))} left"
                 self.say(f"  {what}: {done}/{total} {note}".rstrip() + left)
 
         return advance
@@ -69,6 +69,11 @@ def _bar(what: str, total: int) -> Iterator[Callable[[int, str], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(what, total=total, note="")
         yield lambda done, note: shown.update(task, completed=done, note=note)
+
+
+def about(seconds: float) -> str:
+    """A guess at a duration, in words: "under a second", "about 40 s"."""
+    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
 
 
 def duration(seconds: float) -> str:

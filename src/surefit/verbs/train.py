@@ -23,7 +23,7 @@ from surefit.errors import InputError, UserCodeError
 from surefit.results import Figure, Item, Metric, Score, Table, Tag, TrainResult
 from surefit.verbs import candidate as candidates
 from surefit.verbs import extras, workspace
-from surefit.verbs.reporter import Reporter, duration
+from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
 WORTH_A_POOL = 6.0  # seconds of fitting from which starting workers pays
@@ -118,7 +118,7 @@ def _plan(problem: Problem, work: Workspace) -> str:
     if work.config.split.valid is not None:
         fits = f"1 fit of {problem.family}, scored on the validation rows"
     share = 1 if not _worth_a_pool(problem) else min(n, pool.usable_cores())
-    return f"{fits}, about {duration((n / share + 1) * fold_seconds(problem))}"
+    return f"{fits}, {about((n / share + 1) * fold_seconds(problem))}"
 
 
 def _worth_a_pool(problem: Problem) -> bool:

@@ -19,7 +19,7 @@ from surefit.verbs import candidate as candidates
 from surefit.verbs import conclude, ensembles, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
-from surefit.verbs.reporter import Reporter, duration
+from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.searches import Search
 from surefit.verbs.train import (
     fold_seconds,
@@ -143,7 +143,7 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
     families = ", ".join(found.fixed)
     yield (
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
-        f"each, on {found.where()}: about {duration(cost)}{budget}"
+        f"each, on {found.where()}: {about(cost)}{budget}"
     )
     if finished:
         yield f"       {finished} trials are there already"
