@@ -96,7 +96,8 @@ def _others() -> list[Row]:
             arguments={"name": name, "n": 200})
         for k, name in enumerate(names)
     ]  # fmt: skip
-    numbers = [("mae", {}, ""), ("median_absolute_error", {}, ""), ("rmse", {"tails": "t5"}, "t5")]
+    numbers = [("mae", {}, ""), ("median_absolute_error", {}, ""), ("rmse", {"tails": "t5"}, "t5"),
+               ("mae", {"tails": "t5"}, "t5")]  # fmt: skip
     found += [
         Row(words=(name, "200", f"{tails or 'Gaussian'} errors"), call=standard, repeats=1000,
             seed=1450 + k, arguments={"name": name, "n": 200, **more})
