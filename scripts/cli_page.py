@@ -18,12 +18,17 @@ progress on standard error (`--quiet` for none).
 
 def page() -> str:
     """The whole page as Markdown."""
-    top = click.Context(cli, info_name="surefit", terminal_width=96)
+    top = made(cli, "surefit", None)
     parts = [TOP, block(cli.get_help(top))]
     for name, command in cli.commands.items():
-        context = click.Context(command, info_name=name, parent=top, terminal_width=96)
+        context = made(command, name, top)
         parts += [f"## surefit {name}\n", block(command.get_help(context))]
     return "\n".join(parts)
+
+
+def made(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    """The context that a command line would make, its settings included."""
+    return command.make_context(name, [], parent, resilient_parsing=True, terminal_width=96)
 
 
 def block(text: str) -> str:

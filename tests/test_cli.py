@@ -23,7 +23,7 @@ WRONG_FILES = {
     "noise.csv": (bytes(range(256)) * 9, ""),
     "wrong.parquet": (b"no parquet", "cannot be read"),
     "half.parquet": (b"PAR1\x00\x00PAR1", "cannot be read"),
-    "sheet.xlsx": (b"PK", "are not read"),
+    "sheet.xlsx": (b"PK", "workbook"),
 }
 
 

@@ -113,7 +113,8 @@ def test_public_names_are_documented():
 
 
 def shape(text):
-    """Text with ids, numbers and runs of spaces taken out."""
+    """Text with ids, numbers and runs of spaces taken out, and what milliseconds decide."""
+    text = re.sub(r"(?m)^(Among the tied, proposed: |Next: surefit promote ).*$", r"\1", text)
     text = re.sub(r"m-[0-9a-f]{32}", "m-ID", text)
     text = re.sub(r"\b[0-9a-f]{8}\b", "ID", text)
     text = re.sub(r"[-+]?\d[\d,]*(\.\d+)?(e-?\d+)?", "#", text)
@@ -121,7 +122,8 @@ def shape(text):
 
 
 def numbers(text):
-    """All numbers with a decimal point, in order."""
+    """All numbers with a decimal point, in order, but for what was timed."""
+    text = re.sub(r"(?m)^Among the tied, proposed: .*$", "", text)
     return [float(n) for n in re.findall(r"(?<![\w.])[-+]?\d+\.\d+", text)]
 
 

@@ -40,16 +40,20 @@ def cheapest(tied: Sequence[Standing]) -> tuple[Standing, str]:
     left = [s for s in tied if not s.outside] or list(tied)
     if len(left) == 1:
         return left[0], "nothing else is tied with it"
+    reason = "no other is cheaper"
     for why, cost in COSTS:
         costs = [cost(s) for s in left]
         known = [c for c in costs if c is not None and math.isfinite(c)]
         if len(known) < len(left) or min(known) == max(known):
             continue
         least = ALIKE.get(why, 1.0) * min(known)
-        left = [s for s, c in zip(left, known, strict=True) if c <= least]
+        kept = [s for s, c in zip(left, known, strict=True) if c <= least]
+        if len(kept) < len(left):
+            reason = f"{why}: {_said(why, min(known))}{_against(why, known)}"
+        left = kept
         if len(left) == 1:
-            return left[0], f"{why}: {_said(why, min(known))}{_against(why, known)}"
-    return left[0], "no other is cheaper"
+            break
+    return left[0], reason
 
 
 def _against(why: str, known: Sequence[float]) -> str:
