@@ -192,7 +192,7 @@ def coverage(
     n_datasets,
     seed,
     *,
-    n_resamples=600,
+    n_resamples=1000,
     n_folds=1,
     tails="normal",
     level=0.95,
