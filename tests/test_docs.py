@@ -115,7 +115,7 @@ def test_public_names_are_documented():
 def shape(text):
     """Text with ids, numbers and runs of spaces taken out, and what milliseconds decide."""
     text = re.sub(r"(?m)^(Among the tied, proposed: |Next: surefit promote ).*$", r"\1", text)
-    text = re.sub(r"m-[0-9a-f]{32}", "m-ID", text)
+    text = re.sub(r"\b[0-9a-f]{32}\b", "ID", re.sub(r"m-[0-9a-f]{32}", "m-ID", text))
     text = re.sub(r"\b[0-9a-f]{8}\b", "ID", text)
     text = re.sub(r"[-+]?\d[\d,]*(\.\d+)?(e-?\d+)?", "#", text)
     return re.sub(r" +", " ", text)
