@@ -221,3 +221,14 @@ def test_rows_that_cannot_be_divided_so_are_told_with_a_way_out(frame, keys, sai
         refused.append(caught.value)
     assert all(error.fix for error in refused)
     assert any(re.search(said, str(error)) for error in refused)
+
+
+def test_groups_that_all_reach_into_the_future_are_told():
+    """Where each group has test rows, none is left to train on: the refusal says so, with a way."""
+    frame = pd.DataFrame({
+        "x": np.arange(200.0), "day": np.arange(200) // 4, "who": np.arange(200) % 4,
+        "y": np.arange(200) % 2,
+    })  # fmt: skip
+    data = prepare(frame, DataConfig(path="x", target="y", time="day", group="who"))
+    with pytest.raises(DataError, match="Every group has rows at the end of the time"):
+        make(data, SplitConfig())

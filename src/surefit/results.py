@@ -5,6 +5,7 @@ What `compare` returns is in `comparison.py`.
 
 from __future__ import annotations
 
+import abc
 import base64
 import html
 import math
@@ -171,12 +172,12 @@ Item = Param | Metric | Tag | Table | Text | Figure | File
 # --- what the verbs return ---
 
 
-class Shown:
+class Shown(abc.ABC):
     """How every result shows itself: text in a terminal, a table in a notebook, a dict for JSON."""
 
+    @abc.abstractmethod
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

@@ -133,10 +133,7 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
         block[share(data.unit, config.seed) < config.test] = TEST
     rows = np.flatnonzero(block >= 0)
     if not len(rows):
-        raise DataError(
-            "All rows would be test rows: they share one time, group or content.",
-            "a smaller split.test, or another data.time or data.group",
-        )
+        raise _nothing_left(block)
     if not done:
         ordered = data.time is not None or config.valid is not None
         block[rows] = _parts(data, rows, config, cuts, frozen)
@@ -264,6 +261,20 @@ def _just_after(cuts: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _cut(time: np.ndarray, at: float) -> float:
     """The first time at or after the quantile, so that equal times stay together."""
     return np.sort(time)[min(round(len(time) * at), len(time) - 1)]  # type: ignore[no-any-return]
+
+
+def _nothing_left(block: np.ndarray) -> DataError:
+    """Why no row is left to train on."""
+    if (block == UNUSED).any():
+        return DataError(
+            "Every group has rows at the end of the time, so that all are groups of test rows: "
+            f"their {int((block == UNUSED).sum()):,} earlier rows are left out, and none is left.",
+            "data.group alone (new groups), or data.time alone (later rows of the same groups)",
+        )
+    return DataError(
+        "All rows would be test rows: they share one time, group or content.",
+        "a smaller split.test, or another data.time or data.group",
+    )
 
 
 def _purge(block: np.ndarray, data: Dataset, gap: float) -> None:
