@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit, ndtr
+from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom, binomtest, ttest_rel
 
 from surefit.core import metrics, ranking, stats
-from surefit.core.gatetest import gate
-from surefit.core.power import power_at
+from surefit.core.gatetest import gate, spent
 from surefit.core.winner import corrected_best
 
 SEPARATION = 1.2  # distance of the two classes' means, in standard deviations
@@ -163,6 +162,14 @@ def time_covered(n, n_datasets, seed, *, blocked=True, n_resamples=600) -> Rate:
         found = stats.score(metric, y, pred, clusters=together, n_resamples=n_resamples, seed=k)
         hits += found.low <= 1.0 <= found.high
     return Rate(hits=hits, trials=n_datasets)
+
+
+def power_at(gain: float, error: float, *, alpha: float, look: int) -> float:
+    """The chance that a true gain is promoted, `error` being the difference's standard error.
+
+    The normal approximation: Phi(gain / error - z), z the quantile of the alpha spent.
+    """
+    return float(ndtr(gain / error + ndtri(spent(alpha, look))))
 
 
 def truth(name: str, tails: str = "normal") -> float:

@@ -97,14 +97,15 @@ def test_a_half_mirrored_search_is_written_into_mlflow(place):
         payload = {"number": 0, "state": "COMPLETE", "reason": "", "started": now, "ended": now,
                    "params": {"model.params.depth": 3}, "metrics": [("valid_auc", 0.8, 0)],
                    "tags": {"surefit.search": "f" * 64}}  # fmt: skip
-        opened.enqueue(Message(key="f/0", kind="trial", payload=payload))
+        sent = Message(key="f/0", kind="trial", payload=payload)
+        opened.finish_trial(0, "COMPLETE", 0.8, message=sent)
         assert "is running" in said(folder.doctor(), "searches")
     found = folder.doctor()
     assert states(found, "searches") == ["mended"]
     (trial,) = folder.runs(f"tags.`mlflow.parentRunId` = '{parent}'")
     assert (trial.info.status, trial.data.metrics["valid_auc"]) == ("FINISHED", 0.8)
     again = folder.doctor()
-    assert "cut short after 0 trials" in said(again, "searches")
+    assert "cut short after 1 trial" in said(again, "searches")
     assert len(folder.runs(f"tags.`mlflow.parentRunId` = '{parent}'")) == 1
     file.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     assert states(folder.doctor(), "searches") == ["serious"]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from simulate import Rate, looks_at_equals, power_of_gains, two_classes
+from simulate import Rate, looks_at_equals, power_at, power_of_gains, two_classes
 from simulate_gate import question, same_model, slices_of_equals
 from surefit.config import GateConfig
 from surefit.core import gate, metrics, power, strata
@@ -103,7 +103,7 @@ def test_the_cost_of_a_look_is_said() -> None:
     """A later look needs a larger gain, and the words say how much larger."""
     first = power.detectable(0.01, alpha=0.05, look=1)
     assert power.detectable(0.01, alpha=0.05, look=10) > 1.5 * first
-    assert power.power_at(first, 0.01, alpha=0.05, look=1) == pytest.approx(0.8)
+    assert power_at(first, 0.01, alpha=0.05, look=1) == pytest.approx(0.8)
     said = power.cost_in_words(alpha=0.05, look=10, error=None, metric="roc_auc")
     assert "times what the first look needed" in said
 

@@ -165,9 +165,11 @@ def test_the_end_and_its_message_are_one(record):
 def test_the_outbox_keeps_what_has_not_arrived(path):
     """Messages come oldest first until done; attempts are counted; a repeated key is ignored."""
     with journal.open(path, "abc", {}) as record:
+        for number in range(4):
+            record.ask(number, {})
         for number in (2, 0, 1):
-            record.enqueue(message(number))
-        record.enqueue(Message(key="abc/2/1", kind="other", payload=None))
+            record.finish_trial(number, "COMPLETE", 1.0, message=message(number))
+        record.finish_trial(3, "COMPLETE", 1.0, message=message(2))
         assert record.mark_attempt("abc/0/1") == 1
         assert record.mark_attempt("abc/0/1") == 2
         record.mark_done("abc/2/1", "run2")

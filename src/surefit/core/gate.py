@@ -240,8 +240,9 @@ def _defined(question: Question, part: Slice) -> bool:
 
 
 def _tested(name: str, test: GateTest) -> Check:
+    side = "in its favour" if test.difference >= 0 else "not in its favour"
     text = (
-        f"{test.metric} {test.difference:+.4g} in its favour, one-sided bounds "
+        f"{test.metric} {test.difference:+.4g} {side}, one-sided bounds "
         f"[{test.low:+.4g}, {test.high:+.4g}] at alpha {test.alpha_spent:.3g}"
     )
     more = test.rows_to_decide if test.verdict == "INCONCLUSIVE" else None

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from surefit.core.gatetest import spent
 from surefit.core.metrics import Metric
 from surefit.core.ranking import paired, spread_of
 from surefit.core.resampling import layout
-
-
-def power_at(gain: float, error: float, *, alpha: float, look: int) -> float:
-    """The chance that a true gain is promoted, `error` being the difference's standard error.
-
-    The normal approximation: Phi(gain / error - z), z the quantile of the alpha spent.
-    """
-    return float(ndtr(gain / error + ndtri(spent(alpha, look))))
 
 
 def detectable(error: float, *, alpha: float, look: int, power: float = 0.8) -> float:

@@ -356,11 +356,6 @@ class Journal:
 
     # --- the outbox ---
 
-    def enqueue(self, message: Message) -> None:
-        """Put a message of its own in the outbox; a key that is there already is left as it is."""
-        with self._transaction():
-            self._put(message)
-
     def outbox_pending(self) -> list[Pending]:
         """The messages not known to have arrived, oldest first."""
         rows = self._all(

@@ -166,7 +166,8 @@ def _search(store: Store, seen: Seen) -> Symptom | None:
         return _write_behind(store, seen, name, parent)
     if seen.unfinished and parent is not None and not parent.complete:
         done = seen.trials - seen.unfinished
-        return note("searches", f"{name} ({parent.name}) was cut short after {done} trials",
+        trials = f"{done} trial{'s' * (done != 1)}"
+        return note("searches", f"{name} ({parent.name}) was cut short after {trials}",
                     "the same surefit tune goes on; no trial is run again")  # fmt: skip
     return None
 

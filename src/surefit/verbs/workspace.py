@@ -221,12 +221,6 @@ def log_dataset(run: Run, work: Workspace) -> None:
     )  # fmt: skip
 
 
-def same_rows(work: Workspace) -> str:
-    """MLflow's filter for the runs on the same rows, divided the same way."""
-    tags = {"surefit.data": work.data.digest, "surefit.split": work.split.digest}
-    return " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-
-
 def check_alias(alias: str) -> None:
     """Refuse what MLflow refuses as an alias.
 
