@@ -181,6 +181,13 @@ def test_named_parts_can_be_installed():
     assert named | raised <= set(PARTS)
 
 
+def test_doctor_has_words_for_every_part():
+    """surefit doctor says what each optional part is for, by its name in pyproject.toml."""
+    from surefit.verbs.doctor import PURPOSES
+
+    assert set(PURPOSES) == set(PARTS) - {"dev"}
+
+
 def test_constraints_are_names_and_versions():
     """constraints.txt holds nothing but name==version: no path, no address, not surefit."""
     lines = (ROOT / "constraints.txt").read_text("utf-8").splitlines()

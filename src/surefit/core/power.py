@@ -17,10 +17,12 @@ def detectable(error: float, *, alpha: float, look: int, power: float = 0.8) -> 
 
 
 def standard_error(
-    metric: Metric, y: np.ndarray, champion: np.ndarray, challenger: np.ndarray, n_rows: int
-) -> float:
+    metric: Metric, y: np.ndarray, champion: np.ndarray, challenger: np.ndarray, n_rows: int, *,
+    clusters: np.ndarray | None = None, weights: np.ndarray | None = None,
+) -> float:  # fmt: skip
     """The difference's standard error on `n_rows` test rows, told from validation rows."""
-    both = paired(metric, y, [challenger, champion], rows=layout(len(y)), n_resamples=200, seed=0)
+    rows = layout(len(y), clusters=clusters, weights=weights)
+    both = paired(metric, y, [challenger, champion], rows=rows, n_resamples=200, seed=0)
     _, draws, _ = both.between(0, 1)
     return float(spread_of(draws) * np.sqrt(len(y) / n_rows))
 

@@ -47,6 +47,11 @@ class Scored:
     levels: tuple[float, ...] = ()
     quantiles: np.ndarray | None = field(default=None, repr=False)
 
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """How its rows count and are resampled: the keywords that every statistic takes."""
+        return {"folds": self.folds, "clusters": self.groups, "weights": self.weights}
+
 
 def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     """Out-of-fold predictions with fold and target; `pred` is in the split's scored order."""

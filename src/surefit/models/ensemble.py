@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
+from surefit.errors import InputError
 from surefit.models.family import Family, Fitted, Params, Rows, Setting
 from surefit.models.skops_files import load_skops, save_skops
 from surefit.results import Task
@@ -71,7 +72,10 @@ def _no_names(task: Task) -> set[str]:
 
 
 def _not_fitted(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
-    raise NotImplementedError("an ensemble's members are fitted one by one")
+    raise InputError(
+        "An ensemble is made of a search's trials; it is not fitted by itself.",
+        "surefit tune --ensemble",
+    )
 
 
 def predict(estimator: Sequence[Member], X: Any, n_classes: int) -> np.ndarray:

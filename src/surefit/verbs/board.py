@@ -69,8 +69,7 @@ def assemble(
 ) -> Board:
     """Our own runs that can be ranked, ranked; and the others with the reason."""
     found = gather(store, candidates, where=where, metric=metric, outside=False)
-    ranked = ranking.rank(found.metric, found.rows.y, found.preds, folds=found.rows.folds,
-        clusters=found.rows.groups, weights=found.rows.weights)  # fmt: skip
+    ranked = ranking.rank(found.metric, found.rows.y, found.preds, **found.rows.drawn)
     return Board(
         metric=found.metric.name, records={n: found.records[n] for n in ranked.values},
         scored={n: found.scored[n] for n in ranked.values}, ranking=ranked,
@@ -276,8 +275,7 @@ def judge(store: Store, entries: Entries) -> tuple[Contest, Score, int]:
             trials |= {f"{name}/{k}": p for k, p in found.items()}
             notes += [f"{name}: {note}"] if note else []
     rows = entries.rows
-    whole = contest.judge(entries.metric, rows.y, entries.preds, trials, folds=rows.folds,
-        clusters=rows.groups, weights=rows.weights)  # fmt: skip
+    whole = contest.judge(entries.metric, rows.y, entries.preds, trials, **rows.drawn)
     n_candidates = len(entries.scored) + len(trials)
     if whole.corrected is None:
         return whole, whole.scores[whole.ranking.best], n_candidates
@@ -302,12 +300,8 @@ def corrected(metric: metrics.Metric, rows: Scored, pool: Mapping[str, np.ndarra
     """Bootstrap bias correction over all candidates (`winner.corrected_best`), as a Score."""
     if len(pool) == 1:
         (pred,) = pool.values()
-        return stats.score(
-            metric, rows.y, pred, folds=rows.folds, clusters=rows.groups, weights=rows.weights
-        )
-    best = winner.corrected_best(
-        metric, rows.y, pool, folds=rows.folds, clusters=rows.groups, weights=rows.weights
-    )
+        return stats.score(metric, rows.y, pred, **rows.drawn)
+    best = winner.corrected_best(metric, rows.y, pool, **rows.drawn)
     return as_score(best, [])
 
 

@@ -240,14 +240,7 @@ def _from_predictions(
         table = runs.read_table(store, record.run_id, predictions.VALID)
         if table is not None:
             own = predictions.read(table, *answer_of(record))
-            found = stats.score(
-                entries.metric,
-                own.y,
-                own.pred,
-                folds=own.folds,
-                clusters=own.groups,
-                weights=own.weights,
-            )
+            found = stats.score(entries.metric, own.y, own.pred, **own.drawn)
             return found.value, found.low, found.high
     except SurefitError:
         pass

@@ -68,14 +68,7 @@ class Ended:
 
     def score(self, scored: Scored) -> Score:
         """The deciding metric of out-of-fold predictions, with its interval."""
-        return stats.score(
-            self.metric,
-            scored.y,
-            scored.pred,
-            folds=scored.folds,
-            clusters=scored.groups,
-            weights=scored.weights,
-        )
+        return stats.score(self.metric, scored.y, scored.pred, **scored.drawn)
 
 
 def ended(work: Workspace, found: Search, journal: Journal) -> Ended:
@@ -167,15 +160,7 @@ def _judged(end: Ended, scored: Scored) -> Contest:
     order = sorted(end.preds, key=lambda n: (n != end.best.number, _rank(end, n)))
     near = {f"trial_{n}": end.preds[n] for n in order[:RIVALS]}
     rest = {f"trial_{n}": end.preds[n] for n in order[RIVALS:]}
-    return contest.judge(
-        end.metric,
-        scored.y,
-        near,
-        rest,
-        folds=scored.folds,
-        clusters=scored.groups,
-        weights=scored.weights,
-    )
+    return contest.judge(end.metric, scored.y, near, rest, **scored.drawn)
 
 
 def _rank(end: Ended, number: int) -> float:

@@ -26,9 +26,10 @@ from surefit.verbs.workspace import Overrides
 
 LITTLE, TOO_LITTLE = 2e9, 2e8  # bytes free on a disk
 PURPOSES = {  # of the optional parts, in words
-    "xgboost": "the family xgboost", "catboost": "the family catboost", "mlp": "the family mlp",
+    "xgboost": "the family xgboost", "catboost": "the family catboost", "torch": "the family mlp",
     "hyperopt": "tune.method = hyperopt", "ray": "searches on a Ray cluster",
-    "sql": "data.path as a query", "files": "tables at http:// and other addresses",
+    "postgres": "data.path as a query of PostgreSQL",
+    "files": "tables at http:// and other addresses",
     "s3": "tables at s3://", "gcs": "tables at gs://", "azure": "tables at az://",
 }  # fmt: skip
 FILES = (".csv", ".tsv", ".parquet", ".feather", ".arrow", ".jsonl", ".ndjson")

@@ -23,7 +23,7 @@ from surefit.verbs.board import as_score
 from surefit.verbs.conclude import Ended, folds_of, scored_by
 from surefit.verbs.plan import of_family
 from surefit.verbs.reporter import Reporter
-from surefit.verbs.train import final_model, record_model
+from surefit.verbs.train import final_model, record_model, row_weights
 from surefit.verbs.workspace import Workspace
 
 ANEW = "an ensemble is selected anew in each resample"
@@ -55,14 +55,7 @@ def add(parent: Run, end: Ended, reporter: Reporter) -> EnsembleResult | None:
     known = _known(parent, end, members, score)
     if known is not None:
         return known
-    found = chosen_by.corrected(
-        end.metric,
-        scored.y,
-        preds,
-        folds=scored.folds,
-        clusters=scored.groups,
-        weights=scored.weights,
-    )
+    found = chosen_by.corrected(end.metric, scored.y, preds, **scored.drawn)
     true = as_score(found, [ANEW])
     chosen = [t for t in trials if t.number in members]
     return _recorded(parent, end, chosen, members, mixed, score, true)
@@ -152,10 +145,8 @@ def _folds(end: Ended, mixed: np.ndarray) -> Iterator[FoldResult]:
     for number in range(split.n_folds):
         rows = split.fold(number)[1]
         pred = mixed[np.searchsorted(split.scored_rows, rows)]
-        yield FoldResult(
-            fold=number, pred=pred, score=metrics.value(end.metric, y[rows], pred), curve=(),
-            rounds=None, seconds=0.0,
-        )  # fmt: skip
+        score = metrics.value(end.metric, y[rows], pred, weights=row_weights(end.work, rows))
+        yield FoldResult(fold=number, pred=pred, score=score, curve=(), rounds=None, seconds=0.0)
 
 
 def _fitted(end: Ended, trials: Sequence[TrialRow], members: dict[int, float]) -> Model:

@@ -205,7 +205,9 @@ def _standard_error(
     if not np.array_equal(ours.row_id, theirs.row_id):
         return None
     metric = metrics.find(work.metric, work.data.task)
-    return power.standard_error(metric, ours.y, theirs.pred, ours.pred, n_rows)
+    return power.standard_error(
+        metric, ours.y, theirs.pred, ours.pred, n_rows, clusters=ours.groups, weights=ours.weights
+    )
 
 
 # --- the judgement ---

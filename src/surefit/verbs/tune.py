@@ -21,13 +21,10 @@ from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.searches import Search
-from surefit.verbs.train import (
-    fold_seconds,
-)
+from surefit.verbs.train import fold_seconds
 from surefit.verbs.workspace import Data, Overrides
 
 SLOWER = 3.0  # a trial's fit than the default's: slow learning rates are in every space
-MOST_BYTES = 64 << 20  # of trials' predictions on the parent run; the best trials come first
 
 
 def tune(
