@@ -305,6 +305,18 @@ def draw_slices(
     return canvas.finish(name, title, drawing, numbers)
 
 
+def _log_ticks(ax: Any) -> None:
+    """Powers of ten; where fewer than two are in sight, 1, 2 and 5 of each, as plain numbers."""
+    from matplotlib import ticker
+
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    low, high = ax.get_xlim()
+    if np.ceil(np.log10(low)) + 1 > np.floor(np.log10(high)):
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
+
+
 def _panel(ax: Any, part: pd.DataFrame) -> None:
     """One parameter's settings against the score; settings of one category stand side by side."""
     kind = part["kind"].iloc[0]
@@ -314,7 +326,7 @@ def _panel(ax: Any, part: pd.DataFrame) -> None:
         x = part["setting"].astype(float)
         ax.scatter(x, part["score"], **style)
         if kind == "log":
-            ax.set_xscale("log")
+            _log_ticks(ax)
         else:
             canvas.group_digits(ax, "x")
             ax.locator_params(axis="x", nbins=5)
