@@ -513,7 +513,8 @@ class TuneResult(Shown):
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
         if self.resumed:
-            lines.append(f"  {self.resumed} trials were there already and were not run again")
+            noun = "trial" if self.resumed == 1 else "trials"
+            lines.append(f"  {self.resumed} {noun} of before kept, not run again")
         model = f", model {self.model_uri}" if self.model_uri else ""
         lines.append(f"Run {self.run_id[:8]} ({self.name}){model}")
         lines += self.ensemble.lines() if self.ensemble else []
