@@ -16,7 +16,7 @@ import pytest
 
 import fresh
 import surefit
-from surefit.edges import checkpoints, project
+from surefit.edges import checkpoints, project, scratch
 from surefit.edges.loop import Part
 from surefit.errors import ConfigError, UserCodeError
 from surefit.models.params import Params
@@ -93,6 +93,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def loaded(place: str, root: Path) -> project.UserCode:
+    """The user's function, as a verb loads it."""
+    return project.load(place, root, scratch.at_import(root, place))
+
+
 def write(folder: Path, source: str) -> None:
     (folder / "model.py").write_text(textwrap.dedent(source))
 
@@ -148,11 +153,11 @@ def test_a_module_of_the_same_name_is_each_projects_own(folder):
         place.mkdir(exist_ok=True)
         (place / "beside.py").write_text(f"NAME = {name!r}\n" + BESIDE)
         (place / "model.py").write_text(textwrap.dedent(CLASS))
-        found = project.load("model.py:build", place)
+        found = loaded("model.py:build", place)
         carried = found.load().__globals__["beside"]
         assert name == carried.NAME
         (place / "model.py").write_text(textwrap.dedent(late))
-        lazy = project.load("model.py:build", place)
+        lazy = loaded("model.py:build", place)
         assert set(lazy.files) == {"beside.py", "model.py"}
 
 
@@ -184,19 +189,19 @@ def test_a_mistake_on_import_shows_the_users_line_too(folder):
     """A file that does not parse, or raises as it is imported, names the line."""
     write(folder, "def build(params:\n    pass")
     with pytest.raises(UserCodeError, match=r"model.py, line 1: SyntaxError"):
-        project.load("model.py:build", folder)
+        loaded("model.py:build", folder)
     write(folder, "x = 1 / 0")
     with pytest.raises(UserCodeError, match=r"model.py, line 1, in <module>: ZeroDivisionError"):
-        project.load("model.py:build", folder)
+        loaded("model.py:build", folder)
 
 
 def test_a_wrong_place_names_the_nearest(folder):
     """A misspelled file or function is answered with the one that exists."""
     write(folder, PIPELINE)
     with pytest.raises(ConfigError, match=r'did you mean "model.py"'):
-        project.load("modell.py:build", folder)
+        loaded("modell.py:build", folder)
     with pytest.raises(ConfigError, match=r'did you mean "build"'):
-        project.load("model.py:biuld", folder)
+        loaded("model.py:biuld", folder)
 
 
 def test_a_model_that_holds_the_context_is_refused(folder):
@@ -327,7 +332,7 @@ def test_a_loop_in_pytorch_travels_learns_and_is_saved(folder):
     """torch at the top of the file and ctx.classes in the loop are carried to workers and model."""
     pytest.importorskip("torch")
     write(folder, NET)
-    found = project.load("model.py:train", folder)
+    found = loaded("model.py:train", folder)
     assert found.load().__globals__["torch"] is sys.modules["torch"]
     result = trained(train="model.py:train", params__epochs=4, drop=["colour"])
     assert apart_from_stored(folder, result) < 1e-9
@@ -357,7 +362,7 @@ def test_no_file_beside_the_users_hides_a_library(folder):
     """The user's folder comes last on the import path."""
     write(folder, "import csv\n\ndef build(params):\n    return csv.reader\n")
     (folder / "csv.py").write_text("raise ImportError('the wrong csv')")
-    assert project.load("model.py:build", folder).load()(None)
+    assert loaded("model.py:build", folder).load()(None)
 
 
 def test_the_given_view_is_the_same_in_training_and_serving():

@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import pickletools
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -50,6 +51,23 @@ class Own:
     labels: Literal["as_given", "codes"]
     checkpoints: Checkpoints = field(repr=False)
     scratch: Scratch = field(repr=False)
+
+    @property
+    def logs(self) -> bool:
+        """Whether the user's sources name MLflow."""
+        return any("mlflow" in text for text in self.code.files.values())
+
+
+@dataclass(kw_only=True)
+class Answering:
+    """The user's fitted model, and where what its fit and its first answer logged is kept.
+
+    Later answers measure its speed, or what it relies on: what those log is no part of the run.
+    """
+
+    model: Any = field(repr=False)
+    calls: list[str]
+    has_answered: bool = False
 
 
 def family(own: Own) -> Family:
@@ -104,9 +122,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _fit(own: Own, params: GivenParams, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
     fit = _fit_build if own.kind == "build" else _fit_loop
-    with own.scratch.redirected() as written:
+    with own.scratch.redirected(own.code.autologgers) as written:
         fitted = fit(own, params, train, stop, setting)
-    return replace(fitted, calls="".join(written))
+    answering = Answering(model=fitted.estimator, calls=written)
+    return replace(fitted, estimator=answering, calls=answering.calls)
 
 
 def _fit_build(
@@ -185,9 +204,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _predict(own: Own, estimator: Any, X: pd.DataFrame, n_classes: int) -> np.ndarray:
+def _predict(own: Own, estimator: Answering, X: pd.DataFrame, n_classes: int) -> np.ndarray:
+    if not own.logs:
+        return _answer(own, estimator.model, X)
+    with own.scratch.redirected(own.code.autologgers) as written:
+        answer = _answer(own, estimator.model, X)
+    if estimator.has_answered:
+        for folder in written:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        estimator.calls.extend(written)
+    estimator.has_answered = True
+    return answer
+
+
+def _answer(own: Own, model: Any, X: pd.DataFrame) -> np.ndarray:
     with _seeded(0), _one_thread(), project.users_line():
-        return raw_output(estimator, X, list(own.classes))
+        return raw_output(model, X, list(own.classes))
 
 
 # --- the rest of what travels inside saved models ---
@@ -267,8 +300,9 @@ def load_estimator(folder: Path, n_classes: int) -> Any:
 # --- saving ---
 
 
-def _save(own: Own, model: Any, folder: Path) -> None:
+def _save(own: Own, estimator: Answering, folder: Path) -> None:
     """skops when every type is on the reviewed list, else a pickle that carries the code."""
+    model = estimator.model
     try:
         save_skops(model, folder / "model.skops")
     except Exception:  # skops refuses what it does not know in many ways
@@ -304,11 +338,11 @@ def _modules_in(data: bytes) -> set[str]:
     return {t.partition(".")[0] for t in named if t in sys.modules}
 
 
-def _needs(own: Own, model: Any) -> tuple[str, ...]:
+def _needs(own: Own, estimator: Answering) -> tuple[str, ...]:
     """The distributions that the model's code and the user's files import."""
     modules = {m for text in own.code.files.values() for m in project.imports(text)}
     with contextlib.suppress(Exception):  # what skops can save need not be picklable
-        modules |= _modules_in(cloudpickle.dumps(model))
+        modules |= _modules_in(cloudpickle.dumps(estimator.model))
     return tuple(sorted(_distributions(modules) - {"surefit"}))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -76,14 +76,15 @@ class Fitted:
             of the rows given up for early stopping. Log-loss, or mean squared error.
         rounds: the steps used, for families that take steps.
         steps: (name, step, value) of further numbers that a user's loop logged.
-        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        calls: the folders with what MLflow calls of the user's code wrote; the first answers of
+            the estimator may add some.
     """
 
     estimator: Any = field(repr=False)
     curve: tuple[tuple[int, float, float], ...] = ()
     rounds: int | None = None
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
-    calls: str = ""
+    calls: Sequence[str] = ()
 
 
 class Fit(Protocol):

@@ -188,7 +188,7 @@ class _Job:
         context = Context(seed=seed)
         with self.scratch.redirected() as written:
             value = self.objective(params, context)
-        return value, context.points, "".join(written)
+        return value, context.points, written
 
 
 def _read(outcome: Any) -> tuple[float, bytes]:
@@ -203,8 +203,8 @@ def _logged(payloads: Sequence[bytes]) -> list[Metric]:
     return [Metric(key=key, value=value, step=step) for key, value, step in points]
 
 
-def _calls(payload: bytes) -> str:
-    return str(json.loads(payload)["calls"])
+def _calls(payload: bytes) -> list[str]:
+    return list(json.loads(payload)["calls"])
 
 
 def _items(config: Config, objective: Objective) -> Iterator[Item]:

@@ -94,7 +94,7 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
-        record_calls(run, model, folds)
+        record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
     chosen.forget()
@@ -251,10 +251,12 @@ def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bund
     return logged
 
 
-def record_calls(run: Run, model: Model, folds: Sequence[FoldResult]) -> None:
-    """What MLflow calls of the user's code wrote as it fitted: the last fit's, and the folds'."""
-    jobs = [("", model.fitted.calls), *((f"fold_{f.fold}", f.calls) for f in folds)]
-    scratch.record(run, [(label, folder) for label, folder in jobs if folder])
+def record_calls(
+    run: Run, model: Model, folds: Sequence[FoldResult], *, imported: Sequence[str]
+) -> None:
+    """What MLflow calls of the user's code wrote: its import, the last fit, and the folds."""
+    jobs = [("", (*imported, *model.fitted.calls)), *((f"fold_{f.fold}", f.calls) for f in folds)]
+    scratch.record(run, [(label, folder) for label, folders in jobs for folder in folders])
 
 
 def reported(work: Workspace) -> list[metrics.Metric]:
