@@ -16,7 +16,7 @@ import pytest
 
 import fresh
 import surefit
-from surefit.edges import checkpoints, project, scratch
+from surefit.edges import checkpoints, named, project, scratch
 from surefit.edges.loop import Part
 from surefit.errors import ConfigError, UserCodeError
 from surefit.models.params import Params
@@ -141,6 +141,64 @@ def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder,
     (folder / "beside.py").unlink()
     apart = apart_from_stored(folder, result)
     assert apart == 0
+
+
+SKORCH = """
+    import numpy as np
+    import surefit
+    import torch
+    from skorch import NeuralNetClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    class Net(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.hidden, self.out = torch.nn.LazyLinear(width), torch.nn.Linear(width, 3)
+        def forward(self, X):
+            return torch.softmax(self.out(torch.relu(self.hidden(X))), dim=1)
+
+    def single(X):
+        return np.asarray(X, dtype="float32")
+
+    def build(params):
+        net = NeuralNetClassifier(
+            Net, module__width=params.width, max_epochs=5, lr=0.1, verbose=0
+        )
+        return make_pipeline(surefit.preprocess(scale=True), FunctionTransformer(single), net)
+"""
+
+
+def test_a_skorch_net_in_a_pipeline_trains_saves_and_loads_without_its_file(folder):
+    """Its state is a pickle in the pickle, which names the user's class; that is carried too."""
+    pytest.importorskip("skorch")
+    write(folder, SKORCH)
+    result = trained(build="model.py:build", labels="codes", params__width=8)
+    assert apart_from_stored(folder, result) == 0
+
+
+def test_what_a_pickle_inside_a_pickle_names_is_found(folder):
+    """Of the user's module the class that the inner pickle asks for, and nothing else."""
+    import pickle
+
+    write(folder, "class Part:\n    pass\n\nclass Other(Part):\n    pass\n\nbuild = Part")
+    module = project.own_modules(Path(loaded("model.py:build", folder).folder))[0]
+    inner = pickle.dumps(module.Part())
+    outer = pickle.dumps(Holding(inner))
+    assert named.asked_for(outer, [module]) == {"model": {"Part": module.Part}}
+    assert sys.modules["model"] is module
+
+
+class Holding:
+    """Holds a pickle as its state, as nets of skorch do."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __setstate__(self, state: dict) -> None:
+        import pickle
+
+        self.part = pickle.loads(state["data"])
 
 
 def test_a_module_of_the_same_name_is_each_projects_own(folder):

@@ -10,6 +10,7 @@ import os
 import pickletools
 import shutil
 import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 
-from surefit.edges import checkpoints, project
+from surefit.edges import checkpoints, named, project
 from surefit.edges.checkpoints import Checkpoints
 from surefit.edges.loop import Context, Part
 from surefit.edges.project import UserCode
@@ -287,7 +288,21 @@ def load_own(folder: Path) -> Any:
             "this model holds a pickle of its author's own class, and "
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false forbids to load one"
         )
-    return cloudpickle.loads((folder / "model.pkl").read_bytes())
+    names = {}
+    if (folder / "names.pkl").exists():  # what a pickle inside the model's asks its modules for
+        names = cloudpickle.loads((folder / "names.pkl").read_bytes())
+    before = {name: sys.modules.get(name) for name in names}
+    for name, values in names.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(values)
+    try:
+        return cloudpickle.loads((folder / "model.pkl").read_bytes())
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def load_estimator(folder: Path, n_classes: int) -> Any:
@@ -314,15 +329,19 @@ def _save(own: Own, estimator: Answering, folder: Path) -> None:
     try:
         with project.users_line():
             data = cloudpickle.dumps(model)
+            asked = named.asked_for(data, project.own_modules(Path(own.code.folder)))
+        names = cloudpickle.dumps(asked) if asked else b""
     finally:
         cloudpickle.unregister_pickle_by_value(params_module)
-    if "surefit" in _modules_in(data):
+    if "surefit" in _modules_in(data) | _modules_in(names):
         raise UserCodeError(
             f"The model that {own.code.place} made holds something of surefit, "
             "and could not be loaded without it.",
             "keep ctx and surefit's functions out of the model's attributes and methods",
         )
     (folder / "model.pkl").write_bytes(data)
+    if names:
+        (folder / "names.pkl").write_bytes(names)
 
 
 def is_pickle(model_folder: Path) -> bool:
@@ -332,7 +351,8 @@ def is_pickle(model_folder: Path) -> bool:
 
 def _modules_in(data: bytes) -> set[str]:
     """The top-level modules that a pickle names."""
-    texts = [argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)]
+    parsed = pickletools.genops(data) if data else ()
+    texts = [argument for _, argument, _ in parsed if isinstance(argument, str)]
     own = {params_module.__name__, params_module.__package__}  # carried by value
     named = {t.partition(" ")[0] for t in texts} - own
     return {t.partition(".")[0] for t in named if t in sys.modules}

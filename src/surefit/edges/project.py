@@ -96,7 +96,7 @@ def load(place: str, root: Path, calls: Scratch) -> UserCode:
 
 def carry(folder: str) -> None:
     """From here on what is pickled holds the user's own modules of that folder by value."""
-    for module in _own_modules(Path(folder)):
+    for module in own_modules(Path(folder)):
         cloudpickle.register_pickle_by_value(module)
 
 
@@ -184,14 +184,14 @@ def _on_path(folder: str) -> None:
     _FOLDERS.insert(0, folder)
 
 
-def _own_modules(folder: Path) -> list[ModuleType]:
+def own_modules(folder: Path) -> list[ModuleType]:
     """The user's modules of the folder; `_import` threw out those of earlier loads."""
     return [m for _, m in sorted(sys.modules.items()) if _within(m, folder)]
 
 
 def _sources(file: Path) -> list[Path]:
     """The file, the user's modules that it imported, and those that it will as it runs."""
-    found = [Path(str(m.__file__)) for m in _own_modules(file.parent)]
+    found = [Path(str(m.__file__)) for m in own_modules(file.parent)]
     for each in found:  # grows
         for name in imports(each.read_text("utf-8")):
             beside = file.parent / f"{name}.py"
