@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from surefit.edges import redirect, scratch
+from surefit.edges import environment, redirect, scratch
 
 PIPELINE = """
     import mlflow
@@ -111,7 +111,9 @@ def test_an_autologger_switched_on_in_a_loop_writes_into_its_trial(iris):
         assert float(trial.data.params["C"]) == pytest.approx(
             float(trial.data.params["model.params.c"])
         )
-    assert "training_accuracy_score" in iris.client.get_run(result.run_id).data.metrics
+    parent = iris.client.get_run(result.run_id).data.metrics
+    assert "training_accuracy_score" in parent
+    assert parent["peak_memory_bytes"] > environment.peak_memory()  # its workers' is in it
     assert len(iris.runs()) == 3
     assert left() == []
 

@@ -80,6 +80,7 @@ class FoldResult:
         steps: (name, step, value) of further numbers that a user's loop logged.
         calls: the folders with what MLflow calls of the user's code wrote.
         pruned: why the fit was given up, "" where it was not; then there are no predictions.
+        peak_bytes: memory of the process that it was fitted in, 0 where that is this one.
     """
 
     fold: int
@@ -91,6 +92,7 @@ class FoldResult:
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
     calls: tuple[str, ...] = ()
     pruned: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

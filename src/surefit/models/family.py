@@ -87,6 +87,20 @@ class Fitted:
     calls: Sequence[str] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """What a fitted estimator says itself of the columns of its matrix.
+
+    Attributes:
+        kind: "gain", "impurity" or "change" (of the prediction), which are shares; "log-odds" or
+            "target", which are coefficients.
+        values: (d,), or (K, d) where each class has its own.
+    """
+
+    kind: Literal["gain", "impurity", "change", "log-odds", "target"]
+    values: np.ndarray = field(repr=False)
+
+
 class Fit(Protocol):
     """Fits `params` on `train`; `stop` rows decide when to stop, and are never scored."""
 
@@ -119,6 +133,7 @@ class Family:
         open: whether hyperparameters are the user's own and any name is good.
         members: the families of an ensemble's members; it preprocesses nothing itself.
         needs: (fitted estimator) → further distributions that loading needs.
+        inside: (fitted estimator) → what it says itself of its columns; None: nothing.
     """
 
     name: str
@@ -141,6 +156,7 @@ class Family:
     steps: str = ""
     members: tuple[Family, ...] = ()
     needs: Callable[[Any], tuple[str, ...]] = lambda estimator: ()
+    inside: Callable[[Any], Inside | None] = lambda estimator: None
 
     def resolve(self, params: Params, task: Task) -> dict[str, Any]:
         """The defaults with the user's choices over them.

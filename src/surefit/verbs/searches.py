@@ -220,11 +220,14 @@ def _search_items(found: Search) -> Iterator[Item]:
 
 def carry_out(
     store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
-) -> None:
-    """Run the search as far as its budget goes; MLflow has every trial when this returns."""
+) -> int:
+    """Run the search as far as its budget goes; MLflow has every trial when this returns.
+
+    Gives the bytes of memory that its workers had at once at most.
+    """
     if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
         with mirroring(store, journal, parent.run_id, search=found.fingerprint):
-            return  # nothing to run, but what a kill kept from MLflow is written
+            return 0  # nothing to run, but what a kill kept from MLflow is written
     proposer = found.propose()
     until = math.inf
     if found.tune.budget:
@@ -248,6 +251,7 @@ def carry_out(
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+        return workers.peak_bytes
 
 
 def needed_calls(found: Search, journal: Journal) -> set[str]:

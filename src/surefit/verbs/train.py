@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
+        run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-pool.usable_cores() :]))])
         record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
@@ -152,7 +153,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
                 continue
             if outcome.state == "FAILED":
                 raise UserCodeError(failure(outcome))
-            folds[outcome.value.fold] = outcome.value
+            folds[outcome.value.fold] = replace(outcome.value, peak_bytes=outcome.peak_bytes)
             advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
     return [folds[number] for number in range(n)]
 
