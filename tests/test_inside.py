@@ -62,6 +62,8 @@ def test_coefficients_give_the_models_answer_back(task):
     matrix = model.preprocess.transform(data.frame)
     matrix = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
     wide = told.pivot(index="column", columns="class", values="value")
+    if task == "binary":
+        assert list(wide) == [data.classes[1]]
     names = list(dict.fromkeys(name for _, name in inside.preprocess.places(
         model.preprocess, model.columns, "onehot")))  # fmt: skip
     assert len(names) == matrix.shape[1]
