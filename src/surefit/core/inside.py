@@ -24,8 +24,8 @@ SAYS = {
     "gain": ("What the splits of the model gain, by feature", "share of the gain of all splits"),
     "impurity": ("How far splits make rows alike, by feature", "share of the decrease in impurity"),
     "change": ("How far features change the predictions", "share of the average change"),
-    "log-odds": ("Coefficients of the model", "log-odds for one standard deviation, or the level"),
-    "target": ("Coefficients of the model", "target for one standard deviation, or the level"),
+    "log-odds": ("Coefficients, for one standard deviation or for the level", "log-odds"),
+    "target": ("Coefficients, for one standard deviation or for the level", "target"),
 }
 SHARES = ("gain", "impurity", "change")
 
@@ -35,7 +35,7 @@ def numbers(model: Model, classes: Sequence[Any]) -> pd.DataFrame | None:
 
     Shares (gain, impurity, change) are of whole features and come to 1. Coefficients are of columns
     of the matrix: of numbers for one standard deviation, of a category's level for having it; of
-    more than two classes each has its own.
+    two classes they are of the second, of more each has its own.
     """
     found = model.family.inside(model.fitted.estimator)
     if found is None:
@@ -44,7 +44,9 @@ def numbers(model: Model, classes: Sequence[Any]) -> pd.DataFrame | None:
     values = np.atleast_2d(np.asarray(found.values, dtype="float64"))
     if values.shape[1] != len(places) or not np.isfinite(values).all():
         return None
-    labels = [""] if len(values) == 1 else [str(label) for label in classes]
+    labels = [str(label) for label in classes] if len(values) > 1 else [""]
+    if found.kind == "log-odds" and len(values) == 1:
+        labels = [str(classes[1])]
     table = pd.DataFrame(
         [(found.kind, feature, column, label, value)
          for label, row in zip(labels, values, strict=True)
@@ -61,13 +63,18 @@ def numbers(model: Model, classes: Sequence[Any]) -> pd.DataFrame | None:
 
 def draw(table: pd.DataFrame) -> Figure:
     """Bars of shares, or dots of coefficients about zero; the largest on top."""
-    title, meaning = SAYS[str(table["kind"].iloc[0])]
+    kind = str(table["kind"].iloc[0])
+    title, meaning = SAYS[kind]
+    labels = list(dict.fromkeys(table["class"]))
+    if kind == "log-odds":
+        one = f" of {canvas.label(labels[0])}" if len(labels) == 1 else ""
+        meaning += one or (", a dot for each class" if len(labels) > MOST_COLORS else "")
     shown = list(dict.fromkeys(table["column"]))[:SHOWN]
     at = {name: place for place, name in enumerate(shown)}
     part = table[table["column"].isin(shown)]
     drawing, (ax,) = canvas.start(title, width=6.6, height=1.6 + 0.3 * max(len(shown), 2))
     canvas.dress(ax, meaning, "", grid="x")
-    if table["kind"].iloc[0] in SHARES:
+    if kind in SHARES:
         ax.barh([at[c] for c in part["column"]], part["value"], color=canvas.BLUE, height=0.6)
         ax.set_xlim(left=0)
         canvas.percent(ax, "x")
