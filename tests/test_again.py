@@ -160,6 +160,32 @@ def test_a_run_on_the_same_machine_is_identical(name, tmp_path, monkeypatch):
     assert again.apart == 0
 
 
+def test_a_search_and_its_trials_are_identical_until_something_changes(tmp_path, monkeypatch):
+    """Every trial again with its score to the last bit, and the winner's predictions; or named."""
+    monkeypatch.chdir(tmp_path)
+    table("binary").to_parquet("t.parquet")
+    space = {"tune.space.C": "log 0.01..10"}
+    settings = {"model.family": "linear", "split.folds": 2, "name": "again", **space}
+    result = surefit.tune("t.parquet", target="bought", set=settings, trials=3, quiet=True)
+    whole = surefit.reproduce("last", quiet=True)
+    assert (whole.verdict, whole.apart, whole.differs) == ("IDENTICAL", 0, ())
+    opened = store.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, "again")
+    where = f"tags.`mlflow.parentRunId` = '{result.run_id}'"
+    trial = next(r for r in runs.search(opened, where) if r.tags["surefit.trial"] == "1")
+    one = surefit.reproduce(trial.run_id, quiet=True)
+    assert (one.verdict, one.apart) == ("IDENTICAL", 0)
+    assert one.subject == trial.run_id
+    assert one.score == pytest.approx(result.trials[1].value)
+    frame = table("binary")
+    frame.loc[:20, "rooms"] += 1
+    frame.to_parquet("t.parquet")
+    other = surefit.reproduce(result.run_id, quiet=True)
+    assert other.verdict in ("WITHIN NOISE", "DIFFERENT")
+    assert any(d.startswith("data:") for d in other.differs)
+    if other.score is not None:
+        assert any(d.startswith("trial 0: COMPLETE") for d in other.differs)
+
+
 def test_changed_data_are_named_and_are_different(tmp_path, monkeypatch):
     """A table that changed since the run is told apart by its digest."""
     monkeypatch.chdir(tmp_path)

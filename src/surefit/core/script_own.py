@@ -81,7 +81,7 @@ def script(recipe: OwnRecipe) -> str:
     return (
         _HEAD.format(r=recipe, parent=parent, module=module, function=function)
         + f"{body}\n\n\n{lines}\n\n\n{inspect.getsource(Params)}\n\n{answers}\n\n{_CALM}"
-        + (_loop(recipe, function) if recipe.kind == "train" else _fitted(recipe, function))
+        + (_loop(recipe) if recipe.kind == "train" else _fitted(recipe))
         + _MAIN
     )
 
@@ -128,14 +128,14 @@ def _of_surefit(text: str) -> set[str]:
     return used
 
 
-def _fitted(recipe: OwnRecipe, function: str) -> str:
+def _fitted(recipe: OwnRecipe) -> str:
     given = "np.asarray(CLASSES)[y]" if recipe.classes and recipe.labels == "as_given" else "y"
-    return _BUILD.format(function=function, given=given)
+    return _BUILD.format(given=given)
 
 
-def _loop(recipe: OwnRecipe, function: str) -> str:
+def _loop(recipe: OwnRecipe) -> str:
     parts = "\n\n".join(inspect.getsource(thing) for thing in recipe.context)
-    return _TRAIN.format(function=function, parts=parts)
+    return _TRAIN.format(parts=parts)
 
 
 _HEAD = '''"""{r.name}: {r.place}, as trained in run {r.run_id}.
@@ -165,7 +165,7 @@ from threadpoolctl import threadpool_limits
 
 CODE = Path(__file__).resolve().parent / "code"
 sys.path[:0] = [str(CODE / "{parent}"), str(CODE)]
-from {module} import {function}  # noqa: E402
+from {module} import {function} as yours  # noqa: E402
 
 
 def read() -> pd.DataFrame:
@@ -191,7 +191,7 @@ _BUILD = """
 def fit(table, frame, y, train, valid):
     X, y = frame.iloc[train], y[train]
     with calm(SEED):
-        model = {function}(Params(PARAMS))
+        model = yours(Params(PARAMS))
     with calm(SEED):
         fitted = model.fit(X, {given})
     return model if fitted is None else fitted
@@ -233,7 +233,7 @@ def fit(table, frame, y, train, valid):
         for rows in (train, valid)
     ]
     with calm(SEED):
-        return {function}(Context(*parts))
+        return yours(Context(*parts))
 '''
 _MAIN = """
 

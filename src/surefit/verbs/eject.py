@@ -46,8 +46,8 @@ def eject(
         InputError: when the run is no training run, its data or your code have changed, or a file
             is in the way.
     """
-    found = again.load(
-        run, config=config, overrides=set, reporter=Reporter(quiet=quiet), searches=True
+    found = again.winner(
+        again.find(run, config=config, overrides=set), reporter=Reporter(quiet=quiet)
     )
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
