@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
-        record_calls(run, model, folds)
+        run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-pool.usable_cores() :]))])
+        record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
     chosen.forget()
@@ -152,7 +153,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
                 continue
             if outcome.state == "FAILED":
                 raise UserCodeError(failure(outcome))
-            folds[outcome.value.fold] = outcome.value
+            folds[outcome.value.fold] = replace(outcome.value, peak_bytes=outcome.peak_bytes)
             advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
     return [folds[number] for number in range(n)]
 
@@ -251,10 +252,12 @@ def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bund
     return logged
 
 
-def record_calls(run: Run, model: Model, folds: Sequence[FoldResult]) -> None:
-    """What MLflow calls of the user's code wrote as it fitted: the last fit's, and the folds'."""
-    jobs = [("", model.fitted.calls), *((f"fold_{f.fold}", f.calls) for f in folds)]
-    scratch.record(run, [(label, folder) for label, folder in jobs if folder])
+def record_calls(
+    run: Run, model: Model, folds: Sequence[FoldResult], *, imported: Sequence[str]
+) -> None:
+    """What MLflow calls of the user's code wrote: its import, the last fit, and the folds."""
+    jobs = [("", (*imported, *model.fitted.calls)), *((f"fold_{f.fold}", f.calls) for f in folds)]
+    scratch.record(run, [(label, folder) for label, folders in jobs for folder in folders])
 
 
 def reported(work: Workspace) -> list[metrics.Metric]:
