@@ -135,9 +135,8 @@ def test_without_a_shelf_a_value_is_simply_made() -> None:
 @pytest.mark.parametrize("family", ["lightgbm", "linear"])
 def test_shared_rows_give_the_folds_that_own_rows_give(family: str) -> None:
     """A fold fitted on the shelf's rows, by whichever worker, equals one fitted here."""
-    table = data.prepare(
-        mixed(200, task="binary").drop(columns="note"), DataConfig(path="t", target="y")
-    )
+    frame = mixed(200, task="binary").drop(columns="note")
+    table = data.prepare(frame, DataConfig(path="t", target="y"))
     cut = split.make(table, SplitConfig(folds=2))
     problem = fit.problem(table, cut, family=family, metric="roc_auc", seed=0)
     params = problem.model.resolve({}, table.task)

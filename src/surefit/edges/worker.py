@@ -2,13 +2,15 @@
 
 driver (pool.py) --socketpair--> zygote --fork--> workers --socketpair each--> driver
 
-The zygote is one thread that sleeps in poll(). It imports what is safe to import, maps the shared
-value, forks a worker when asked, keeps what workers print (head and tail), watches their memory,
-kills and reaps them, and says how each one ended. It never runs a job.
+The zygote is one thread that sleeps in poll(), forked from the nursery (nursery.py) with what is
+safe to import. It maps the shared value, forks a worker when asked, keeps what workers print (head
+and tail), watches their memory, kills and reaps them, and says how each one ended. It never runs a
+job.
 
-Nobody outlives the driver: the zygote sees the end of its socket (or another parent) and kills
-every worker's process group; a worker dies with the zygote (PR_SET_PDEATHSIG; where that is
-missing, a thread watches); an idle worker sees the end of its own socket.
+Nobody outlives the driver: the zygote sees the end of its socket (or another parent, or the
+nursery tells it) and kills every worker's process group; a worker dies with the zygote
+(PR_SET_PDEATHSIG; where that is missing, a thread watches); an idle worker sees the end of its own
+socket.
 
 Imports the standard library and cloudpickle alone: this is paid at each start.
 """
@@ -22,7 +24,6 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import importlib
 import io
 import mmap
 import os
@@ -80,7 +81,7 @@ def send(
 
 def receive(sock: socket.socket) -> tuple[tuple[Any, ...], bytes, list[int]]:
     """Read one message; blocks. Raises EOFError when the other side is gone."""
-    data, fds, _, _ = socket.recv_fds(sock, _HEADER.size, 1)
+    data, fds, _, _ = socket.recv_fds(sock, _HEADER.size, 2)
     for fd in fds:
         os.set_inheritable(fd, False)
     size, body_size = _HEADER.unpack(data + _exactly(sock, _HEADER.size - len(data), data))
@@ -153,7 +154,14 @@ def die_with(parent: int) -> bool:
     return done
 
 
-def _named(name: bytes) -> None:
+def live_on() -> None:
+    """Take `die_with` back."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def named(name: bytes) -> None:
+    """Give this process a name that `ps` and `top` show."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_NAME, name, 0, 0, 0)
 
@@ -293,16 +301,17 @@ class _Shared:
 
 
 class _Zygote:
-    """The process that all workers are forked from."""
+    """The process that all workers of a pool are forked from."""
 
-    def __init__(self, control: socket.socket, driver: int) -> None:
+    def __init__(self, control: socket.socket, parent: int, notes: list[str], strict: bool) -> None:
         self._control = control
-        self._driver = driver
+        self._parent = parent
+        self._notes = notes
+        self._strict = strict
         self._outgoing = bytearray()  # never waits for the driver, which may be busy
         self._children: dict[int, _Child] = {}  # by pid
         self._fn = b""
         self._memory = 0
-        self._strict = True
         self._shared: _Shared | None = None
         self._shelf: Shelf | None = None
         self._poll = select.poll()
@@ -314,19 +323,18 @@ class _Zygote:
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._end(0.0))
         self._poll.register(self._wake[0], select.POLLIN)
 
     def set_up(self) -> None:
-        """Take the first message: what to import, the function and the memory limit."""
-        heading, self._fn, _ = receive(self._control)
-        preload, self._memory, self._strict, sys.argv[:] = heading
-        for name in preload:
-            try:
-                importlib.import_module(name)
-            except BaseException as error:
-                self._tell(("note", f"{name} was not preloaded: {one_line(error)}"))
-            self._check_threads(name)  # OpenBLAS starts none: see the environment we were given
-        gc.freeze()  # the collector leaves these objects alone, so their pages stay shared
+        """Take the first message: the function, the memory limit and the driver's arguments."""
+        try:
+            heading, self._fn, _ = receive(self._control)
+        except (EOFError, OSError):
+            self._end(0.0)
+        self._memory, sys.argv[:] = heading
+        for note in self._notes:
+            self._tell(("note", note))
 
     def serve(self) -> NoReturn:
         """Do what the driver asks until it is gone."""
@@ -344,7 +352,7 @@ class _Zygote:
                     self._reap()
                 else:
                     self._read(fd)
-            if os.getppid() != self._driver:
+            if os.getppid() != self._parent:
                 self._end(0.0)
             if self._memory and time.monotonic() >= look:
                 look = time.monotonic() + LOOK_SECONDS
@@ -423,6 +431,7 @@ class _Zygote:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._control.close()
         for unused in (*self._wake, pipe, *(c.pipe for c in self._children.values())):
             os.close(unused)
@@ -502,15 +511,11 @@ def size_text(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
-def zygote(fd: int, driver: int, guarded: bool) -> NoReturn:
-    """Be the zygote; `guarded` when the driver started it from its main thread."""
-    _named(b"surefit-zygote")
-    if guarded:  # importing may take long, and nothing watches the socket meanwhile
-        die_with(driver)
-    server = _Zygote(socket.socket(fileno=fd), driver)
+def zygote(control: socket.socket, parent: int, notes: list[str], *, strict: bool) -> NoReturn:
+    """Be the zygote that obeys `control`, forked by `parent`; `notes` are told first."""
+    named(b"surefit-zygote")
+    server = _Zygote(control, parent, notes, strict)
     server.set_up()
-    if guarded and sys.platform == "linux":  # from here on it must live to kill its workers' groups
-        _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
     server.serve()
 
 
@@ -528,7 +533,7 @@ def work(
     watch: int | None,
 ) -> NoReturn:
     """Run jobs until the driver's end of the socket is gone."""
-    _named(b"surefit-worker")
+    named(b"surefit-worker")
     _settle(out, sock.fileno() if watch is not None else -1, watch)
     me = os.getpid()
     run = _loaded(fn_pickle, shared)

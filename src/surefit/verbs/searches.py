@@ -20,7 +20,7 @@ from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, raypool, runs, samplers, search
+from surefit.edges import nursery, pool, raypool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.project import UserCode
@@ -278,6 +278,12 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
         return race.curve_limits([c for k in told if len(c := curves[k, fold])])
 
     return limits
+
+
+def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
+    """Let the libraries that local workers need be imported while we do something else."""
+    if not str(tune.workers).startswith("ray"):
+        nursery.ready(preload)
 
 
 def _workers(found: Search) -> pool.Workers:
