@@ -38,7 +38,7 @@ from typing import Any, Literal, Protocol, Self
 
 import cloudpickle
 
-from surefit.edges import worker
+from surefit.edges import shelf, worker
 from surefit.edges.nursery import last_line, ready
 from surefit.errors import ServiceError
 
@@ -177,15 +177,21 @@ class _SharedFile:
     spans: list[tuple[int, int]]  # of the out-of-band buffers: start, size
 
 
+def _unnamed_file(name: str) -> int:
+    """An empty file that has no name: on Linux in memory, so that rows never touch a disk."""
+    if sys.platform == "linux":
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as unnamed:
+            fd = os.dup(unnamed.fileno())
+    return fd
+
+
 def _shared_file(value: Any) -> _SharedFile:
     """Write a value so that its arrays can be mapped: shared between workers, and read-only."""
     buffers: list[pickle.PickleBuffer] = []
     data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    if sys.platform == "linux":  # in memory: rows never touch a disk
-        fd = os.memfd_create("surefit-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    else:
-        with tempfile.TemporaryFile() as unnamed:
-            fd = os.dup(unnamed.fileno())
+    fd = _unnamed_file("surefit-shared")
     spans = []
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
@@ -302,6 +308,7 @@ class Pool:
         self._deadline, self._memory = deadline, memory or 0
         self._preload = tuple(preload)
         self._shared: _SharedFile | None = None
+        self._shelf = -1  # where workers put what they compute for each other (shelf.py)
         self._lazy = False  # each worker loads the shared value: loading it starts threads
         self._zygote: _Zygote | None = None
         self._zygote_worked = False  # it gave us a worker
@@ -328,6 +335,10 @@ class Pool:
             )
             self._zygote_worked = False
             self._selector.register(self._zygote, selectors.EVENT_READ, self._hear)
+            if self._shelf < 0:
+                self._shelf = _unnamed_file("surefit-shelf")
+                os.truncate(self._shelf, shelf.ENTRIES_BYTES)
+            self._zygote.send(("lend",), fd=self._shelf)
             self._send_shared()
 
     def share(self, value: Any) -> None:
@@ -427,6 +438,9 @@ class Pool:
         if self._shared:
             os.close(self._shared.fd)
             self._shared = None
+        if self._shelf >= 0:
+            os.close(self._shelf)
+            self._shelf = -1
 
     def _send_shared(self) -> None:
         if self._zygote and self._shared:

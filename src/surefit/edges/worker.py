@@ -42,6 +42,9 @@ from typing import Any, NoReturn
 
 import cloudpickle
 
+from surefit.edges import shelf
+from surefit.edges.shelf import Shelf
+
 KEPT_BYTES = 64 * 1024  # of what one job prints: half from its start, half from its end
 LOOK_SECONDS = 0.2  # between two looks at the workers' memory
 PARENT_SECONDS = 0.5  # between two looks at whether the parent is still there
@@ -172,7 +175,7 @@ def n_threads() -> int:
 
 
 def own_bytes(pid: int | str, shared_bytes: int = 0) -> tuple[int, int]:
-    """A process's memory now and at its peak, in bytes, without program files and the shared value.
+    """A process's memory now and at its peak, in bytes, without program files and what is shared.
 
     (0, 0) when the process is gone.
     """
@@ -310,6 +313,7 @@ class _Zygote:
         self._fn = b""
         self._memory = 0
         self._shared: _Shared | None = None
+        self._shelf: Shelf | None = None
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         # a handler that does nothing, and a pipe that SIGCHLD writes to: poll() wakes up
@@ -372,6 +376,8 @@ class _Zygote:
                     if child.uid == uid:
                         child.peak_bytes = self._own_bytes(child)[1]
                         child.signal(signal.SIGKILL)
+            case ("lend",):
+                self._shelf = shelf.lend(fds[0])
             case ("share", pickle_size, spans, lazy):
                 self._surround(body)
                 self._share(_Shared(fds[0], pickle_size, spans), lazy)
@@ -432,7 +438,7 @@ class _Zygote:
         for stream in (1, 2):
             os.dup2(out, stream)
         work(
-            socket.socket(fileno=fd), out, self._fn, self._shared, self._memory,
+            socket.socket(fileno=fd), out, self._fn, self._shared, self._shelf, self._memory,
             watch=None if watched else zygote,
         )  # fmt: skip
 
@@ -442,7 +448,7 @@ class _Zygote:
                 self._poll.unregister(pipe)
 
     def _own_bytes(self, child: _Child) -> tuple[int, int]:
-        return own_bytes(child.pid, self._shared.n_bytes if self._shared else 0)
+        return own_bytes(child.pid, _common_bytes(self._shared, self._shelf))
 
     def _watch_memory(self) -> None:
         for child in self._children.values():
@@ -521,6 +527,7 @@ def work(
     out: int,
     fn_pickle: bytes,
     shared: _Shared | None,
+    shelf: Shelf | None,
     memory: int,
     *,
     watch: int | None,
@@ -530,7 +537,6 @@ def work(
     _settle(out, sock.fileno() if watch is not None else -1, watch)
     me = os.getpid()
     run = _loaded(fn_pickle, shared)
-    n_shared = shared.n_bytes if shared else 0
     send(sock, ("hello", me))
     while True:
         try:
@@ -547,7 +553,7 @@ def work(
             with contextlib.suppress(BaseException):
                 stream.flush()
         _LIBC.fflush(None)
-        now, peak = own_bytes("self", n_shared)
+        now, peak = own_bytes("self", _common_bytes(shared, shelf))
         # a thread left running, or memory kept, would fall upon the next job: start afresh
         retire = (
             not before.issuperset(threading.enumerate())
@@ -558,6 +564,11 @@ def work(
         del body, value
         if retire:
             os._exit(0)
+
+
+def _common_bytes(shared: _Shared | None, shelf: Shelf | None) -> int:
+    """What workers have in common, which is no one's own."""
+    return (shared.n_bytes if shared else 0) + (shelf.n_bytes if shelf else 0)
 
 
 def _settle(out: int, fd: int, watch: int | None) -> None:

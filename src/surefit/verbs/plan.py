@@ -18,7 +18,7 @@ from surefit.core import fit, metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
-from surefit.edges import environment, project, samplers, scratch, search
+from surefit.edges import environment, project, samplers, scratch, search, shelf
 from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
@@ -205,7 +205,7 @@ def fit_job(
     problem: Problem, params: Params, fold: int, limits: tuple[float, ...] = ()
 ) -> FoldResult:
     """One fold of one trial, in a worker."""
-    return fit.fit_fold(*of_family(problem, params), fold, limits=limits)
+    return fit.fit_fold(*of_family(problem, params), fold, limits=limits, share=shelf.once)
 
 
 def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Params]:
