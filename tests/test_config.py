@@ -207,7 +207,9 @@ configurations = st.fixed_dictionaries(
     },
     optional={
         "model": st.fixed_dictionaries({"params": st.dictionaries(words, scalars, max_size=3)}),
-        "gate": st.fixed_dictionaries({"floors": st.dictionaries(words, st.floats(-1, 1))}),
+        "gate": st.fixed_dictionaries({"floors": st.dictionaries(words, st.one_of(
+            st.floats(-1, 1), st.fixed_dictionaries(
+                {"value": st.floats(-1, 1), "by": st.sampled_from(["point", "interval"])})))}),
         "tune": st.fixed_dictionaries({"budget": st.just("10m"), "workers": st.just("auto"),
                                        "space": st.dictionaries(words, words, max_size=3)}),
     },
@@ -235,6 +237,19 @@ def test_no_wrong_key_or_value_gets_through_or_crashes(key, value):
     for name in ("folds", "test"):
         with contextlib.suppress(ConfigError):
             validate({**LEAST, "split": {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [("high", "0.8"), (True, "0.8"), (float("nan"), "0.8"), ({"by": "point"}, "0.8"),
+     ({"value": 0.7, "by": "bound"}, "0.7"), ({"value": 0.7, "mode": "point"}, "0.7")],
+)  # fmt: skip
+def test_a_wrong_floor_is_refused_with_the_right_line(given, right):
+    """Whatever is wrong with a floor, its key is named and both forms are shown."""
+    with pytest.raises(ConfigError) as refused:
+        validate({**LEAST, "gate": {"floors": {"roc_auc": given, "recall": 0.5}}})
+    assert "gate.floors.roc_auc" in str(refused.value)
+    assert f'write {right}, or {{ value = {right}, by = "point" }}' in str(refused.value)
 
 
 def test_read_gives_the_configuration_of_a_file(tmp_path):

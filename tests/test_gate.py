@@ -34,6 +34,19 @@ def test_floors_and_ceilings() -> None:
     assert verdict(floors={"roc_auc": auc - 0.001}, floors_by="point") == ["PROMOTED"]
     assert verdict(floors={"roc_auc": auc + 0.001}, floors_by="point") == ["REJECTED"]
     assert verdict(floors={"brier": 0.9, "log_loss": 0.01}) == ["PROMOTED", "REJECTED"]
+    near = auc - 0.001
+    mixed = {"roc_auc": {"value": near, "by": "point"}, "average_precision": 0.1}
+    assert verdict(floors=mixed) == ["PROMOTED", "PROMOTED"]
+    mixed = {"roc_auc": {"value": near, "by": "interval"}}
+    assert verdict(floors=mixed, floors_by="point") == ["INCONCLUSIVE"]
+
+
+def test_a_floor_that_nothing_can_reach_is_refused() -> None:
+    """A percentage where a share is meant, or a negative loss, with the line that works."""
+    for floors, said in (({"roc_auc": 80}, r"0 to 1"), ({"log_loss": -1}, "0 to inf")):
+        with pytest.raises(ConfigError, match=said) as refused:
+            gate.check_asked(GateConfig(floors=floors), "binary", [])
+        assert ("{ roc_auc = 0.8 }" in str(refused.value)) == ("roc_auc" in floors)
 
 
 def test_a_harmed_slice_is_found_among_sound_ones() -> None:

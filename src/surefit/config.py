@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from surefit.errors import ConfigError, InputError, did_you_mean
 from surefit.redaction import redacted
@@ -183,11 +192,33 @@ class TuneConfig(Section):
         return value
 
 
+JudgedBy = Literal["interval", "point"]
+
+
+class Floor(Section):
+    """A floor, for a loss a ceiling, with its own way of being judged."""
+
+    value: float
+    by: JudgedBy
+
+
+def _floor(given: Any) -> float | Floor:
+    """A number, or a table of `value` and `by`; else the mistake, with a line that works."""
+    table = {"value": given} if not isinstance(given, Mapping | Floor) else dict(given)
+    value, by = table.pop("value", None), table.pop("by", None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        value = math.nan
+    if table or math.isnan(value) or by not in (None, *get_args(JudgedBy)):
+        right = f"{0.8 if math.isnan(value) else value:g}"
+        raise ValueError(f'write {right}, or {{ value = {right}, by = "point" }} (or "interval")')
+    return Floor(value=float(value), by=by) if by else float(value)
+
+
 class GateConfig(Section):
     """What a model must show before it is promoted."""
 
-    floors: dict[str, float] = {}
-    floors_by: Literal["interval", "point"] = "interval"
+    floors: dict[str, Annotated[float | Floor, BeforeValidator(_floor)]] = {}
+    floors_by: JudgedBy = "interval"
     against: Literal["better", "not_worse"] = "better"
     margin: Annotated[float, Field(ge=0.0)] = 0.0
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
@@ -197,7 +228,15 @@ class GateConfig(Section):
     calibration: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     latency_ms: Annotated[float, Field(gt=0.0)] | None = None
     size_mb: Annotated[float, Field(gt=0.0)] | None = None
+    check: Literal["run", "require", "skip"] = "run"
     stages: bool = False
+
+    def limits(self) -> dict[str, Floor]:
+        """Each floor with the way it is judged: its own, else `floors_by`."""
+        return {
+            name: limit if isinstance(limit, Floor) else Floor(value=limit, by=self.floors_by)
+            for name, limit in self.floors.items()
+        }
 
 
 class CheckConfig(Section):
