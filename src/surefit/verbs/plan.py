@@ -324,7 +324,7 @@ def _fingerprint(
 ) -> str:  # fmt: skip
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     libraries = [library for name in fixed for library in _family(chosen.problem, name).requires]
-    by_method = ("hyperopt",) if config.method == "hyperopt" else ()
+    by_method = ("hyperopt",) if config.method == "hyperopt" else samplers.decides(config.method)
     parts: dict[str, Any] = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
         "family": work.config.model.label, "code": chosen.code_digest(),

@@ -143,6 +143,8 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
         f"each, on {found.where()}: {about(cost)}{budget}"
     )
+    if crowded := found.crowded():
+        yield crowded
     if finished:
         yield f"       {finished} trials are there already"
     yield "Space: " + ", ".join(f"{k} {v}" for k, v in found.described().items())
