@@ -101,7 +101,8 @@ def tune(
     store = workspace.open_store(project)
     configuration.remember(project)
     with searches.open_journal(project, found) as journal:
-        recovery.rebuild(store, found.fingerprint, journal, reporter)
+        if recovery.rebuild(store, found.fingerprint, journal, reporter):
+            reporter.say(found.lost())
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
