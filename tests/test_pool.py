@@ -147,6 +147,7 @@ def test_peak_memory_is_a_job_s_own() -> None:
         large, small = run(pool, "keep", 100_000_000), run(pool, "double", 1)
     assert 100e6 < large.peak_bytes < 150e6
     assert small.peak_bytes < 50e6
+    assert pool.peak_bytes == large.peak_bytes  # of one worker at a time
 
 
 def test_processes_can_be_used_inside_a_job(two: Pool) -> None:

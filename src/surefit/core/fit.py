@@ -81,8 +81,9 @@ class FoldResult:
         curve: (step, training loss, validation loss) a step.
         rounds: the best number of steps, for iterative families.
         steps: (name, step, value) of further numbers that a user's loop logged.
-        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        calls: the folders with what MLflow calls of the user's code wrote.
         pruned: why the fit was given up, "" where it was not; then there are no predictions.
+        peak_bytes: memory of the process that it was fitted in, 0 where that is this one.
     """
 
     fold: int
@@ -92,8 +93,9 @@ class FoldResult:
     rounds: int | None
     seconds: float
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
-    calls: str = ""
+    calls: tuple[str, ...] = ()
     pruned: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ def fit_fold(
     return FoldResult(
         fold=fold, pred=pred, score=score,
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
-        steps=fitted.steps, calls=fitted.calls,
+        steps=fitted.steps, calls=tuple(fitted.calls),
     )  # fmt: skip
 
 

@@ -226,6 +226,10 @@ class Workers(Protocol):
     def cancel(self, key: Hashable) -> None:
         """Forget a job, and stop it if it runs."""
 
+    @property
+    def peak_bytes(self) -> int:
+        """Memory of the jobs that ran at once, at most; 0 where it is not this machine's."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -314,6 +318,7 @@ class Pool:
         self._workers: dict[int, _Worker] = {}  # by uid
         self._pending: collections.deque[_Task] = collections.deque()
         self._finished: collections.deque[Outcome] = collections.deque()
+        self._peaks: list[int] = []  # the largest jobs, one for each worker
         self._closed = False
         if shared is not None:
             self.share(shared)
@@ -388,6 +393,11 @@ class Pool:
             if w.task and w.task.key == key:
                 w.task = None
                 self._end(w, "cancelled")
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory of the jobs that ran at once, at most: of the largest, one for each worker."""
+        return sum(self._peaks)
 
     def close(self) -> None:
         """End all processes, jobs included, within a second: SIGTERM, then SIGKILL."""
@@ -575,7 +585,11 @@ class Pool:
             except Exception as error:
                 reason = f"its value cannot be unpickled: {worker.one_line(error)}"
                 outcome = replace(outcome, state="FAILED", reason=reason)
+        self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
         self._finished.append(outcome)
+        self._peaks = sorted([*self._peaks, outcome.peak_bytes])[-self._n_workers :]
 
     def _bury(self, w: _Worker, code: int, peak: int, why: str, printed: bytes) -> None:
         """A worker has ended: its job with it, unless the answer came before."""
@@ -590,7 +604,7 @@ class Pool:
         elif w.task:
             output = printed.decode(errors="replace")
             _, crash, where = output.rpartition("Fatal Python error: ")  # faulthandler's
-            self._finished.append(Outcome(
+            self._finish(Outcome(
                 key=w.task.key, state="FAILED", reason=reason, traceback=crash + where if crash
                 else "", seconds=time.monotonic() - w.since, peak_bytes=peak, output=output,
             ))  # fmt: skip

@@ -26,7 +26,7 @@ from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
-from surefit.verbs import recovery, searches, workspace
+from surefit.verbs import extras, recovery, searches, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 
@@ -85,7 +85,7 @@ def tune_objective(
             scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
             texts = [source_of(objective)]
             scratch.prepare(calls, store, texts, search=found.fingerprint)
-            searches.carry_out(store, parent, found, journal, reporter)
+            workers = searches.carry_out(store, parent, found, journal, reporter)
             rows = searches.trial_rows(found, journal)
             best = found.best(rows)
             weights = searches.importances(found, rows, "")
@@ -94,6 +94,7 @@ def tune_objective(
                 searches.outcome_items(found, rows, best, weights, corrected=score, name=title)
             )
             parent.log([
+                extras.memory(workers),
                 Metric(key="best_objective", value=float(best.value or 0)),
                 Text(path="best.json", text=json.dumps(found.given(best), indent=1, default=str)),
             ])  # fmt: skip
@@ -212,7 +213,7 @@ class _Job:
         context = Context(seed=seed)
         with self.scratch.redirected() as written:
             value = self.objective(params, context)
-        return value, context.points, "".join(written)
+        return value, context.points, written
 
 
 def _read(outcome: Any) -> tuple[float, bytes]:
@@ -227,8 +228,8 @@ def _logged(payloads: Sequence[bytes]) -> list[Metric]:
     return [Metric(key=key, value=value, step=step) for key, value, step in points]
 
 
-def _calls(payload: bytes) -> str:
-    return str(json.loads(payload)["calls"])
+def _calls(payload: bytes) -> list[str]:
+    return list(json.loads(payload)["calls"])
 
 
 def _items(config: Config, objective: Objective) -> Iterator[Item]:

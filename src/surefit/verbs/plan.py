@@ -18,7 +18,7 @@ from surefit.core import fit, metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
-from surefit.edges import environment, project, samplers, search, shelf
+from surefit.edges import environment, project, samplers, scratch, search, shelf
 from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
@@ -60,7 +60,9 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
     families = _families(work) if work.config.model.together else (problem.family,)
     code = None
     if isinstance(tune.space, str):
-        code = project.load(tune.space, work.project.root)
+        code = project.load(
+            tune.space, work.project.root, scratch.at_import(work.project.root, tune.space)
+        )
     known = {} if code else {name: _space(work, problem, name) for name in families}
     fixed = {name: _fixed(work, problem, name, known.get(name, ())) for name in families}
     if tune.method == "grid":
@@ -78,6 +80,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
         shared=shared,
         job=fit_job, read=read, preload=preload(), calls=_calls,
+        imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work, shared, complete),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
@@ -228,7 +231,7 @@ def read(result: FoldResult) -> tuple[float, bytes]:
     losses = np.fmin.accumulate(np.asarray([loss for _, _, loss in result.curve]))
     np.savez(
         buffer, pred=result.pred.astype("float32"), rounds=rounds, losses=losses,
-        calls=np.array(result.calls),
+        calls=np.array("\n".join(result.calls)),
     )  # fmt: skip
     return result.score, buffer.getvalue()
 
@@ -238,9 +241,9 @@ def _losses(payload: bytes) -> list[float]:
         return [float(v) for v in kept["losses"]]
 
 
-def _calls(payload: bytes) -> str:
+def _calls(payload: bytes) -> list[str]:
     with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
-        return str(kept["calls"])
+        return str(kept["calls"]).splitlines()
 
 
 def kept_fold(payload: bytes) -> tuple[np.ndarray, int | None]:

@@ -16,7 +16,7 @@ from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import conclude, ensembles, recovery, searches, workspace
+from surefit.verbs import conclude, ensembles, extras, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, about
@@ -118,11 +118,12 @@ def tune(
         ) as parent:
             started = time.monotonic()
             with chosen.redirected(store, search=found.fingerprint):
-                searches.carry_out(store, parent, found, journal, reporter)
+                workers = searches.carry_out(store, parent, found, journal, reporter)
                 end = conclude.ended(work, found, journal)
                 result = conclude.conclude(
                     parent, end, resumed=finished, started=started, reporter=reporter
                 )
+            parent.log([extras.memory(workers)])
             if found.tune.log_models == "all":
                 conclude.log_every_model(parent, end, reporter)
             if found.tune.ensemble:
