@@ -118,6 +118,25 @@ class Search:
             return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
         return f"{self.workers} worker{'s' * (self.workers != 1)}"
 
+    def lost(self) -> str:
+        """What a journal that was rebuilt from MLflow has not, and what comes of it."""
+        if self.losses and self.tune.race:
+            return (
+                "       without the losses of their loops: which trials are given up in the middle "
+                "from here on may differ"
+            )
+        return "       without their predictions: those that decide are computed again"
+
+    def crowded(self) -> str:
+        """What to say where more workers were asked for than there are cores; else ""."""
+        cores = pool.usable_cores()
+        if self.on_ray or self.workers <= cores:
+            return ""
+        return (
+            f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
+            'for jobs that wait, slower for those that compute (tune.workers = "auto")'
+        )
+
     @property
     def sign(self) -> int:
         """1 where greater is better, else -1."""
