@@ -186,7 +186,8 @@ def test_a_leak_that_nobody_looked_for_is_found(tmp_path, pristine) -> None:
     assert '[check] waive = { "LEAK01:told"' in refused.next
     waived = go(trained, "good", "production", set={"check.waive": {"LEAK01:told": "a test"}},
                 dry_run=True)  # fmt: skip
-    assert (waived.verdict, waived.look) == ("PROMOTED", refused.look)
+    assert (required.look, refused.look, refused.n_rows) == (0, 0, 0)
+    assert (waived.verdict, waived.look) == ("PROMOTED", 1)
     assert waived.evidence["waived"] == {"LEAK01:told": "a test"}
     assert waived.evidence["checked"] == refused.evidence["checked"]
     assert go(trained, "good", "production", set={"gate.check": "skip"}).moved
