@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from surefit import Config
 from surefit.config import amend, name_of, remember, resolve, seconds, validate
 from surefit.errors import ConfigError
+from surefit.verbs.init import toml
 
 LEAST = {"data": {"path": "churn.csv", "target": "churned"}}
 
@@ -162,10 +163,22 @@ def test_a_folder_without_anything_names_the_first_command(tmp_path):
         resolve(root=tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[data", "\x00", "a = 1\na = 2", 'name = "x'])
-def test_a_file_that_is_no_toml_is_named(tmp_path, text):
-    """A syntax mistake gives the file and the place."""
-    with pytest.raises(ConfigError, match=r"surefit\.toml is not valid TOML"):
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("[data", "key = "),
+        ("\x00", "key = "),
+        ("a = 1\na = 2", "give each key once"),
+        ('name = "x', "key = "),
+        ("[gate]\nmargin = 1\n[data]\n[gate]\n", r"each \[section\] once"),
+        ("[data]\npath = churn.csv", 'path = "churn.csv"'),
+        ("[tune]\nrace = True\ntrials = 3", "race = true"),
+        ('path = "C:\\data"', "single quotes"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(tmp_path, text, fix):
+    """A syntax mistake gives the file, the place, and for the common ones the line to write."""
+    with pytest.raises(ConfigError, match=rf"(?s)surefit\.toml is not valid TOML.*Fix: .*{fix}"):
         resolve(config=written(tmp_path, text))
 
 
@@ -219,10 +232,10 @@ configurations = st.fixed_dictionaries(
 @given(configurations)
 @settings(max_examples=60, deadline=None)
 def test_a_configuration_written_as_toml_reads_back_equal(tables):
-    """read(write(x)) == x, with defaults and without, and the digest is the same."""
+    """read(write(x)) == x, written whole and as init writes it, and the digest is the same."""
     config = validate(tables)
-    for chosen in (False, True):
-        again = validate(tomllib.loads(config.to_toml(chosen=chosen)))
+    for text in (config.to_toml(), toml(config)):
+        again = validate(tomllib.loads(text))
         assert again == config
         assert again.digest() == config.digest()
 

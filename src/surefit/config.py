@@ -289,18 +289,18 @@ class Config(Section):
                 tables[section][key] = redacted(tables[section][key])
         return tables
 
-    def to_toml(self, *, chosen: bool = False) -> str:
-        """The configuration as TOML that reads back to an equal one.
-
-        Args:
-            chosen: only the keys that were set, not the defaults.
-        """
+    def to_toml(self) -> str:
+        """The configuration as TOML that reads back to an equal one."""
         import tomlkit
 
-        tables = self._recorded(exclude_none=True, exclude_unset=chosen)
+        tables = self._recorded(exclude_none=True)
         if self.split.valid is not None:
             tables["split"].pop("folds", None)
         return tomlkit.dumps({"name": self.name, **tables})
+
+    def changed(self) -> dict[str, dict[str, Any]]:
+        """Each section's keys that are not at their defaults."""
+        return self._recorded(exclude={"name"}, exclude_none=True, exclude_defaults=True)
 
     def digest(self, *sections: str) -> str:
         """SHA-256 (hex) of the named sections, or of all that decides a model's numbers."""
@@ -421,13 +421,36 @@ def _file_in(root: Path, *, replaced: bool) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}.", "surefit init writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        raise _not_toml(path, text, str(error)) from None
+
+
+def _not_toml(path: Path, text: str, said: str) -> ConfigError:
+    """What is wrong with the file, the line itself, and for the common mistakes what to write."""
+    place = re.search(r"at line (\d+)", said)
+    lines = text.rstrip().splitlines() or [""]
+    line = lines[int(place[1]) - 1 if place and int(place[1]) <= len(lines) else -1].strip()
+    return ConfigError(f"{path} is not valid TOML: {said}.\n  {line}", _toml_fix(line, said))
+
+
+def _toml_fix(line: str, said: str) -> str:
+    """What to write instead of a line that is no TOML."""
+    value = re.fullmatch(r"([\w.-]+)\s*=\s*([A-Za-z_][^\"'#\[\]{}=]*?)\s*(?:#.*)?", line)
+    if "declare" in said:
+        return "give each [section] once, and put all its keys under it"
+    if "overwrite" in said:
+        return "give each key once"
+    if "\\" in line:
+        return r"a path with \ stands in single quotes: path = 'C:\data\churn.csv'"
+    if value and value[2].lower() in ("true", "false"):
+        return f"{value[1]} = {value[2].lower()}"
+    return f'{value[1]} = "{value[2]}"' if value else 'key = "text", key = 1, or key = ["a", "b"]'
 
 
 def _arguments(data: str | None, target: str | None) -> dict[str, Any]:

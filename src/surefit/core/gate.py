@@ -9,7 +9,7 @@ import numpy as np
 
 from surefit.config import GateConfig
 from surefit.core import gatetest, metrics, stats
-from surefit.core.evaluation import constant
+from surefit.core.baseline import constant
 from surefit.core.gatetest import GateTest
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
@@ -188,7 +188,7 @@ def calibration_check(question: Question) -> list[Check]:
     limit, rows = question.config.calibration, question.rows
     if limit is None:
         return []
-    found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha)
+    found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha, weights=rows.weights)
     verdict: Verdict = "PROMOTED" if found.gap <= limit else "INCONCLUSIVE"
     if found.gap - found.chance > limit:
         verdict = "REJECTED"

@@ -83,7 +83,8 @@ def try_out(
                 [sys.executable, "-W", "ignore", "-c", _SCRIPT, model_folder, given, answered,
                  times, str(n_timed), str(life)],
                 capture_output=True, text=True, timeout=timeout, cwd=scratch, pass_fds=[life],
-                env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": allowed},
+                env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": allowed,
+                     "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db"},  # what it logs
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise IntegrityError(f"The model did not answer within {timeout:.0f} s.") from None
