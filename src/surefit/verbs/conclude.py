@@ -135,7 +135,7 @@ def _winner(
     model = final_model(problem, params, folds)
     outcome = record_model(parent, end.work, model, folds)
     parent.log(extras.of_model(end.work, model))
-    record_calls(parent, model, ())
+    record_calls(parent, model, (), imported=end.found.imported)
     return scored_by(end.work, folds), outcome.logged.model_id
 
 

@@ -18,7 +18,7 @@ from surefit.core import fit, metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
-from surefit.edges import environment, project, samplers, search
+from surefit.edges import environment, project, samplers, scratch, search, shelf
 from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
@@ -59,7 +59,9 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
     families = _families(work) if work.config.model.together else (problem.family,)
     code = None
     if isinstance(tune.space, str):
-        code = project.load(tune.space, work.project.root)
+        code = project.load(
+            tune.space, work.project.root, scratch.at_import(work.project.root, tune.space)
+        )
     known = {} if code else {name: _space(work, problem, name) for name in families}
     fixed = {name: _fixed(work, problem, name, known.get(name, ())) for name in families}
     if tune.method == "grid":
@@ -75,6 +77,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
         shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
         job=fit_job, read=read, preload=preload(), calls=_calls,
+        imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
@@ -202,7 +205,7 @@ def fit_job(
     problem: Problem, params: Params, fold: int, limits: tuple[float, ...] = ()
 ) -> FoldResult:
     """One fold of one trial, in a worker."""
-    return fit.fit_fold(*of_family(problem, params), fold, limits=limits)
+    return fit.fit_fold(*of_family(problem, params), fold, limits=limits, share=shelf.once)
 
 
 def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Params]:
@@ -225,7 +228,7 @@ def read(result: FoldResult) -> tuple[float, bytes]:
     losses = np.fmin.accumulate(np.asarray([loss for _, _, loss in result.curve]))
     np.savez(
         buffer, pred=result.pred.astype("float32"), rounds=rounds, losses=losses,
-        calls=np.array(result.calls),
+        calls=np.array("\n".join(result.calls)),
     )  # fmt: skip
     return result.score, buffer.getvalue()
 
@@ -235,9 +238,9 @@ def _losses(payload: bytes) -> list[float]:
         return [float(v) for v in kept["losses"]]
 
 
-def _calls(payload: bytes) -> str:
+def _calls(payload: bytes) -> list[str]:
     with np.load(io.BytesIO(payload), allow_pickle=False) as kept:
-        return str(kept["calls"])
+        return str(kept["calls"]).splitlines()
 
 
 def kept_fold(payload: bytes) -> tuple[np.ndarray, int | None]:
