@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from surefit.core.portable import as_given
 from surefit.core.split import Split
 from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
+
+Share = Callable[[Any, Callable[[], Any]], Any]  # (key, make) → the value, perhaps made elsewhere
 
 REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
 
@@ -133,16 +136,17 @@ def problem(
 
 def fit_fold(
     problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1,
-    limits: tuple[float, ...] = (),
+    limits: tuple[float, ...] = (), share: Share = lambda key, make: make(),
 ) -> FoldResult:  # fmt: skip
     """Fit on a fold's training rows and predict its scored rows.
 
     The rows given up for early stopping come out of the training rows; the scored rows are seen
-    by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit.
+    by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit, and made
+    through `share`, so that other processes need not make them again.
     """
     started = time.perf_counter()
     family = problem.model
-    parts = _fold_rows(problem, family, fold)
+    parts = _fold_rows(problem, family, fold, share)
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
         curve=curve, cache=parts.cache, job=f"fold {fold}", most_steps=problem.most_steps,
@@ -219,11 +223,13 @@ class _FoldRows:
     cache: dict[Any, Any]
 
 
-def _fold_rows(problem: Problem, family: Family, fold: int) -> _FoldRows:
+def _fold_rows(problem: Problem, family: Family, fold: int, share: Share) -> _FoldRows:
     """A fold's rows, preprocessed once for all the fits that share an encoding."""
     key = (fold, family.encoding, family.iterative, problem.most_rows)
     if key not in problem.memory:
-        problem.memory[key] = _prepared(problem, family, fold)
+        make = partial(_prepared, problem, family, fold)
+        # the user's own code gets rows as they are: there is nothing to compute
+        problem.memory[key] = make() if family.encoding == "raw" else share(key, make)
     kept: _FoldRows = problem.memory[key]
     return kept
 

@@ -21,7 +21,7 @@ from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, raypool, runs, samplers, search
+from surefit.edges import nursery, pool, raypool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.project import UserCode
@@ -117,6 +117,25 @@ class Search:
         if self.on_ray:
             return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
         return f"{self.workers} worker{'s' * (self.workers != 1)}"
+
+    def lost(self) -> str:
+        """What a journal that was rebuilt from MLflow has not, and what comes of it."""
+        if self.losses and self.tune.race:
+            return (
+                "       without the losses of their loops: which trials are given up in the middle "
+                "from here on may differ"
+            )
+        return "       without their predictions: those that decide are computed again"
+
+    def crowded(self) -> str:
+        """What to say where more workers were asked for than there are cores; else ""."""
+        cores = pool.usable_cores()
+        if self.on_ray or self.workers <= cores:
+            return ""
+        return (
+            f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
+            'for jobs that wait, slower for those that compute (tune.workers = "auto")'
+        )
 
     @property
     def sign(self) -> int:
@@ -293,6 +312,12 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
         return race.curve_limits([c for k in told if len(c := curves[k, fold])])
 
     return limits
+
+
+def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
+    """Let the libraries that local workers need be imported while we do something else."""
+    if not str(tune.workers).startswith("ray"):
+        nursery.ready(preload)
 
 
 def _workers(found: Search) -> pool.Workers:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.core import dependence, fit, metrics, portable, predictions, stats
+from surefit.core import baseline, dependence, fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs, scratch
@@ -220,7 +220,7 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
         clusters=clusters(work, rows),
         weights=row_weights(work, rows),
     )
-    base = baseline(work)
+    base = baseline.constant_value(metrics.find(work.metric, data.task), data, split)
     seconds = float(np.mean([f.seconds for f in folds]))
     run.log(score_items("valid", scores, base))
     run.log(_fold_items(folds, work.metric))
@@ -280,20 +280,6 @@ def in_row_order(split: Any, folds: Sequence[FoldResult]) -> np.ndarray:
     """Out-of-fold predictions of all folds, in the order of `split.scored_rows`."""
     order = np.argsort(np.concatenate([split.fold(f.fold)[1] for f in folds]), kind="stable")
     return np.asarray(np.concatenate([f.pred for f in folds])[order])
-
-
-def baseline(work: Workspace) -> float:
-    """The deciding metric of the class shares, or the mean, of each fold's training rows."""
-    y, k = work.data.y, len(work.data.classes)
-    metric = metrics.find(work.metric, work.data.task)
-    values = []
-    for train_rows, scored in work.split.folds():
-        shares = (
-            np.bincount(y[train_rows], minlength=k) / len(train_rows) if k else y[train_rows].mean()
-        )
-        pred = np.tile(shares, (len(scored), 1)) if k else np.full(len(scored), shares)
-        values.append(metrics.value(metric, y[scored], pred))
-    return float(np.nanmean(values))
 
 
 def score_items(rows: str, scores: Sequence[Score], base: float | None) -> Iterator[Item]:
