@@ -160,16 +160,16 @@ def first_sum(sums: Floats) -> Floats:
     return sums[..., 0]
 
 
-def n_actual(sums: Floats) -> Floats:
-    return thirds(sums)[0][..., 1]
+def n_actual(sums: Floats, k: int = 1) -> Floats:
+    return thirds(sums)[0][..., k]
 
 
 def n_negative(sums: Floats) -> Floats:
     return thirds(sums)[0][..., 0]
 
 
-def n_predicted(sums: Floats) -> Floats:
-    return thirds(sums)[1][..., 1]
+def n_predicted(sums: Floats, k: int = 1) -> Floats:
+    return thirds(sums)[1][..., k]
 
 
 def second_mean(sums: Floats) -> Floats:
@@ -191,8 +191,8 @@ def _f1_by_class(sums: Floats) -> Floats:
     return ratio(2 * hit, actual + predicted)
 
 
-def f1(sums: Floats) -> Floats:
-    return _f1_by_class(sums)[..., 1]
+def f1(sums: Floats, k: int = 1) -> Floats:
+    return _f1_by_class(sums)[..., k]
 
 
 def f1_macro(sums: Floats) -> Floats:
@@ -206,16 +206,16 @@ def f1_weighted(sums: Floats) -> Floats:
     return ratio(share.sum(axis=-1), actual.sum(axis=-1))
 
 
-def precision(sums: Floats) -> Floats:
+def precision(sums: Floats, k: int = 1) -> Floats:
     actual, predicted, hit = thirds(sums)
-    found = ratio(hit[..., 1], predicted[..., 1])
-    none_found = (predicted[..., 1] <= 0) & (actual.sum(axis=-1) > 0)
+    found = ratio(hit[..., k], predicted[..., k])
+    none_found = (predicted[..., k] <= 0) & (actual.sum(axis=-1) > 0)
     return np.where(none_found, 0.0, found)  # scikit-learn's convention
 
 
-def recall(sums: Floats) -> Floats:
+def recall(sums: Floats, k: int = 1) -> Floats:
     actual, _, hit = thirds(sums)
-    return ratio(hit[..., 1], actual[..., 1])
+    return ratio(hit[..., k], actual[..., k])
 
 
 def specificity(sums: Floats) -> Floats:

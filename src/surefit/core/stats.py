@@ -96,9 +96,9 @@ def scores(
         y, pred, folds, clusters, weights = _by_score(y, pred, folds, clusters, weights)
     rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     y, pred = np.asarray(y)[rows.order], np.asarray(pred)[rows.order]
-    evaluate = mean_of_folds(metrics, y, pred, rows)
-    values = evaluate(np.ones((1, len(y))))[0]
-    del evaluate  # its sorts are as large as the data
+    by_fold = _by_fold(metrics, y, pred, rows)
+    defined = (~np.isnan(by_fold)).sum(axis=0)
+    values = np.where(defined, np.nansum(by_fold, axis=0) / np.maximum(defined, 1), np.nan)
     drawn = [
         j for j, m in enumerate(metrics)
         if not (np.isnan(values[j]) or rows.spare < 1 or _wilson_fits(m, rows))
@@ -109,11 +109,37 @@ def scores(
         [metrics[j] for j in drawn], y, pred, rows, values=values[drawn],
         units=[units[j] for j in drawn], n_resamples=n_resamples, seed=seed,
     )  # fmt: skip
+    counted = _counted(metrics, y, pred, rows)
     return tuple(
         scored(metric, y, pred, rows=rows, value=float(values[j]), draws=draws[:, j], level=level,
-               units=units.get(j))
+               units=units.get(j), by_fold=by_fold[:, j], counted=counted.get(j))
         for j, metric in enumerate(metrics)
     )  # fmt: skip
+
+
+def _by_fold(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], rows: Layout
+) -> Floats:
+    """The metrics (n_folds, m) of each fold alone."""
+    return np.stack([
+        evaluator(metrics, y[f], pred[f], rows.weights_of(f))(np.ones((1, len(y[f]))))[0]
+        for f in rows.folds
+    ])  # fmt: skip
+
+
+def _counted(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], rows: Layout
+) -> dict[int, float]:
+    """The rows that each proportion is taken of; a table of columns is made once for many."""
+    found, sums = {}, {}
+    for j, metric in enumerate(metrics):
+        if metric.columns is None or metric.counted is None or not _wilson_fits(metric, rows):
+            continue
+        key = (metric.columns, metric.threshold)
+        if key not in sums:
+            sums[key] = metric.columns(y, pred, metric.threshold).sum(axis=0)
+        found[j] = float(metric.counted(sums[key]))
+    return found
 
 
 def _by_score(y: Any, pred: Any, *more: Any) -> list[Any]:
@@ -147,20 +173,27 @@ def scored(
     draws: Floats,
     level: float,
     units: Floats | None = None,
+    by_fold: Floats | None = None,
+    counted: float | None = None,
 ) -> Score:
     """A value with its interval from its values (b,) in resamples; all in `rows.order`.
 
-    `units` is the metric's `influence`, found here where it was not at hand.
+    Found here where they are not at hand: `units`, the metric's `influence`; `by_fold`, its value
+    in each fold; `counted`, the rows that a proportion is taken of.
     """
+    if by_fold is None:
+        by_fold = _by_fold([metric], y, pred, rows)[:, 0]
     tail = (1 - level) / 2
     kept = draws[~np.isnan(draws)]
-    notes, doubts = _left_out(metric, y, pred, rows), []
+    notes, doubts = _left_out(metric, by_fold), []
     low = high = float("nan")
     method = ""
     if np.isnan(value):
         doubts.append(f"{metric.name} is undefined on these rows")
     elif _wilson_fits(metric, rows):
-        low, high = _wilson_of(metric, y, pred, value, tail)
+        if counted is None:
+            counted = _counted([metric], y, pred, rows)[0]
+        low, high = wilson(value, counted, tail)
         method = "Wilson"
     elif rows.spare < 1 or len(kept) < 2:
         doubts.append("too few rows or clusters to tell a spread")
@@ -183,28 +216,12 @@ def _method(units: Floats | None, rows: Layout) -> str:
     return "percentile bootstrap" if units is None else "BCa bootstrap"
 
 
-def _wilson_of(
-    metric: Metric, y: NDArray[Any], pred: NDArray[Any], value: float, tail: float
-) -> tuple[float, float]:
-    assert metric.columns is not None
-    assert metric.counted is not None
-    n = metric.counted(metric.columns(y, pred, metric.threshold).sum(axis=0))
-    return wilson(value, float(n), tail)
-
-
-def _left_out(metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout) -> list[str]:
+def _left_out(metric: Metric, by_fold: Floats) -> list[str]:
     """A note on the folds where the metric is undefined, when only some are."""
-    bad = sum(
-        bool(np.isnan(_value(metric, y[f], pred[f], rows.weights_of(f))))
-        for f in (rows.folds if len(rows.folds) > 1 else [])
-    )
-    if not 0 < bad < len(rows.folds):
+    bad = int(np.isnan(by_fold).sum())
+    if not 0 < bad < len(by_fold):
         return []
-    return [f"{bad} of {len(rows.folds)} folds left out: {metric.name} is undefined there"]
-
-
-def _value(metric: Metric, y: NDArray[Any], pred: NDArray[Any], weights: Floats | None) -> float:
-    return float(evaluator([metric], y, pred, weights)(np.ones((1, len(y))))[0, 0])
+    return [f"{bad} of {len(by_fold)} folds left out: {metric.name} is undefined there"]
 
 
 def _doubts(metric: Metric, y: NDArray[Any], draws: Floats, rows: Layout) -> list[str]:
