@@ -352,7 +352,7 @@ class Evaluation(Shown):
         feature = f"{self.best_feature} alone ({short(self.best_feature_value)})"
         verdict = _beats(first, self.best_feature_value)
         if verdict == _beats(first, self.baseline):
-            return f"{said} and {feature}"
+            return f"{said} {'and' if verdict == 'beats' else 'or'} {feature}"
         return f"{said}, {verdict} {feature}"
 
     def _slice_lines(self) -> list[str]:
