@@ -18,13 +18,16 @@ import pytest
 import hostile
 from killing import (
     FIRE_SPACE,
+    PATIENCE,
     TRIALS,
-    finished,
-    kill_one,
+    Driver,
+    a_function,
+    calls,
+    committed,
+    kill_worker,
     objective,
     recorded,
-    start,
-    wait_for_workers,
+    repeated,
 )
 from surefit.edges import nested, runs
 from surefit.edges.nested import Nested
@@ -209,13 +212,18 @@ def _once_killed(shared: Any, path: str) -> str:
 
 def test_a_search_whose_driver_and_worker_are_killed_ends_in_the_same_table(folder: Any) -> None:
     """kill -9 at a call of its stores, then of a worker: none lost, none twice, the same values."""
-    process = start(folder.path, FIRE_AT="150")
-    process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL
-    process = start(folder.path)
-    wait_for_workers(process)
-    kill_one(process, folder.path, driver=False, rng=random.Random(0))
-    found = finished(process)
+    driver = Driver(folder=folder.path, search=a_function)
+    driver.start(at=90)
+    driver.process.join(PATIENCE)
+    assert driver.process.exitcode == -signal.SIGKILL
+    done = committed(folder.path)
+    begun = len(calls(folder.path))
+    driver.start()
+    kill_worker(driver, random.Random(0))
+    found = driver.finished()
     assert recorded(folder.path) == {"lost": 0, "twice": 0, "running": 0}
-    calm = folder.tune(objective, FIRE_SPACE, trials=TRIALS, name="calm")
-    assert found == [[t.number, t.state, t.value, dict(t.params)] for t in calm.trials]
+    assert not repeated(folder.path, [(begun, done)], refits=False)
+    quiet = folder.tune(objective, FIRE_SPACE, trials=TRIALS, name="calm")
+    assert found == [
+        [t.number, t.state, t.value, dict(t.params), list(t.fold_scores)] for t in quiet.trials
+    ]

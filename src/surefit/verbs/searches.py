@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -244,9 +245,17 @@ def carry_out(
 
     Gives the bytes of memory that its workers had at once at most.
     """
+    mirror = mirroring(store, journal, parent.run_id, search=found.fingerprint)
     if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
-        with mirroring(store, journal, parent.run_id, search=found.fingerprint):
+        with mirror:
             return 0  # nothing to run, but what a kill kept from MLflow is written
+    return run(found, journal, reporter, mirror)
+
+
+def run(
+    found: Search, journal: Journal, reporter: Reporter, recorded: AbstractContextManager[Any]
+) -> int:
+    """Run the search into its journal; `recorded` is around it. Gives its workers' bytes."""
     proposer = found.propose()
     until = math.inf
     if found.tune.budget:
@@ -266,7 +275,7 @@ def carry_out(
 
     with (
         _workers(found) as workers,
-        mirroring(store, journal, parent.run_id, search=found.fingerprint),
+        recorded,
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
