@@ -95,6 +95,21 @@ def test_a_lost_journal_is_rebuilt_from_mlflow(folder: Any, searched: Any) -> No
     check_mirror(folder, longer)
 
 
+def test_a_race_goes_on_the_same_from_a_rebuilt_journal(folder: Any) -> None:
+    """Rivals whose predictions were lost are fitted again: the same trials are dropped."""
+    chosen = {**CHOSEN, "split.folds": 4, "tune.space": {"C": "log 0.00001..100"}}
+    whole, _ = (
+        folder.tune("sklearn:wine", target="target", trials=trials, method="random",
+                    set={**chosen, "name": name})
+        for name, trials in (("whole", 24), ("lost", 18))
+    )  # fmt: skip
+    assert whole.count("PRUNED") >= 2
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    again = folder.tune(trials=24, method="random", set={**chosen, "name": "lost"})
+    assert (again.resumed, table(again)) == (18, table(whole))
+
+
 def test_what_a_kill_kept_from_mlflow_is_written_though_all_trials_ended(folder: Any) -> None:
     """A search whose trials are done, but not all in MLflow, is completed by the same command."""
     result = folder.tune(hill, SPACE, trials=5, name="hill")
