@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,24 +62,55 @@ def power(**world: Any) -> Outcome:
     return Outcome(cells=cells, held=held)
 
 
-def killed(*, what: str, n_kills: int) -> Outcome:
+def killed(*, what: str, n_kills: int, served: bool = False) -> Outcome:
     """Promotions killed at random moments; alias and record are compared after each."""
     import test_races
+
+    work = {"the move": test_races.move, "the whole command": test_races.promote_whole}[what]
+    with trained_project(served=served) as trained:
+        outcomes, n_late = test_races.killed(trained, n_kills, "production", 2, work)
+    found = collections.Counter(outcomes)
+    cells = [n_kills, n_late, found["done"], found["undone"], found["none"]]
+    held = set(found) <= {"done", "undone", "none"} and n_late > 0
+    return Outcome(cells=list(map(str, cells)), held=held)
+
+
+def at_once(*, count: int, served: bool = False) -> Outcome:
+    """Processes that move one alias at once: one record each, one chain."""
+    import test_races
+
+    with trained_project(served=served) as trained:
+        test_races.at_once(trained, count, "production")
+    return Outcome(cells=[str(count), str(count)], held=True)
+
+
+@contextlib.contextmanager
+def trained_project(*, served: bool) -> Iterator[Any]:
+    """A project with three registered runs, in an embedded store or behind MLflow's own server."""
+    from conftest import Server, free_port
     from promoting import project
     from surefit.edges import store
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        store._create_once(f"sqlite:///{folder / 'pristine.db'}", folder / "mlruns")
-        (folder / "shop").mkdir()
-        trained = project(folder / "shop", folder / "pristine.db", n=300)
-        for name in trained.runs:
-            trained.version_of(name)
-        work = {"the move": test_races.move, "the whole command": test_races.promote_whole}[what]
-        outcomes = test_races.killed(trained, n_kills, "production", 2, work)
-    found = collections.Counter(outcomes)
-    cells = [str(n_kills), str(found["done"]), str(found["undone"]), str(found["none"])]
-    return Outcome(cells=cells, held=set(found) <= {"done", "undone", "none"})
+        pristine, uri = folder / "pristine.db", "sqlite:///mlflow.db"
+        store._create_once(f"sqlite:///{pristine}", folder / "mlruns")
+        server = None
+        try:
+            if served:
+                server = Server(folder=folder / "server", port=free_port())
+                server.folder.mkdir()
+                shutil.copy(pristine, server.folder / "server.db")
+                server.start()
+                uri = server.uri
+            (folder / "shop").mkdir()
+            trained = project(folder / "shop", pristine, n=300, uri=uri)
+            for name in trained.runs:
+                trained.version_of(name)
+            yield trained
+        finally:
+            if server is not None:
+                server.stop()
 
 
 SECTIONS = [
@@ -129,13 +163,29 @@ SECTIONS = [
     ),
     Section(
         title="Promotions killed",
-        about="`kill -9` at random moments, then the next command. Promise: alias and record "
-        "agree each time, and the chain is whole.",
-        columns=("what", "kills", "done", "undone", "moved nothing", ""),
+        about="`kill -9`, half of them at random moments of a promotion and half between its "
+        "record and its end, then the next command. Promise: alias and record agree each time, and "
+        "the chain is whole.",
+        columns=("what", "store", "kills", "after the record began", "done", "undone",
+                 "moved nothing", ""),
         alone=True,
         rows=[
-            Row(words=(what,), call=killed, arguments={"what": what, "n_kills": 50})
+            Row(words=(what, "a server" if served else "SQLite"), call=killed,
+                arguments={"what": what, "n_kills": 50, "served": served})
+            for served in (False, True)
             for what in ("the move", "the whole command")
+        ],
+    ),
+    Section(
+        title="Promotions at once",
+        about="Processes that move one alias at the same time. Promise: as many records, one chain "
+        "of them, and the alias is what the last one says.",
+        columns=("store", "at once", "records", ""),
+        alone=True,
+        rows=[
+            Row(words=("a server" if served else "SQLite",), call=at_once,
+                arguments={"count": 20, "served": served})
+            for served in (False, True)
         ],
     ),
     Section(

@@ -25,7 +25,7 @@ WITHOUT_A_FIRST_LINE = {
     "report.html": "The page of every report; filled by `core/page.py`.",
     "README.md": "What a written project says about its files.",
     "gitignore": "Keeps the store and caches out of git.",
-    "more.toml": "The commonest other keys, as comments, for the end of surefit.toml.",
+    "surefit.toml": "Every section, with the commonest keys as comments for init to fill in.",
 }
 
 

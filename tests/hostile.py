@@ -53,6 +53,11 @@ def total(shared: Any) -> tuple[float, bool]:
     return float(shared["x"].sum()), bool(shared["x"].flags.writeable)
 
 
+def imported(shared: Any, module: str) -> bool:
+    """Whether a module was there before the job."""
+    return module in sys.modules
+
+
 def who(shared: Any) -> tuple[int, int, int]:
     """Own pid, session and parent."""
     return os.getpid(), os.getsid(0), os.getppid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,19 +69,32 @@ uri = "{uri}"
 """
 
 
+RUNS = {
+    "good": {"model.params.C": 0.01},
+    "better": {"model.params.C": 1.0},
+    "poor": {"model.family": "dummy"},
+}
+
+
 def project(
-    folder: Path, pristine: Path, *, n: int = 600, uri: str = "sqlite:///mlflow.db"
+    folder: Path,
+    pristine: Path,
+    *,
+    n: int = 600,
+    uri: str = "sqlite:///mlflow.db",
+    leak: bool = False,
+    names: Sequence[str] = tuple(RUNS),
 ) -> Trained:
-    """A project with three runs: "good", "better" (the same family, other settings), "poor"."""
+    """A project with three runs: "good", "better" (the same family, other settings), "poor"; or
+    those named. With `leak`, a column tells the target."""
     shutil.copy(pristine, folder / "mlflow.db")
     config = folder / "surefit.toml"
     config.write_text(CONFIG.format(uri=uri), "utf-8")
-    rows(n).to_csv(folder / "shop.csv", index=False)
-    made = {}
-    for name, settings in {
-        "good": {"model.params.C": 0.01},
-        "better": {"model.params.C": 1.0},
-        "poor": {"model.family": "dummy"},
-    }.items():
-        made[name] = train(config=config, set=settings, name=name, quiet=True).run_id
+    table = rows(n)
+    if leak:
+        table["told"] = table["bought"].map({"yes": "bought it", "no": "left"})
+    table.to_csv(folder / "shop.csv", index=False)
+    made = {
+        name: train(config=config, set=RUNS[name], name=name, quiet=True).run_id for name in names
+    }
     return Trained(config=config, runs=made)

@@ -7,9 +7,10 @@ import os
 import textwrap
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from surefit.edges import redirect, scratch
+from surefit.edges import environment, redirect, scratch
 
 PIPELINE = """
     import mlflow
@@ -110,8 +111,57 @@ def test_an_autologger_switched_on_in_a_loop_writes_into_its_trial(iris):
         assert float(trial.data.params["C"]) == pytest.approx(
             float(trial.data.params["model.params.c"])
         )
-    assert "training_accuracy_score" in iris.client.get_run(result.run_id).data.metrics
+    parent = iris.client.get_run(result.run_id).data.metrics
+    assert "training_accuracy_score" in parent
+    assert parent["peak_memory_bytes"] > environment.peak_memory()  # its workers' is in it
     assert len(iris.runs()) == 3
+    assert left() == []
+
+
+AT_IMPORT = """
+    import mlflow
+    from sklearn.linear_model import LogisticRegression
+
+    mlflow.set_experiment("a script of old")
+    mlflow.autolog(log_models=False, log_datasets=False, silent=True)
+    mlflow.start_run()
+    mlflow.log_param("script", "old")
+    mlflow.log_metric("imported", 1.0)
+
+    class Talking:
+        def fit(self, X, y):
+            self.model = LogisticRegression(max_iter=500).fit(X, y)
+            self.classes_ = self.model.classes_
+            return self
+        def predict(self, X):
+            return self.predict_proba(X).argmax(axis=1)
+        def predict_proba(self, X):
+            mlflow.log_metric("asked_rows", len(X))
+            return self.model.predict_proba(X)
+
+    def build(params):
+        return Talking()
+"""
+
+
+def test_calls_at_import_and_in_predict_land_in_the_run_too(iris, monkeypatch):
+    """A script's set_experiment, autolog and start_run at its top make no store beside the run."""
+    monkeypatch.chdir(iris.path)
+    write(AT_IMPORT)
+    with_us = {"model.build": "model.py:build", "split.folds": 2, "split.test": 0.2}
+    result = iris.train("iris.parquet", target="kind", set=with_us)
+    run = iris.client.get_run(result.run_id)
+    assert run.data.params["script"] == "old"
+    assert run.data.metrics["imported"] == 1.0
+    assert "training_accuracy_score" in run.data.metrics  # the autologger was on in the last fit
+    assert "fold_1_training_accuracy_score" in run.data.metrics
+    sealed = iris.client.download_artifacts(result.run_id, "predictions/test.parquet", ".")
+    n_test = len(pd.read_parquet(sealed))
+    assert history(iris.client, result.run_id, "asked_rows") == [(0, float(n_test))]
+    assert run.data.metrics["fold_0_asked_rows"] > n_test
+    assert [r.info.run_id for r in iris.runs()] == [result.run_id]
+    assert {e.name for e in iris.client.search_experiments()} == {"Default", "iris"}
+    assert not Path("mlruns/0").exists()
     assert left() == []
 
 

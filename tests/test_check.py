@@ -13,7 +13,7 @@ import pytest
 
 import surefit
 from planted import clean, honest, planted
-from surefit.config import DataConfig, SplitConfig
+from surefit.config import DataConfig, GateConfig, SplitConfig
 from surefit.core import data as tables
 from surefit.core import metrics, split
 from surefit.core.columns import about_columns
@@ -23,6 +23,7 @@ from surefit.edges import sources
 from surefit.errors import ConfigError
 from surefit.verbs import findings as found_by
 from surefit.verbs import workspace
+from surefit.verbs.reporter import Reporter
 
 LEAKS = ("LEAK", "GROUP", "DUP")
 
@@ -194,17 +195,28 @@ def test_the_verb_records_a_run_and_the_gate_reads_it(
     assert "1 serious finding" in str(first)
     project = workspace.project(data="t.csv", target="y", config=None, overrides=())
     store = workspace.open_store(project)
-    (blocked,) = found_by.checks(found_by.latest(store, first.digest))
+
+    def asked(**gate):
+        again = workspace.project(data=None, target=None, config=None, overrides=gate)
+        work = workspace.load(again, frame=None, reporter=Reporter(quiet=True))
+        return found_by.for_gate(store, work, lambda: pytest.fail("it was checked already"))
+
+    def answer(**gate):
+        return found_by.check(asked(**gate), GateConfig())
+
+    blocked = answer()
     assert blocked.verdict == "REJECTED"
     assert "LEAK01:leak" in blocked.reason
-    waived = {"check.waive": {"LEAK01:leak": "it is the same thing on purpose"}}
-    reasons = ['check.waive={ "LEAK01:leak" = "it is the same thing on purpose" }']
+    why = "it is the same thing on purpose"
+    assert answer(**{"check.waive": {"LEAK01:leak": why}}).verdict == "PROMOTED"
+    reasons = [f'check.waive={{ "LEAK01:leak" = "{why}" }}']
     second = surefit.check("t.csv", target="y", set=reasons, quiet=True)
     assert not second.serious
-    assert [f.waived for f in second.findings if f.code == "LEAK01"] == list(
-        waived["check.waive"].values()
-    )
-    assert found_by.checks(found_by.latest(store, first.digest))[0].verdict == "PROMOTED"
+    assert [f.waived for f in second.findings if f.code == "LEAK01"] == [why]
+    assert asked().waived == {"LEAK01:leak": why}
+    assert asked(**{"gate.check": "skip"}).listed is None
+    assert asked(**{"gate.check": "require", "data.drop": ["leak"]}).listed is None
+    assert found_by.latest(store, first.digest) is not None
     assert found_by.latest(store, "0" * 64) is None
     with pytest.raises(ConfigError, match="no finding LEKA01"):
         surefit.check("t.csv", target="y", set=['check.waive={ LEKA01 = "x" }'], quiet=True)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from surefit import Config
 from surefit.config import amend, name_of, remember, resolve, seconds, validate
 from surefit.errors import ConfigError
+from surefit.verbs.init import toml
 
 LEAST = {"data": {"path": "churn.csv", "target": "churned"}}
 
@@ -162,10 +163,22 @@ def test_a_folder_without_anything_names_the_first_command(tmp_path):
         resolve(root=tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[data", "\x00", "a = 1\na = 2", 'name = "x'])
-def test_a_file_that_is_no_toml_is_named(tmp_path, text):
-    """A syntax mistake gives the file and the place."""
-    with pytest.raises(ConfigError, match=r"surefit\.toml is not valid TOML"):
+@pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("[data", "key = "),
+        ("\x00", "key = "),
+        ("a = 1\na = 2", "give each key once"),
+        ('name = "x', "key = "),
+        ("[gate]\nmargin = 1\n[data]\n[gate]\n", r"each \[section\] once"),
+        ("[data]\npath = churn.csv", 'path = "churn.csv"'),
+        ("[tune]\nrace = True\ntrials = 3", "race = true"),
+        ('path = "C:\\data"', "single quotes"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(tmp_path, text, fix):
+    """A syntax mistake gives the file, the place, and for the common ones the line to write."""
+    with pytest.raises(ConfigError, match=rf"(?s)surefit\.toml is not valid TOML.*Fix: .*{fix}"):
         resolve(config=written(tmp_path, text))
 
 
@@ -207,7 +220,9 @@ configurations = st.fixed_dictionaries(
     },
     optional={
         "model": st.fixed_dictionaries({"params": st.dictionaries(words, scalars, max_size=3)}),
-        "gate": st.fixed_dictionaries({"floors": st.dictionaries(words, st.floats(-1, 1))}),
+        "gate": st.fixed_dictionaries({"floors": st.dictionaries(words, st.one_of(
+            st.floats(-1, 1), st.fixed_dictionaries(
+                {"value": st.floats(-1, 1), "by": st.sampled_from(["point", "interval"])})))}),
         "tune": st.fixed_dictionaries({"budget": st.just("10m"), "workers": st.just("auto"),
                                        "space": st.dictionaries(words, words, max_size=3)}),
     },
@@ -217,10 +232,10 @@ configurations = st.fixed_dictionaries(
 @given(configurations)
 @settings(max_examples=60, deadline=None)
 def test_a_configuration_written_as_toml_reads_back_equal(tables):
-    """read(write(x)) == x, with defaults and without, and the digest is the same."""
+    """read(write(x)) == x, written whole and as init writes it, and the digest is the same."""
     config = validate(tables)
-    for chosen in (False, True):
-        again = validate(tomllib.loads(config.to_toml(chosen=chosen)))
+    for text in (config.to_toml(), toml(config)):
+        again = validate(tomllib.loads(text))
         assert again == config
         assert again.digest() == config.digest()
 
@@ -235,6 +250,19 @@ def test_no_wrong_key_or_value_gets_through_or_crashes(key, value):
     for name in ("folds", "test"):
         with contextlib.suppress(ConfigError):
             validate({**LEAST, "split": {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("given", "right"),
+    [("high", "0.8"), (True, "0.8"), (float("nan"), "0.8"), ({"by": "point"}, "0.8"),
+     ({"value": 0.7, "by": "bound"}, "0.7"), ({"value": 0.7, "mode": "point"}, "0.7")],
+)  # fmt: skip
+def test_a_wrong_floor_is_refused_with_the_right_line(given, right):
+    """Whatever is wrong with a floor, its key is named and both forms are shown."""
+    with pytest.raises(ConfigError) as refused:
+        validate({**LEAST, "gate": {"floors": {"roc_auc": given, "recall": 0.5}}})
+    assert "gate.floors.roc_auc" in str(refused.value)
+    assert f'write {right}, or {{ value = {right}, by = "point" }}' in str(refused.value)
 
 
 def test_read_gives_the_configuration_of_a_file(tmp_path):

@@ -109,6 +109,7 @@ def test_without_the_data_all_but_the_features_is_there(project):
     assert "slices" in found.left_out[0]
     assert "There is no file rows.csv" in found.left_out[0]
     assert [s.value for s in found.scores] == [s.value for s in before.scores]
+    assert found.baseline == pytest.approx(before.baseline, abs=1e-12)
 
 
 def test_own_metrics_costs_and_thresholds_come_from_the_configuration(project):

@@ -198,6 +198,48 @@ def test_the_single_feature_never_sees_the_rows_it_is_scored_on():
     assert abs(found.value - 0.5) < 0.06
 
 
+def drifting(n):
+    """Rows of forty days whose target rises with time, each with a weight of its own."""
+    rng = np.random.default_rng(12)
+    day = rng.integers(0, 40, n)
+    return pd.DataFrame({
+        "key": np.arange(n), "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(day, "D"),
+        "x": rng.normal(size=n), "size": rng.uniform(0.5, 3, n),
+        "target": 10.0 * day + rng.normal(size=n),
+    })  # fmt: skip
+
+
+def test_one_answer_for_all_rows_is_learnt_from_the_training_rows_of_each_fold():
+    """With time the answer is the past's weighted mean, in training as in evaluation; where the
+    data are gone, what training recorded stands; and a file's rows do not tell their own mean."""
+    config = DataConfig(path="x", target="target", id="key", time="day", weight="size")
+    whole = data.prepare(drifting(400), config)
+    parts = split.make(whole, SplitConfig())
+    rmse = metrics.find("rmse", "regression")
+    expected = []
+    for train, valid in parts.folds():
+        past = np.average(whole.y[train], weights=whole.weight[train])
+        assert past < whole.y[valid].mean()
+        wrong = np.average((whole.y[valid] - past) ** 2, weights=whole.weight[valid])
+        expected.append(np.sqrt(wrong))
+    in_training = baseline.constant_value(rmse, whole, parts)
+    assert in_training == pytest.approx(np.mean(expected))
+    at = parts.scored_rows
+    scored = scored_of(
+        "regression", whole.y[at], whole.y[at] + 1.0, folds=parts.fold_of_rows(),
+        weights=whole.weight[at],
+    )  # fmt: skip
+    answers = baseline.constant_answers(whole, parts, at)
+    found = evaluation.assess(scored, Ask(first="rmse", constant=answers))
+    assert found.baseline == pytest.approx(in_training)
+    assert (
+        evaluation.assess(scored, Ask(first="rmse", baseline=in_training)).baseline == in_training
+    )
+    given = baseline.constant_answers(whole, parts, parts.test_rows[::2], given=True)
+    assert np.isfinite(given).all()
+    assert given.max() < whole.y[parts.test_rows].mean()
+
+
 def profit(y_true, y_pred):
     """Money a row."""
     return np.where(y_pred >= 0.3, np.where(y_true == "c1", 10.0, -1.0), 0.0)

@@ -13,12 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from surefit.core import canvas, curves, figures, figures_regression, figures_search
+from surefit.core import canvas, curves, curves_classes, figures, figures_regression, figures_search
 from surefit.errors import DataError
 from surefit.results import Figure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BINARY = ["roc", "precision_recall", "calibration", "confusion", "scores", "thresholds", "gain"]
+
+MULTICLASS = [
+    "confusion", "roc", "precision_recall", "classes", "scores", "gain", "calibration",
+]  # fmt: skip
 
 
 def binary(n: int, *, digits: int = 16, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +164,7 @@ def test_class_scores_equal_sklearn() -> None:
     """Precision, recall and F1 by class are scikit-learn's, the worst F1 first."""
     y, pred = multiclass(300, 6)
     called = pred.argmax(axis=1)
-    numbers = curves.class_scores(y, called, list("abcdef"))
+    numbers = curves_classes.class_scores(y, called, list("abcdef"))
     assert numbers["f1"].is_monotonic_increasing
     ours = numbers.sort_values("class")[["precision", "recall", "f1", "n_rows"]]
     theirs = metrics.precision_recall_fscore_support(y, called)
@@ -170,7 +174,7 @@ def test_class_scores_equal_sklearn() -> None:
 def test_one_vs_rest_areas_equal_sklearn() -> None:
     """The macro area is scikit-learn's, and the ten worst of 26 classes follow, worst first."""
     y, pred = multiclass(2_000, 26)
-    numbers = curves.roc_by_class(y, pred, [chr(97 + i) for i in range(26)])
+    numbers = curves_classes.roc_by_class(y, pred, [chr(97 + i) for i in range(26)])
     areas = numbers.groupby("class", sort=False)["roc_auc"].first()
     assert areas.index[0] == "macro"
     assert len(areas) == 11
@@ -179,6 +183,56 @@ def test_one_vs_rest_areas_equal_sklearn() -> None:
     )
     assert areas.iloc[1:].is_monotonic_increasing
     assert numbers.groupby("class").size().max() <= 202
+
+
+def test_one_vs_rest_precision_equals_sklearn() -> None:
+    """Macro average precision is scikit-learn's; the macro curve is the mean of the classes'
+    precision at a recall; the worst of 26 classes come first."""
+    y, pred = multiclass(1_500, 26)
+    numbers = curves_classes.precision_recall_by_class(y, pred, [chr(97 + i) for i in range(26)])
+    area = numbers.groupby("class", sort=False)["average_precision"].first()
+    hot = np.eye(26)[y]
+    theirs = metrics.average_precision_score(hot, pred, average=None)
+    assert area.iloc[0] == pytest.approx(theirs.mean())
+    np.testing.assert_allclose(area.iloc[1:], np.sort(theirs)[:10])
+    half = numbers[numbers["class"] == "macro"].set_index("recall")["precision"]
+    expected = []
+    for k in range(26):
+        precision, recall, _ = metrics.precision_recall_curve(hot[:, k], pred[:, k])
+        reached = recall >= half.index[100] * (1 - 1e-12)
+        expected.append(precision[np.flatnonzero(reached)[-1]])
+    assert half.iloc[100] == pytest.approx(np.mean(expected))
+
+
+def test_one_vs_rest_gain_and_scores_are_those_of_each_class_alone() -> None:
+    """Each class's gain and spread of scores are what the binary tables give; lift starts from
+    the class's own rate; the mean of all classes comes first, then the worst."""
+    y, pred = multiclass(150, 3)
+    names = ["a", "b", "c"]
+    gain = curves_classes.gain_by_class(y, pred, names)
+    spread = curves_classes.scores_by_class(y, pred, names)
+    for k, name in enumerate(names):
+        alone = curves.gain((y == k).astype(int), pred[:, k])
+        mine = gain[gain["class"] == name].reset_index(drop=True)
+        np.testing.assert_allclose(mine["share_of_class"], alone["share_of_positives"])
+        np.testing.assert_allclose(mine["lift"], alone["lift"])
+        area = metrics.roc_auc_score(y == k, pred[:, k])
+        assert mine["roc_auc"].iloc[0] == pytest.approx(area)
+        part = spread[spread["class"] == name]
+        assert part["roc_auc"].iloc[0] == pytest.approx(area)
+        own = np.histogram(pred[y == k, k], bins=20, range=(0, 1))[0] / (y == k).sum()
+        np.testing.assert_allclose(part["share_of_class"], own)
+        assert part["share_of_rest"].sum() == pytest.approx(1)
+    for table in (gain[gain["class"] != "macro"], spread):
+        assert table["roc_auc"].is_monotonic_increasing
+    assert gain["class"].iloc[0] == "macro"
+
+
+def test_a_class_may_have_the_name_of_the_mean() -> None:
+    """A class called "macro" keeps its own curve beside the mean of all."""
+    y, pred = multiclass(60, 3)
+    found = curves_classes.roc_by_class(y, pred, ["macro", "b", "c"])
+    assert set(found["class"]) == {"macro, the mean", "macro", "b", "c"}
 
 
 def test_histograms_hold_every_row() -> None:
@@ -321,10 +375,10 @@ def test_one_class_in_the_target(only: int) -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(10, 26), (400, 3), (3_000, 26), (500, 90)])
 def test_multiclass_pictures(n: int, k: int) -> None:
-    """All four pictures of a multiclass task, also with more classes than rows."""
+    """All pictures of a multiclass task, also with more classes than rows."""
     names = [f"class number {i} with a long name" for i in range(k)]
     drawn = figures.evaluation_figures("multiclass", *multiclass(n, k), names)
-    assert [figure.name for figure in drawn] == ["confusion", "roc", "classes", "calibration"]
+    assert [figure.name for figure in drawn] == MULTICLASS
     for figure in drawn:
         numbers = figure.numbers if figure.name != "confusion" else figure.numbers.head(1)
         assert_good(Figure(name=figure.name, title=figure.title, png=figure.png, numbers=numbers))
@@ -473,9 +527,12 @@ def test_a_weight_of_two_is_a_row_twice():
     )
     columns = ["class", "precision", "recall", "f1"]
     pd.testing.assert_frame_equal(
-        curves.class_scores(y, called, names, w)[columns],
-        curves.class_scores(y[twice], called[twice], names)[columns],
+        curves_classes.class_scores(y, called, names, w)[columns],
+        curves_classes.class_scores(y[twice], called[twice], names)[columns],
     )
+    both = np.column_stack([1 - score, score])
+    for curve in (curves_classes.roc_by_class, curves_classes.precision_recall_by_class):
+        pd.testing.assert_frame_equal(curve(y, both, names, w), curve(y[twice], both[twice], names))
     even = curves.calibration(y, score, np.full(n, 3.0))
     pd.testing.assert_frame_equal(even, curves.calibration(y, score))
     error = curves.error_by_decile(y * 1.0, score, np.full(n, 2.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +34,19 @@ def test_floors_and_ceilings() -> None:
     assert verdict(floors={"roc_auc": auc - 0.001}, floors_by="point") == ["PROMOTED"]
     assert verdict(floors={"roc_auc": auc + 0.001}, floors_by="point") == ["REJECTED"]
     assert verdict(floors={"brier": 0.9, "log_loss": 0.01}) == ["PROMOTED", "REJECTED"]
+    near = auc - 0.001
+    mixed = {"roc_auc": {"value": near, "by": "point"}, "average_precision": 0.1}
+    assert verdict(floors=mixed) == ["PROMOTED", "PROMOTED"]
+    mixed = {"roc_auc": {"value": near, "by": "interval"}}
+    assert verdict(floors=mixed, floors_by="point") == ["INCONCLUSIVE"]
+
+
+def test_a_floor_that_nothing_can_reach_is_refused() -> None:
+    """A percentage where a share is meant, or a negative loss, with the line that works."""
+    for floors, said in (({"roc_auc": 80}, r"0 to 1"), ({"log_loss": -1}, "0 to inf")):
+        with pytest.raises(ConfigError, match=said) as refused:
+            gate.check_asked(GateConfig(floors=floors), "binary", [])
+        assert ("{ roc_auc = 0.8 }" in str(refused.value)) == ("roc_auc" in floors)
 
 
 def test_a_harmed_slice_is_found_among_sound_ones() -> None:
@@ -89,6 +104,33 @@ def test_calibrated_models_are_seldom_called_miscalibrated() -> None:
         found = miscalibration(y, pred, alpha=0.05, seed=k)
         hits += found.gap > found.chance
     assert Rate(hits=hits, trials=200).at_most(0.05)
+
+
+def test_rows_count_in_calibration_by_their_weight() -> None:
+    """Equal weights change nothing, a row of weight 0 is as good as gone, and a gate that weighs
+    out the rows on which a model is overconfident promotes it; weighted noise is called no more
+    often than alpha says."""
+    rng = np.random.default_rng(5)
+    y, pred = two_classes(3000, rng)
+    sharp = expit(6 * np.log(pred[:, 1] / pred[:, 0]))
+    pred[2000:] = np.column_stack([1 - sharp, sharp])[2000:]
+    plain = miscalibration(y, pred, alpha=0.05)
+    assert miscalibration(y, pred, alpha=0.05, weights=np.full(3000, 2.0)).gap == pytest.approx(
+        plain.gap
+    )
+    weights = np.r_[np.ones(2000), np.zeros(1000)]
+    kept = miscalibration(y[:2000], pred[:2000], alpha=0.05)
+    assert miscalibration(y, pred, alpha=0.05, weights=weights).gap == pytest.approx(kept.gap)
+    asked = question(y, pred, calibration=0.05)
+    assert gate.calibration_check(asked)[0].verdict == "REJECTED"
+    weighed = replace(asked, rows=replace(asked.rows, weights=weights))
+    assert gate.calibration_check(weighed)[0].verdict == "PROMOTED"
+    hits = 0
+    for k in range(100):
+        y, pred = two_classes(400, rng)
+        found = miscalibration(y, pred, alpha=0.05, weights=rng.exponential(size=400), seed=k)
+        hits += found.gap > found.chance
+    assert Rate(hits=hits, trials=100).at_most(0.05)
 
 
 def test_limits() -> None:

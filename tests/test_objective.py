@@ -16,6 +16,7 @@ import pytest
 import surefit
 from surefit.core.context import Context
 from surefit.errors import ConfigError, UserCodeError
+from surefit.verbs.objective import libraries
 
 SPACE = {"x": "0..1", "kind": ["a", "b"]}
 
@@ -49,6 +50,13 @@ def hostile(params: dict[str, Any], context: Context) -> Any:
 
 KINDS = ["raise", "exit", "die", "segfault", "memory", "hang", "none", "text", "nan", "inf",
          "bool", "flood", "fine"]  # fmt: skip
+
+
+def test_workers_have_the_libraries_that_an_objective_imports() -> None:
+    """Imports anywhere in its file count, of libraries that may be imported before a fork."""
+    source = "import pandas as pd, torch\ndef f(p, c):\n    from sklearn.tree import export_text\n"
+    assert libraries(source) == ("numpy", "pandas", "sklearn.tree")
+    assert libraries("    def indented(p, c):") == ("numpy",)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 import fresh
 import surefit
-from surefit.edges import checkpoints, project
+from surefit.edges import checkpoints, named, project, scratch
 from surefit.edges.loop import Part
 from surefit.errors import ConfigError, UserCodeError
 from surefit.models.params import Params
@@ -93,6 +93,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def loaded(place: str, root: Path) -> project.UserCode:
+    """The user's function, as a verb loads it."""
+    return project.load(place, root, scratch.at_import(root, place))
+
+
 def write(folder: Path, source: str) -> None:
     (folder / "model.py").write_text(textwrap.dedent(source))
 
@@ -138,6 +143,64 @@ def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder,
     assert apart == 0
 
 
+SKORCH = """
+    import numpy as np
+    import surefit
+    import torch
+    from skorch import NeuralNetClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    class Net(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.hidden, self.out = torch.nn.LazyLinear(width), torch.nn.Linear(width, 3)
+        def forward(self, X):
+            return torch.softmax(self.out(torch.relu(self.hidden(X))), dim=1)
+
+    def single(X):
+        return np.asarray(X, dtype="float32")
+
+    def build(params):
+        net = NeuralNetClassifier(
+            Net, module__width=params.width, max_epochs=5, lr=0.1, verbose=0
+        )
+        return make_pipeline(surefit.preprocess(scale=True), FunctionTransformer(single), net)
+"""
+
+
+def test_a_skorch_net_in_a_pipeline_trains_saves_and_loads_without_its_file(folder):
+    """Its state is a pickle in the pickle, which names the user's class; that is carried too."""
+    pytest.importorskip("skorch")
+    write(folder, SKORCH)
+    result = trained(build="model.py:build", labels="codes", params__width=8)
+    assert apart_from_stored(folder, result) == 0
+
+
+def test_what_a_pickle_inside_a_pickle_names_is_found(folder):
+    """Of the user's module the class that the inner pickle asks for, and nothing else."""
+    import pickle
+
+    write(folder, "class Part:\n    pass\n\nclass Other(Part):\n    pass\n\nbuild = Part")
+    module = project.own_modules(Path(loaded("model.py:build", folder).folder))[0]
+    inner = pickle.dumps(module.Part())
+    outer = pickle.dumps(Holding(inner))
+    assert named.asked_for(outer, [module]) == {"model": {"Part": module.Part}}
+    assert sys.modules["model"] is module
+
+
+class Holding:
+    """Holds a pickle as its state, as nets of skorch do."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __setstate__(self, state: dict) -> None:
+        import pickle
+
+        self.part = pickle.loads(state["data"])
+
+
 def test_a_module_of_the_same_name_is_each_projects_own(folder):
     """Of two projects in one process each carries its own beside.py, also one imported late."""
     late = CLASS.replace("    import beside\n", "").replace(
@@ -148,11 +211,11 @@ def test_a_module_of_the_same_name_is_each_projects_own(folder):
         place.mkdir(exist_ok=True)
         (place / "beside.py").write_text(f"NAME = {name!r}\n" + BESIDE)
         (place / "model.py").write_text(textwrap.dedent(CLASS))
-        found = project.load("model.py:build", place)
+        found = loaded("model.py:build", place)
         carried = found.load().__globals__["beside"]
         assert name == carried.NAME
         (place / "model.py").write_text(textwrap.dedent(late))
-        lazy = project.load("model.py:build", place)
+        lazy = loaded("model.py:build", place)
         assert set(lazy.files) == {"beside.py", "model.py"}
 
 
@@ -184,19 +247,19 @@ def test_a_mistake_on_import_shows_the_users_line_too(folder):
     """A file that does not parse, or raises as it is imported, names the line."""
     write(folder, "def build(params:\n    pass")
     with pytest.raises(UserCodeError, match=r"model.py, line 1: SyntaxError"):
-        project.load("model.py:build", folder)
+        loaded("model.py:build", folder)
     write(folder, "x = 1 / 0")
     with pytest.raises(UserCodeError, match=r"model.py, line 1, in <module>: ZeroDivisionError"):
-        project.load("model.py:build", folder)
+        loaded("model.py:build", folder)
 
 
 def test_a_wrong_place_names_the_nearest(folder):
     """A misspelled file or function is answered with the one that exists."""
     write(folder, PIPELINE)
     with pytest.raises(ConfigError, match=r'did you mean "model.py"'):
-        project.load("modell.py:build", folder)
+        loaded("modell.py:build", folder)
     with pytest.raises(ConfigError, match=r'did you mean "build"'):
-        project.load("model.py:biuld", folder)
+        loaded("model.py:biuld", folder)
 
 
 def test_a_model_that_holds_the_context_is_refused(folder):
@@ -327,7 +390,7 @@ def test_a_loop_in_pytorch_travels_learns_and_is_saved(folder):
     """torch at the top of the file and ctx.classes in the loop are carried to workers and model."""
     pytest.importorskip("torch")
     write(folder, NET)
-    found = project.load("model.py:train", folder)
+    found = loaded("model.py:train", folder)
     assert found.load().__globals__["torch"] is sys.modules["torch"]
     result = trained(train="model.py:train", params__epochs=4, drop=["colour"])
     assert apart_from_stored(folder, result) < 1e-9
@@ -357,7 +420,7 @@ def test_no_file_beside_the_users_hides_a_library(folder):
     """The user's folder comes last on the import path."""
     write(folder, "import csv\n\ndef build(params):\n    return csv.reader\n")
     (folder / "csv.py").write_text("raise ImportError('the wrong csv')")
-    assert project.load("model.py:build", folder).load()(None)
+    assert loaded("model.py:build", folder).load()(None)
 
 
 def test_the_given_view_is_the_same_in_training_and_serving():

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 
 import hostile
+from surefit.edges import nursery, worker
 from surefit.edges import pool as pool_module
-from surefit.edges import worker
 from surefit.edges.pool import Job, Outcome, Pool, usable_cores
 from surefit.errors import ServiceError
 
@@ -147,6 +147,7 @@ def test_peak_memory_is_a_job_s_own() -> None:
         large, small = run(pool, "keep", 100_000_000), run(pool, "double", 1)
     assert 100e6 < large.peak_bytes < 150e6
     assert small.peak_bytes < 50e6
+    assert pool.peak_bytes == large.peak_bytes  # of one worker at a time
 
 
 def test_processes_can_be_used_inside_a_job(two: Pool) -> None:
@@ -446,10 +447,37 @@ def test_a_dead_zygote_is_replaced(two: Pool, tmp_path: Path) -> None:
 
 def test_a_zygote_that_always_dies_is_given_up(monkeypatch: Any) -> None:
     """The error names how it ended and its last words."""
-    monkeypatch.setattr(pool_module, "_BOOT", "import sys; sys.exit('no luck')")
+    monkeypatch.setattr(nursery, "_BOOT", "import sys; sys.exit('no luck')")
+    monkeypatch.setattr(nursery, "_nurseries", {})
     with Pool(hostile.call, workers=1) as pool:
         with pytest.raises(ServiceError, match="exited with code 1: no luck"):
             run(pool, "double", 1)
+    nursery.close_all()
+
+
+def test_a_second_pool_has_its_libraries_at_once() -> None:
+    """Pools that need the same imports have different parents, forked from one process."""
+    parents = []
+    for _ in range(2):
+        with Pool(hostile.call, workers=1, preload=["json", "fractions"]) as pool:
+            zygote = run(pool, "who").value[2]
+            above = Path(f"/proc/{zygote}/stat").read_text().rpartition(")")[2].split()[1]
+            assert run(pool, "imported", "fractions").value
+        assert gone_within(2, zygote)
+        parents.append((zygote, above))
+    (first, one), (second, other) = parents
+    assert first != second
+    assert one == other
+
+
+def test_a_killed_nursery_is_replaced() -> None:
+    """Its zygotes end with it, and the pool goes on with those of another."""
+    with Pool(hostile.call, workers=1, preload=["json", "numbers"]) as pool:
+        zygote = run(pool, "who").value[2]
+        above = Path(f"/proc/{zygote}/stat").read_text().rpartition(")")[2].split()[1]
+        os.kill(int(above), signal.SIGKILL)
+        assert gone_within(3, zygote)
+        assert run(pool, "double", 21).value == 42
 
 
 SCRIPT = """

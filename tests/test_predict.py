@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from promoting import project, rows
 from surefit.config import DataConfig
 from surefit.core.conform import conform
 from surefit.edges import batches, isolated, registry, sources
-from surefit.errors import DataError, IntegrityError
+from surefit.errors import DataError, IntegrityError, ServiceError
 from surefit.results import InputColumn
 from surefit.verbs.predict import predict
 from surefit.verbs.promote import promote
@@ -130,6 +131,36 @@ def test_a_killed_try_is_gone_on_from(trained, tmp_path) -> None:
     told = predict(str(given_), out=out, config=trained.config, quiet=True)
     assert told.resumed == 0
     assert out.read_bytes() == whole
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_lost(tmp_path) -> None:
+    """No room for a part: one message says what and that the work goes on from the parts there."""
+    out, limits = tmp_path / "out.parquet", resource.getrlimit(resource.RLIMIT_FSIZE)
+    parts = batches.Parts(out, {"work": 1})
+
+    def work() -> None:
+        with parts.opened():
+            parts.add(0, rows(10))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # as little room
+            try:
+                parts.add(1, rows(5000))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with pytest.raises(ServiceError, match=r"(?s)cannot be written: .*goes on from the 1 parts"):
+        work()
+    assert not out.exists()
+    with parts.opened() as done:
+        assert done == 1
+
+
+def test_ids_of_a_csv_are_kept_as_they_stand(trained, tmp_path) -> None:
+    """Zeros in front, numbers in one batch and words in the next: the file's ids, unchanged."""
+    frame = rows(250, seed=5).assign(key=[f"{k:05d}" if k < 200 else f"r{k}" for k in range(250)])
+    frame.to_csv(tmp_path / "in.csv.gz", index=False)
+    predict(str(tmp_path / "in.csv.gz"), out=tmp_path / "out.parquet", config=trained.config,
+            quiet=True)  # fmt: skip
+    assert list(pd.read_parquet(tmp_path / "out.parquet")["row_id"]) == list(frame["key"])
 
 
 def test_a_changed_model_does_not_score(tmp_path, pristine) -> None:

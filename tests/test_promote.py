@@ -44,6 +44,8 @@ def test_a_promotion_leaves_its_evidence(trained) -> None:
     assert record["evidence"]["challenger"]["manifest"] == version.tags["surefit.manifest"]
     assert record["evidence"]["gate"]["reuse"] == "ignore"
     assert len(record["evidence"]["checks"]) == len(decision.checks)
+    checked = trained.store().client.get_run(record["evidence"]["checked"])
+    assert checked.data.tags["surefit.kind"] == "check"
     again = go(trained, "good", "evidence")
     assert (again.verdict, again.moved, again.version) == ("PROMOTED", False, decision.version)
     own = [v for v in registry.versions(trained.store()) if v.run_id == trained.runs["good"]]
@@ -170,6 +172,28 @@ def test_a_half_uploaded_model_is_refused(trained) -> None:
         assert (refused.verdict, refused.moved) == ("REJECTED", False)
         assert any(said in c.reason for c in refused.checks)
     assert trained.named("half") is None
+
+
+def test_a_leak_that_nobody_looked_for_is_found(tmp_path, pristine) -> None:
+    """Promote checks data that were never checked, once: a serious finding rejects until it is
+    waived; a check can be required, or left out."""
+    trained = project(tmp_path, pristine, n=300, leak=True, names=("good",))
+    required = go(trained, "good", "production", set={"gate.check": "require"})
+    assert (required.verdict, required.next.split(",")[0]) == ("INCONCLUSIVE", "surefit check")
+    refused = go(trained, "good", "production")
+    assert (refused.verdict, refused.moved) == ("REJECTED", False)
+    assert any("LEAK01:told" in c.reason for c in refused.checks)
+    assert '[check] waive = { "LEAK01:told"' in refused.next
+    out_of_reach = {"gate.floors": {"log_loss": 0.0}}  # so that no process is started to try it
+    why = {"check.waive": {"LEAK01:told": "a test"}}
+    waived = go(trained, "good", "production", set=out_of_reach | why)
+    assert (required.look, refused.look, refused.n_rows, waived.look) == (0, 0, 0, 1)
+    assert {c.name: c.verdict for c in waived.checks}["findings in the data"] == "PROMOTED"
+    assert waived.evidence["waived"] == {"LEAK01:told": "a test"}
+    assert waived.evidence["checked"] == refused.evidence["checked"]
+    skipped = go(trained, "good", "production", set=out_of_reach | {"gate.check": "skip"})
+    assert any("nobody asked" in c.reason for c in skipped.checks)
+    assert skipped.evidence["checked"] is None
 
 
 def test_slices_latency_and_size_are_asked(trained) -> None:

@@ -139,30 +139,58 @@ def test_of_whole_promotions_at_once_the_losers_are_told(trained) -> None:
     assert sum(e.outcome == "done" for e in entries) == codes.count(0)
 
 
-def killed(trained: Trained, count: int, alias: str, seed: int, work=move) -> list[str]:
-    """Kill so many promotions at random moments of their lives; alias and record agree after each,
-    and at the end no run is left running. The outcomes on record."""
-    rng, good, took, hits = random.Random(seed), trained.version_of("good").version, 0.0, 0
-    for name in ("good", "better"):  # the second finds the server of processes warm
-        began = time.monotonic()
-        assert exit_codes([started(work, trained, alias, name)]) == [0]
-        took = time.monotonic() - began
+def late(work, begun, *arguments) -> None:
+    """The work, told to the parent when it begins to write its record."""
+    write = moves.write
+
+    def told(*args, **named):
+        begun.set()
+        return write(*args, **named)
+
+    moves.write = told
+    work(*arguments)
+
+
+def killed(trained: Trained, count: int, alias: str, seed: int, work=move) -> tuple[list[str], int]:
+    """Kill so many promotions, half of them at random moments of their lives and half between
+    record and end; alias and record agree after each, and at the end nothing is left running.
+
+    Returns:
+        The outcomes on record, and how many were killed when they had begun to write.
+    """
+    rng, good, hits, n_late = random.Random(seed), trained.version_of("good").version, 0, 0
+    whole = end = 30.0  # seconds that a life, and its last part, took when they were not cut short
     while hits < count:
         name = "better" if trained.named(alias) == good else "good"
-        child = started(work, trained, alias, name)
-        child.join(rng.uniform(0, took))
+        begun, since = PROCESSES.Event(), time.monotonic()
+        child = started(late, work, begun, trained, alias, name)
+        if rng.random() < 0.5:
+            while child.is_alive() and not begun.wait(0.05):
+                pass
+            wrote = time.monotonic()
+            child.join(rng.uniform(0, end))
+        else:
+            child.join(rng.uniform(0, whole))
+            wrote = 0.0
         child.kill()
-        hits += exit_codes([child]) == [-signal.SIGKILL]
+        code = exit_codes([child])[0]
+        assert code in (0, -signal.SIGKILL)
+        if code == 0:
+            whole = time.monotonic() - since
+            end = time.monotonic() - wrote if wrote else end
+        else:
+            hits, n_late = hits + 1, n_late + begun.is_set()
         entries = consistent(trained, alias)
     store = opened(trained)
     assert not store.client.search_runs([store.experiment_id], "attributes.status = 'RUNNING'")
-    return [e.outcome for e in entries]
+    return [e.outcome for e in entries], n_late
 
 
 def test_killed_at_ten_random_moments(trained) -> None:
     """kill -9 anywhere in a move: the next command finishes it or undoes it."""
-    outcomes = killed(trained, 10, "killed", seed=1)
+    outcomes, n_late = killed(trained, 10, "killed", seed=1)
     assert set(outcomes) <= {"done", "undone"}
+    assert n_late > 0
 
 
 def die_in_a_move(trained: Trained, alias: str, number: str, moment: str) -> None:

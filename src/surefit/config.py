@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from surefit.errors import ConfigError, InputError, did_you_mean
 from surefit.redaction import redacted
@@ -183,11 +192,33 @@ class TuneConfig(Section):
         return value
 
 
+JudgedBy = Literal["interval", "point"]
+
+
+class Floor(Section):
+    """A floor, for a loss a ceiling, with its own way of being judged."""
+
+    value: float
+    by: JudgedBy
+
+
+def _floor(given: Any) -> float | Floor:
+    """A number, or a table of `value` and `by`; else the mistake, with a line that works."""
+    table = {"value": given} if not isinstance(given, Mapping | Floor) else dict(given)
+    value, by = table.pop("value", None), table.pop("by", None)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        value = math.nan
+    if table or math.isnan(value) or by not in (None, *get_args(JudgedBy)):
+        right = f"{0.8 if math.isnan(value) else value:g}"
+        raise ValueError(f'write {right}, or {{ value = {right}, by = "point" }} (or "interval")')
+    return Floor(value=float(value), by=by) if by else float(value)
+
+
 class GateConfig(Section):
     """What a model must show before it is promoted."""
 
-    floors: dict[str, float] = {}
-    floors_by: Literal["interval", "point"] = "interval"
+    floors: dict[str, Annotated[float | Floor, BeforeValidator(_floor)]] = {}
+    floors_by: JudgedBy = "interval"
     against: Literal["better", "not_worse"] = "better"
     margin: Annotated[float, Field(ge=0.0)] = 0.0
     alpha: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.05
@@ -197,7 +228,15 @@ class GateConfig(Section):
     calibration: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     latency_ms: Annotated[float, Field(gt=0.0)] | None = None
     size_mb: Annotated[float, Field(gt=0.0)] | None = None
+    check: Literal["run", "require", "skip"] = "run"
     stages: bool = False
+
+    def limits(self) -> dict[str, Floor]:
+        """Each floor with the way it is judged: its own, else `floors_by`."""
+        return {
+            name: limit if isinstance(limit, Floor) else Floor(value=limit, by=self.floors_by)
+            for name, limit in self.floors.items()
+        }
 
 
 class CheckConfig(Section):
@@ -250,18 +289,18 @@ class Config(Section):
                 tables[section][key] = redacted(tables[section][key])
         return tables
 
-    def to_toml(self, *, chosen: bool = False) -> str:
-        """The configuration as TOML that reads back to an equal one.
-
-        Args:
-            chosen: only the keys that were set, not the defaults.
-        """
+    def to_toml(self) -> str:
+        """The configuration as TOML that reads back to an equal one."""
         import tomlkit
 
-        tables = self._recorded(exclude_none=True, exclude_unset=chosen)
+        tables = self._recorded(exclude_none=True)
         if self.split.valid is not None:
             tables["split"].pop("folds", None)
         return tomlkit.dumps({"name": self.name, **tables})
+
+    def changed(self) -> dict[str, dict[str, Any]]:
+        """Each section's keys that are not at their defaults."""
+        return self._recorded(exclude={"name"}, exclude_none=True, exclude_defaults=True)
 
     def digest(self, *sections: str) -> str:
         """SHA-256 (hex) of the named sections, or of all that decides a model's numbers."""
@@ -382,13 +421,36 @@ def _file_in(root: Path, *, replaced: bool) -> Path | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
+        return tomllib.loads(text)
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}.", "surefit init writes one.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from None
+        raise _not_toml(path, text, str(error)) from None
+
+
+def _not_toml(path: Path, text: str, said: str) -> ConfigError:
+    """What is wrong with the file, the line itself, and for the common mistakes what to write."""
+    place = re.search(r"at line (\d+)", said)
+    lines = text.rstrip().splitlines() or [""]
+    line = lines[int(place[1]) - 1 if place and int(place[1]) <= len(lines) else -1].strip()
+    return ConfigError(f"{path} is not valid TOML: {said}.\n  {line}", _toml_fix(line, said))
+
+
+def _toml_fix(line: str, said: str) -> str:
+    """What to write instead of a line that is no TOML."""
+    value = re.fullmatch(r"([\w.-]+)\s*=\s*([A-Za-z_][^\"'#\[\]{}=]*?)\s*(?:#.*)?", line)
+    if "declare" in said:
+        return "give each [section] once, and put all its keys under it"
+    if "overwrite" in said:
+        return "give each key once"
+    if "\\" in line:
+        return r"a path with \ stands in single quotes: path = 'C:\data\churn.csv'"
+    if value and value[2].lower() in ("true", "false"):
+        return f"{value[1]} = {value[2].lower()}"
+    return f'{value[1]} = "{value[2]}"' if value else 'key = "text", key = 1, or key = ["a", "b"]'
 
 
 def _arguments(data: str | None, target: str | None) -> dict[str, Any]:

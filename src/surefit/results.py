@@ -221,10 +221,9 @@ class TrainResult(Shown):
 
     def lines(self) -> list[str]:
         """The result in words, the verdict first."""
-        better = (self.score.value > self.baseline) == self.score.greater_is_better
-        verdict = "beats" if better else "does not beat"
         lines = [
-            f"Trained {self.family}: valid {self.score}; {verdict} the baseline "
+            f"Trained {self.family}: valid {self.score}; {_beats(self.score, self.baseline)} "
+            "the baseline "
             f"({self.baseline:.4g})",
             f"Run {self.run_id[:8]} ({self.name}), model {self.model_uri}",
         ]
@@ -387,7 +386,8 @@ def _html_pictures(pictures: tuple[Figure, ...]) -> str:
 
 
 def _beats(score: Score, other: float) -> str:
-    return "beats" if (score.value > other) == score.greater_is_better else "does not beat"
+    gap = score.value - other if score.greater_is_better else other - score.value
+    return "beats" if gap > 1e-9 * max(1.0, abs(other)) else "does not beat"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -598,7 +598,7 @@ class Decision(Shown):
 
     Attributes:
         checks: the gate's questions, each with its answer and reason.
-        look: which look at the test rows this was, from 1; 0 where none was needed.
+        look: which look at the test rows this was, from 1; 0 where none was taken.
         n_rows: test rows that decided.
         moved: whether the alias was moved.
         forced, why: moved though the gate did not promote, and the reason given.

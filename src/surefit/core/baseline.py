@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from surefit.core import metrics
+from surefit.core import metrics, stats
 from surefit.core.data import Dataset
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
@@ -27,21 +27,38 @@ class FeatureBaseline:
     value: float
 
 
-def constant_value(metric: Metric, scored: Scored) -> float:
-    """The metric of one answer for all rows: the class shares, or the mean, of these very rows.
+def constant_value(metric: Metric, data: Dataset, split: Split) -> float:
+    """The metric of one answer for all rows, learnt from the training rows of each fold.
 
-    A constant fitted on the rows it is scored on can only look better than an honest one, so a
-    model that beats it beats the baseline. A fold at a time where there are folds.
+    What the family `dummy` would score: a fold at a time, then averaged.
     """
-    folds = scored.folds if scored.folds is not None else np.zeros(len(scored.y), dtype="int64")
-    values = []
-    for fold in np.unique(folds):
-        rows = folds == fold
-        y = scored.y[rows]
-        weights = None if scored.weights is None else scored.weights[rows]
-        pred = constant(y, len(scored.classes), weights)
-        values.append(metrics.value(metric, y, pred, weights=weights))
-    return float(np.nanmean(values)) if not np.isnan(values).all() else math.nan
+    rows = split.scored_rows
+    weights = None if data.weight is None else data.weight[rows]
+    return stats.mean_value(
+        metric, data.y[rows], constant_answers(data, split, rows), folds=split.fold_of_rows(),
+        weights=weights,
+    )  # fmt: skip
+
+
+def constant_answers(
+    data: Dataset, split: Split, at: np.ndarray, *, test: bool = False, given: bool = False
+) -> np.ndarray:
+    """The class shares (n, K), or means (n,), that the rows numbered `at` have as one answer.
+
+    Learnt from the training rows as in `best_feature`, which says what `test` and `given` do.
+    """
+    n_classes = len(data.classes)
+    out = np.full((data.n_rows, n_classes) if n_classes else data.n_rows, np.nan)
+    for train, scored in _pairs(data, split, at, test=test, given=given):
+        weights = None if data.weight is None else data.weight[train]
+        out[scored] = constant(data.y[train], n_classes, weights)[0]
+    return np.asarray(out[at])
+
+
+def of_these_rows(metric: Metric, scored: Scored) -> float:
+    """The metric of the class shares, or the mean, of these very rows: training rows are gone."""
+    answers = constant(scored.y, len(scored.classes), scored.weights)
+    return stats.mean_value(metric, scored.y, answers, folds=scored.folds, weights=scored.weights)
 
 
 def constant(y: np.ndarray, n_classes: int, weights: np.ndarray | None = None) -> np.ndarray:
@@ -68,9 +85,8 @@ def best_feature(
     With `given`, row numbers from outside, each fifth of these has the means of the training rows
     without it, and all of them are scored together. None where no column gives a value.
     """
-    pairs = [(split.train_rows, split.test_rows)] if test else list(split.folds())
-    if given is not None:
-        pairs = _fifths(data, split, given)
+    rows = split.scored_rows if given is None else given
+    pairs = _pairs(data, split, rows, test=test, given=given is not None)
     best: FeatureBaseline | None = None
     for column in data.columns:
         codes = _codes(data.frame[column.name], column.kind)
@@ -88,6 +104,15 @@ def _codes(values: pd.Series, kind: str) -> np.ndarray:
         found = 1 + np.searchsorted(np.sort(np.asarray(cuts)), values.to_numpy())
         return np.where(values.isna().to_numpy(), 0, found)
     return np.asarray(pd.factorize(values)[0] + 1)
+
+
+def _pairs(
+    data: Dataset, split: Split, at: np.ndarray, *, test: bool, given: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What is learnt from, and what is then scored."""
+    if given:
+        return _fifths(data, split, at)
+    return [(split.train_rows, split.test_rows)] if test else list(split.folds())
 
 
 def _fifths(data: Dataset, split: Split, given: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -41,27 +41,27 @@ def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
-def _ones(weights: Floats | None, n: int) -> Floats:
+def ones(weights: Floats | None, n: int) -> Floats:
     return np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64)
 
 
-def _cumulate(
+def cumulate(
     y: Codes, score: Floats, weights: Floats | None = None
 ) -> tuple[Floats, Floats, Floats]:
     """Distinct scores, falling, with the weight of positives and of rows flagged at each."""
     order = np.argsort(score)[::-1]
-    ranked, w = score[order], _ones(weights, len(score))[order]
+    ranked, w = score[order], ones(weights, len(score))[order]
     last = np.flatnonzero(np.append(np.diff(ranked) != 0, True))  # ties are flagged together
     positives, flagged = np.cumsum(w * (y[order] == 1))[last], np.cumsum(w)[last]
     found = flagged > 0  # rows of no weight flag nothing
     return ranked[last][found], positives[found], flagged[found]
 
 
-def _roc_points(
+def roc_points(
     y: Codes, score: Floats, weights: Floats | None = None
 ) -> tuple[Floats, Floats, Floats, float]:
     """False and true positive rates from (0, 0) to (1, 1), thresholds, and the area."""
-    cuts, positives, flagged = _cumulate(y, score, weights)
+    cuts, positives, flagged = cumulate(y, score, weights)
     tp = np.append(0.0, positives)
     fp = np.append(0.0, flagged - positives)
     above = np.nextafter(cuts[0], np.inf)  # flags nothing, yet finite
@@ -72,7 +72,7 @@ def _roc_points(
 
 def roc(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """The ROC curve: false_positive_rate, true_positive_rate, threshold; roc_auc is exact."""
-    fpr, tpr, cuts, area = _roc_points(y, score, weights)
+    fpr, tpr, cuts, area = roc_points(y, score, weights)
     keep = thin(fpr + tpr)
     return pd.DataFrame(
         {
@@ -86,7 +86,7 @@ def roc(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
 
 def precision_recall(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Precision by recall, from the highest score to all rows; average_precision is exact."""
-    cuts, positives, flagged = _cumulate(y, score, weights)
+    cuts, positives, flagged = cumulate(y, score, weights)
     precision, recall = positives / flagged, positives / positives[-1]
     area = float(np.sum(np.diff(recall, prepend=0.0) * precision))
     keep = thin(recall + flagged / flagged[-1])
@@ -102,7 +102,7 @@ def precision_recall(y: Codes, score: Floats, weights: Floats | None = None) -> 
 
 def thresholds(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """Precision, recall, F1 and the share of rows flagged, by rising threshold."""
-    cuts, positives, flagged = (part[::-1] for part in _cumulate(y, score, weights))
+    cuts, positives, flagged = (part[::-1] for part in cumulate(y, score, weights))
     n_positives, n_rows = float(positives[0]), float(flagged[0])
     keep = thin(cuts)
     cuts, positives, flagged = cuts[keep], positives[keep], flagged[keep]
@@ -119,7 +119,7 @@ def thresholds(y: Codes, score: Floats, weights: Floats | None = None) -> pd.Dat
 
 def gain(y: Codes, score: Floats, weights: Floats | None = None) -> pd.DataFrame:
     """The share of positives found in the highest-scored rows, and the lift over chance."""
-    _, positives, flagged = _cumulate(y, score, weights)
+    _, positives, flagged = cumulate(y, score, weights)
     rows, found = flagged / flagged[-1], positives / positives[-1]
     keep = thin(rows)
     rows, found = rows[keep], found[keep]
@@ -145,7 +145,7 @@ def calibration(hit: Codes, score: Floats, weights: Floats | None = None) -> pd.
     order = np.argsort(score, kind="stable")
     ends = _equal_count_ends(score[order], n_bins)
     starts = np.append(0, ends[:-1])
-    w = _ones(weights, len(score))[order]
+    w = ones(weights, len(score))[order]
     whole = np.add.reduceat(w, starts)
     some = np.where(whole > 0, whole, 1.0)
     observed = np.add.reduceat(w * hit[order], starts) / some
@@ -170,7 +170,7 @@ def confusion(
     """Rows by true and predicted class, true class first; share_of_true is 0 where it has none."""
     k = len(classes)
     counts = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
-    sums = np.bincount(y * k + predicted, weights=_ones(weights, len(y)), minlength=k * k)
+    sums = np.bincount(y * k + predicted, weights=ones(weights, len(y)), minlength=k * k)
     sums = sums.reshape(k, k)
     whole = sums.sum(axis=1, keepdims=True)
     share = sums / np.where(whole > 0, whole, 1.0)
@@ -185,66 +185,6 @@ def confusion(
     )
 
 
-def class_scores(
-    y: Codes, predicted: Codes, classes: Sequence[str], weights: Floats | None = None
-) -> pd.DataFrame:
-    """Precision, recall and F1 of each class that occurs, the worst first; 0 where undefined."""
-    k, w, same = len(classes), _ones(weights, len(y)), y == predicted
-    n_true, n_named = np.bincount(y, minlength=k), np.bincount(predicted, minlength=k)
-    true, named = (np.bincount(of, weights=w, minlength=k) for of in (y, predicted))
-    right = np.bincount(y[same], weights=w[same], minlength=k)
-    table = pd.DataFrame(
-        {
-            "class": [str(c) for c in classes],
-            "n_rows": n_true,
-            "n_predicted": n_named,
-            "precision": right / np.where(named > 0, named, 1.0),
-            "recall": right / np.where(true > 0, true, 1.0),
-            "f1": 2 * right / np.where(true + named > 0, true + named, 1.0),
-        }
-    )
-    table = table[(n_true + n_named) > 0]
-    return table.sort_values("f1", kind="stable").reset_index(drop=True)
-
-
-def roc_by_class(
-    y: Codes,
-    pred: Floats,
-    classes: Sequence[str],
-    weights: Floats | None = None,
-    *,
-    worst: int = 10,
-    points: int = 200,
-) -> pd.DataFrame:
-    """One-vs-rest ROC curves: the mean over classes ("macro"), then the classes of least area.
-
-    A class is left out where all rows have it or none has; the table is empty where none is left.
-    """
-    whole = np.bincount(y, weights=_ones(weights, len(y)), minlength=len(classes))
-    usable = [k for k in range(len(classes)) if 0 < whole[k] < whole.sum()]
-    grid = np.linspace(0, 1, points)
-    mean = np.zeros(points)
-    parts: list[pd.DataFrame] = []
-    for k in usable:
-        fpr, tpr, _, area = _roc_points((y == k).astype(np.int64), pred[:, k], weights)
-        mean += np.interp(grid, fpr, tpr) / len(usable)
-        keep = thin(fpr + tpr, points)
-        parts.append(_curve(str(classes[k]), fpr[keep], tpr[keep], area))
-    if not parts:
-        return _curve("", np.zeros(0), np.zeros(0), 0.0)
-    areas = [float(part["roc_auc"].iloc[0]) for part in parts]
-    macro = _curve("macro", np.append(0, grid), np.append(0, mean), float(np.mean(areas)))
-    order = np.argsort(areas, kind="stable")[:worst]
-    kept: list[pd.DataFrame] = [macro, *(parts[int(i)] for i in order)]
-    return pd.concat(kept, ignore_index=True)
-
-
-def _curve(name: str, fpr: Floats, tpr: Floats, area: float) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"class": name, "false_positive_rate": fpr, "true_positive_rate": tpr, "roc_auc": area}
-    )
-
-
 def score_histogram(
     y: Codes, score: Floats, classes: Sequence[str], weights: Floats | None = None
 ) -> pd.DataFrame:
@@ -252,7 +192,7 @@ def score_histogram(
     n_bins = int(np.clip(2 * len(score) ** (1 / 3), 10, 40))
     low, high = np.floor(score.min() * 20) / 20, np.ceil(score.max() * 20) / 20
     edges = np.linspace(low, high if high > low else low + 0.05, n_bins + 1)
-    parts, w = [], _ones(weights, len(y))
+    parts, w = [], ones(weights, len(y))
     for k in np.unique(y):
         n = np.histogram(score[y == k], bins=edges)[0]
         share = np.histogram(score[y == k], bins=edges, weights=w[y == k])[0]
@@ -350,7 +290,7 @@ def error_by_decile(y: Floats, pred: Floats, weights: Floats | None = None) -> p
     ranked, error = pred[order], (y - pred)[order]
     ends = _equal_count_ends(ranked, int(np.clip(len(y) // 5, 1, 10)))
     starts = np.append(0, ends[:-1])
-    w = _ones(weights, len(y))[order]
+    w = ones(weights, len(y))[order]
     whole = np.add.reduceat(w, starts)
     whole = np.where(whole > 0, whole, 1.0)
     return pd.DataFrame(

@@ -11,7 +11,6 @@ import pandas as pd
 
 from surefit.core import baseline, calibration, metrics, slices, stats, threshold, worst
 from surefit.core.baseline import FeatureBaseline
-from surefit.core.baseline import constant as constant
 from surefit.core.calibration import Calibration
 from surefit.core.data import Column
 from surefit.core.metrics import Floats, Metric
@@ -34,6 +33,8 @@ class Ask:
         features, columns: the scored rows as the model sees them; None: no slices.
         raw: the same as the user has them, for the worst rows.
         single: the best single feature, known beforehand.
+        constant: (n, K) or (n,) one answer for all rows, learnt from rows that are not scored.
+        baseline: where that is not at hand, what it was worth to the first metric.
         clusters: (n,) labels of rows that belong together.
     """
 
@@ -47,6 +48,8 @@ class Ask:
     columns: Sequence[Column] = ()
     raw: pd.DataFrame | None = field(default=None, repr=False)
     single: FeatureBaseline | None = None
+    constant: np.ndarray | None = field(default=None, repr=False)
+    baseline: float | None = None
     clusters: np.ndarray | None = field(default=None, repr=False)
 
 
@@ -100,11 +103,22 @@ def assess(scored: Scored, ask: Ask) -> Findings:
         found = slices.find(first, scored, ask.features, ask.columns, clusters=ask.clusters)
     single = ask.single if ask.single and first.name == ask.first else None
     return Findings(
-        scores=kept, left_out=left_out, baseline=baseline.constant_value(first, scored),
+        scores=kept, left_out=left_out, baseline=_baseline(first, scored, ask),
         single=single, slices=found, worst=worst.rows(scored, ask.raw),
         classes=by_class(scored, shared), threshold=_threshold(scored, ask),
         calibration=_calibration(scored, ask), calibrated=_calibrated(scored, ask, chosen),
     )  # fmt: skip
+
+
+def _baseline(first: Metric, scored: Scored, ask: Ask) -> float:
+    """The metric of one answer for all rows; of these very rows where no other is known."""
+    if ask.constant is not None and np.isfinite(ask.constant).all():
+        return stats.mean_value(
+            first, scored.y, ask.constant, folds=scored.folds, weights=scored.weights
+        )
+    if ask.baseline is not None and first.name == ask.first:
+        return ask.baseline
+    return baseline.of_these_rows(first, scored)
 
 
 def in_order(scored: Scored, ask: Ask) -> list[Metric]:

@@ -13,15 +13,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from surefit.core import canvas, curves, figures_regression
+from surefit.core import canvas, curves, figures_classes, figures_regression
 from surefit.core.curves import Codes, Floats
 from surefit.errors import DataError
 from surefit.results import Figure, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-MAX_BARS = 40
 
 
 def evaluation_figures(
@@ -122,10 +120,7 @@ def _multiclass(
 ) -> Iterator[Figure]:
     called = pred.argmax(axis=1).astype(np.int64)
     yield draw_confusion(curves.confusion(y, called, classes, w))
-    ranking = curves.roc_by_class(y, pred, classes, w)
-    if len(ranking):
-        yield draw_roc_by_class(ranking)
-    yield draw_class_scores(curves.class_scores(y, called, classes, w))
+    yield from figures_classes.figures(y, pred, classes, w)
     top = curves.calibration((y == called).astype(np.int64), pred.max(axis=1), w)
     yield draw_calibration(
         top,
@@ -318,50 +313,3 @@ def draw_thresholds(numbers: pd.DataFrame, *, chosen: float | None = None) -> Fi
     ax.set_ylim(-0.015, 1.015)
     canvas.legend(ax, loc="upper left", bbox_to_anchor=(1.01, 1.0))
     return canvas.finish("thresholds", title, drawing, numbers)
-
-
-def draw_roc_by_class(numbers: pd.DataFrame) -> Figure:
-    """One-vs-rest ROC curves, from `curves.roc_by_class`."""
-    parts = [(str(name), part) for name, part in numbers.groupby("class", sort=False)]
-    title = f"One-vs-rest ROC: macro area {parts[0][1]['roc_auc'].iloc[0]:.3f}"
-    drawing, (ax,) = canvas.start(title, width=6.6, height=4.6)
-    canvas.dress(ax, "false positive rate", "true positive rate (recall)")
-    ax.plot([0, 1], [0, 1], color=canvas.GREY, linewidth=1, linestyle=(0, (4, 3)))
-    for i, (name, part) in enumerate(parts):
-        text = f"{canvas.label(name, 18)}  {part['roc_auc'].iloc[0]:.3f}"
-        style: dict[str, Any] = {"color": canvas.INK, "linewidth": 2.6, "zorder": 3}
-        if i:
-            turn, place = divmod(i - 1, 6)
-            dashes = ("-", (0, (5, 1.5)))[turn % 2]
-            style = {"color": canvas.CYCLE[place], "linewidth": 1.3, "linestyle": dashes}
-        x, y = part["false_positive_rate"], part["true_positive_rate"]
-        ax.plot(x, y, label=text, **style)
-    canvas.unit_square(ax)
-    canvas.legend(ax, outside=True, title="class, area (worst first)", title_fontsize=9)
-    return canvas.finish("roc", title, drawing, numbers)
-
-
-def draw_class_scores(numbers: pd.DataFrame) -> Figure:
-    """Precision, recall and F1 of each class, the worst on top, from `curves.class_scores`."""
-    shown = numbers.head(MAX_BARS)
-    some = f": the {len(shown)} worst of {len(numbers)}" if len(shown) < len(numbers) else ""
-    title = f"Scores by class{some}"
-    drawing, (ax,) = canvas.start(title, width=6.0, height=1.7 + 0.27 * max(len(shown), 4))
-    canvas.dress(ax, "value", "", grid="x")
-    at = np.arange(len(shown))
-    ax.barh(at, shown["f1"], height=0.62, color=canvas.SKY, alpha=0.55, label="F1")
-    style: dict[str, Any] = {"linestyle": "", "clip_on": False, "zorder": 3}
-    ax.plot(shown["precision"], at, marker="o", color=canvas.BLUE, label="precision", ms=5, **style)
-    ax.plot(
-        shown["recall"], at, marker="D", color=canvas.VERMILLION, label="recall", ms=4.5, **style
-    )
-    rows = [
-        f"{canvas.label(c)} ({n:,})" for c, n in zip(shown["class"], shown["n_rows"], strict=True)
-    ]
-    ax.set_yticks(at, rows)
-    ax.set_ylim(len(shown) - 0.4, -0.6)
-    ax.set_xlim(0, 1.01)
-    ax.tick_params(axis="y", length=0)
-    ax.set_ylabel("class (rows)", fontsize=10.5, color=canvas.INK)
-    canvas.legend(ax, outside=True)
-    return canvas.finish("classes", title, drawing, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -9,9 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from surefit.core.baseline import best_feature, constant_value
 from surefit.core.data import Dataset
 from surefit.core.digest import row_keys
-from surefit.core.metrics import Metric, value
+from surefit.core.metrics import Metric
 from surefit.core.split import Split
 from surefit.core.strength import Target, cells, correlation, explained, predicted
 
@@ -111,25 +113,20 @@ def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
     rows, sealed = (_sample(r, rng) for r in (split.train_rows, split.test_rows))
     train = data.frame.iloc[rows].reset_index(drop=True)
     target = Target.of(data.y[rows], len(data.classes))
-    alone, scores = {}, {}
+    alone = {}
     for name in train.columns:
         answer = predicted(cells(train[name]), target)
         alone[name] = explained(answer, target)
         if pd.api.types.is_float_dtype(train[name].dtype):
             alone[name] = max(alone[name], correlation(train[name].to_numpy(), target))
-        scores[name] = value(metric, target.y, answer)
-    sign = 1 if metric.greater_is_better else -1
-    best = max(scores, key=lambda c: sign * np.nan_to_num(scores[c], nan=-sign * np.inf))
-    shares = np.bincount(target.y, minlength=target.n_classes) / len(rows) if data.classes else None
-    base = (
-        np.full(len(rows), target.y.mean()) if shares is None else np.tile(shares, (len(rows), 1))
-    )
+    best = best_feature(metric, data, split)
     test = data.frame.iloc[sealed].reset_index(drop=True)
     return Rows(
         data=data, split=split, train=train, test=test, target=target, alone=alone,
         key=row_keys(train), test_key=row_keys(test),
         raw=data.raw.iloc[rows].reset_index(drop=True), block=split.block[rows],
-        baseline=value(metric, target.y, base), best_column=best, best_score=scores[best],
+        baseline=constant_value(metric, data, split),
+        best_column=best.column if best else "", best_score=best.value if best else math.nan,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from surefit.core.portable import as_given
 from surefit.core.split import Split
 from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
+
+Share = Callable[[Any, Callable[[], Any]], Any]  # (key, make) → the value, perhaps made elsewhere
 
 REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
 
@@ -78,8 +81,9 @@ class FoldResult:
         curve: (step, training loss, validation loss) a step.
         rounds: the best number of steps, for iterative families.
         steps: (name, step, value) of further numbers that a user's loop logged.
-        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        calls: the folders with what MLflow calls of the user's code wrote.
         pruned: why the fit was given up, "" where it was not; then there are no predictions.
+        peak_bytes: memory of the process that it was fitted in, 0 where that is this one.
     """
 
     fold: int
@@ -89,8 +93,9 @@ class FoldResult:
     rounds: int | None
     seconds: float
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
-    calls: str = ""
+    calls: tuple[str, ...] = ()
     pruned: str = ""
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,16 +136,17 @@ def problem(
 
 def fit_fold(
     problem: Problem, params: Params, fold: int, *, curve: bool = False, threads: int = 1,
-    limits: tuple[float, ...] = (),
+    limits: tuple[float, ...] = (), share: Share = lambda key, make: make(),
 ) -> FoldResult:  # fmt: skip
     """Fit on a fold's training rows and predict its scored rows.
 
     The rows given up for early stopping come out of the training rows; the scored rows are seen
-    by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit.
+    by `predict` alone. Preprocessed rows are kept in `problem.memory` for the next fit, and made
+    through `share`, so that other processes need not make them again.
     """
     started = time.perf_counter()
     family = problem.model
-    parts = _fold_rows(problem, family, fold)
+    parts = _fold_rows(problem, family, fold, share)
     setting = Setting(
         task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
         curve=curve, cache=parts.cache, job=f"fold {fold}", most_steps=problem.most_steps,
@@ -161,7 +167,7 @@ def fit_fold(
     return FoldResult(
         fold=fold, pred=pred, score=score,
         curve=fitted.curve, rounds=fitted.rounds, seconds=time.perf_counter() - started,
-        steps=fitted.steps, calls=fitted.calls,
+        steps=fitted.steps, calls=tuple(fitted.calls),
     )  # fmt: skip
 
 
@@ -217,11 +223,13 @@ class _FoldRows:
     cache: dict[Any, Any]
 
 
-def _fold_rows(problem: Problem, family: Family, fold: int) -> _FoldRows:
+def _fold_rows(problem: Problem, family: Family, fold: int, share: Share) -> _FoldRows:
     """A fold's rows, preprocessed once for all the fits that share an encoding."""
     key = (fold, family.encoding, family.iterative, problem.most_rows)
     if key not in problem.memory:
-        problem.memory[key] = _prepared(problem, family, fold)
+        make = partial(_prepared, problem, family, fold)
+        # the user's own code gets rows as they are: there is nothing to compute
+        problem.memory[key] = make() if family.encoding == "raw" else share(key, make)
     kept: _FoldRows = problem.memory[key]
     return kept
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from surefit.config import GateConfig
 from surefit.core import gatetest, metrics, stats
-from surefit.core.evaluation import constant
+from surefit.core.baseline import constant
 from surefit.core.gatetest import GateTest
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
@@ -17,8 +17,9 @@ from surefit.core.ranking import enough_rows
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import TOO_FEW, Slice
 from surefit.errors import ConfigError, did_you_mean
-from surefit.results import Check, Score, Task, Verdict
+from surefit.results import Check, Score, Task, Verdict, short
 
+UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
 FEWEST = 10  # shared test rows below which nothing is decided
 
 
@@ -56,15 +57,16 @@ def check_asked(
     Raises:
         ConfigError: for an unknown metric or column, or calibration of numbers.
     """
-    for name in config.floors:
-        if name not in more:
-            known = [*metrics.names(task), *more]
-            if name not in known:
-                raise ConfigError(
-                    f'gate.floors: no metric "{name}" for {task} targets; '
-                    f"{did_you_mean(name, known)}",
-                    "floors = { roc_auc = 0.8 }; your own metrics are named in metric.also",
-                )
+    for name, limit in config.limits().items():
+        if name in more:
+            continue
+        known = [*metrics.names(task), *more]
+        if name not in known:
+            raise ConfigError(
+                f'gate.floors: no metric "{name}" for {task} targets; {did_you_mean(name, known)}',
+                "floors = { roc_auc = 0.8 }; your own metrics are named in metric.also",
+            )
+        _refuse_out_of_reach(name, limit.value, metrics.find(name, task))
     for name in config.slices:
         if name not in features:
             raise ConfigError(
@@ -72,6 +74,17 @@ def check_asked(
             )
     if config.calibration is not None and task == "regression":
         raise ConfigError("gate.calibration is for classes; this target is a number.")
+
+
+def _refuse_out_of_reach(name: str, value: float, metric: Metric) -> None:
+    least, greatest = metric.bounds
+    if not least <= value <= greatest:
+        share = greatest == 1 and 1 < value <= 100
+        raise ConfigError(
+            f"gate.floors: {name} = {value:g} lies outside what {name} can be, {least:g} to "
+            f"{greatest:g}.",
+            f"floors = {{ {name} = {value / 100:g} }}" if share else "",
+        )
 
 
 def decide(checks: Sequence[Check]) -> Verdict:
@@ -82,13 +95,31 @@ def decide(checks: Sequence[Check]) -> Verdict:
     return "INCONCLUSIVE" if "INCONCLUSIVE" in verdicts else "PROMOTED"
 
 
+def advice(checks: Sequence[Check], config: GateConfig) -> str:
+    """What to do after a verdict that is not PROMOTED."""
+    verdict = decide(checks)
+    if verdict == "REJECTED":
+        return "surefit tune, or train another candidate"
+    open_ones = {c.name for c in checks if c.verdict == verdict}
+    if UNKNOWN_CHAMPION in open_ones:
+        return 'fresh test rows, or --force --reason "why" if you know what you replace'
+    if config.against == "not_worse":
+        return "more test rows, or a wider gate.margin"
+    if any("champion" in name for name in open_ones):
+        return 'more test rows, or gate.against = "not_worse" with a margin'
+    if any(name.startswith(("floor ", "ceiling ")) for name in open_ones):
+        return 'more test rows, or judge that limit by = "point" (docs/promotion.md)'
+    return "more test rows"
+
+
 # --- the challenger alone ---
 
 
 def floor_checks(question: Question) -> list[Check]:
     """Each floor, for a loss a ceiling, against the interval's safe end or the point itself.
 
-    The interval is one-sided at the alpha that this look may spend.
+    The interval is one-sided at the alpha that this look may spend. Which of the two is a choice
+    of each floor.
 
     Raises:
         ConfigError: when a floor names no metric of the task.
@@ -96,7 +127,7 @@ def floor_checks(question: Question) -> list[Check]:
     config, rows = question.config, question.rows
     level = 1 - 2 * gatetest.spent(config.alpha, question.look)
     checks = []
-    for name, floor in config.floors.items():
+    for name, floor in config.limits().items():
         own = [m for m in question.more if m.name == name]
         metric = own[0] if own else metrics.find(name, rows.task)
         score = stats.score(
@@ -104,7 +135,7 @@ def floor_checks(question: Question) -> list[Check]:
             weights=rows.weights,
             n_resamples=question.n_resamples,
         )  # fmt: skip
-        checks.append(_floor_check(score, floor, by_point=config.floors_by == "point"))
+        checks.append(_floor_check(score, floor.value, by_point=floor.by == "point"))
     return checks
 
 
@@ -125,7 +156,7 @@ def _floor_check(score: Score, floor: float, *, by_point: bool) -> Check:
         reach = sign * score.value - surest if gap > 0 else kindest - sign * score.value
         more = enough_rows(score.n_rows, gap, reach)
     how = " by the point" if by_point else ""
-    reason = f"{score}, {word} {floor:g}{how}{_would_decide(more)}"
+    reason = f"{score}, {word} {floor:,.10g}{how}{_would_decide(more)}"
     return Check(name=f"{word} {score.metric}", verdict=verdict, reason=reason, rows_to_decide=more)
 
 
@@ -157,7 +188,7 @@ def calibration_check(question: Question) -> list[Check]:
     limit, rows = question.config.calibration, question.rows
     if limit is None:
         return []
-    found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha)
+    found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha, weights=rows.weights)
     verdict: Verdict = "PROMOTED" if found.gap <= limit else "INCONCLUSIVE"
     if found.gap - found.chance > limit:
         verdict = "REJECTED"
@@ -192,7 +223,7 @@ def champion_check(question: Question, champion: np.ndarray) -> tuple[Check, Gat
     rows, config = question.rows, question.config
     name = "better than the champion"
     if config.against == "not_worse":
-        name = f"not worse than the champion by more than {config.margin:g}"
+        name = f"not worse than the champion by more than {config.margin:,.10g}"
     test = gatetest.gate(
         question.metric, rows.y, champion, rows.pred, alpha=config.alpha, look=question.look,
         margin=config.margin, against=config.against, clusters=question.clusters,
@@ -216,7 +247,7 @@ def slice_check(question: Question, champion: np.ndarray, slices: Sequence[Slice
     for part in large:
         test = _slice_test(question, champion, part, alpha=config.alpha / len(large))
         if test.high < -config.slice_margin:
-            worse.append(f"{part.name} ({test.difference:+.3g} on {part.n_rows:,} rows)")
+            worse.append(f"{part.name} ({_signed(test.difference)} on {part.n_rows:,} rows)")
     said = f"shown worse: {', '.join(worse)}" if worse else "none is shown worse"
     reason = f"{said}, of {len(large)} tested"
     if small:
@@ -242,13 +273,17 @@ def _defined(question: Question, part: Slice) -> bool:
 def _tested(name: str, test: GateTest) -> Check:
     side = "in its favour" if test.difference >= 0 else "not in its favour"
     text = (
-        f"{test.metric} {test.difference:+.4g} {side}, one-sided bounds "
-        f"[{test.low:+.4g}, {test.high:+.4g}] at alpha {test.alpha_spent:.3g}"
+        f"{test.metric} {_signed(test.difference)} {side}, one-sided bounds "
+        f"[{_signed(test.low)}, {_signed(test.high)}] at alpha {test.alpha_spent:.3g}"
     )
     more = test.rows_to_decide if test.verdict == "INCONCLUSIVE" else None
     return Check(
         name=name, verdict=test.verdict, reason=text + _would_decide(more), rows_to_decide=more
     )
+
+
+def _signed(value: float) -> str:
+    return short(value) if value < 0 else f"+{short(value)}"
 
 
 def _would_decide(rows: int | None) -> str:

@@ -128,6 +128,35 @@ def number_columns(columns: Sequence[Column]) -> dict[str, int]:
     return {name: first + place for place, name in enumerate(numbers)}
 
 
+def places(
+    transformer: Any, columns: Sequence[Column], encoding: Encoding
+) -> list[tuple[str, str]]:
+    """(feature, name) of each column of the matrix that a fitted `make` gives.
+
+    A category's level is "sex = male", what tells of a gap "age is missing", and a part of a date
+    or a text what skrub calls it.
+    """
+    found: list[tuple[str, str]] = []
+    kinds = {kind: [c.name for c in columns if c.kind == kind] for kind in ("category", "number")}
+    for name, step, _ in transformer.transformers_:
+        if name == "category" and encoding == "onehot":
+            pairs = zip(kinds["category"], step.categories_, strict=True)
+            found += [(feature, f"{feature} = {_level(v)}") for feature, vs in pairs for v in vs]
+        elif name in kinds:
+            found += [(feature, feature) for feature in kinds[name]]
+            if name == "number" and encoding == "onehot":
+                gaps = step[0].indicator_.features_
+                found += [(f, f"{f} is missing") for f in np.array(kinds["number"])[gaps]]
+        elif name != "remainder":
+            feature = columns[int(name.rpartition("-")[2])].name
+            found += [(feature, str(part)) for part in step.get_feature_names_out()]
+    return found
+
+
+def _level(value: Any) -> str:
+    return "missing" if pd.isna(value) else str(value)
+
+
 def _categories(encoding: Encoding) -> Any:
     from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder
 

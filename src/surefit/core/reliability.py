@@ -21,38 +21,59 @@ class Miscalibration:
 
 
 def miscalibration(
-    y: NDArray[np.int64], pred: NDArray[np.float64], *, alpha: float, seed: int = 0
+    y: NDArray[np.int64],
+    pred: NDArray[np.float64],
+    *,
+    alpha: float,
+    weights: NDArray[np.float64] | None = None,
+    seed: int = 0,
 ) -> Miscalibration:
-    """The expected calibration error over equal-count bins, beside its distribution by chance.
+    """The expected calibration error over bins of equal weight, beside its distribution by chance.
 
-    The share-weighted mean of |observed - mean predicted| over about sqrt(n)/2 bins, of the
-    positive class, or averaged over the classes where there are more than two. `chance` is its
-    quantile 1 - alpha when targets are drawn from the predicted probabilities themselves
-    (consistency resampling; Bröcker and Smith 2007). Assumes independent rows.
+    The weighted mean of |observed - mean predicted| over about sqrt(n)/2 bins, n being Kish's
+    effective number of rows, of the positive class, or averaged over the classes where there are
+    more than two. `chance` is its quantile 1 - alpha when targets are drawn from the predicted
+    probabilities themselves (consistency resampling; Bröcker and Smith 2007). Assumes independent
+    rows.
 
     Args:
         y: (n,) class codes.
         pred: (n, K) probabilities.
+        weights: (n,) how much each row counts; None: all the same.
     """
     rng = np.random.default_rng(seed)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     codes = [1] if pred.shape[1] == 2 else range(pred.shape[1])
     most = int(np.clip(CELLS_A_CHUNK // max(len(y), 1), 1, N_DRAWS))
     gaps, chances = [], []
     for code in codes:
-        score, hit = pred[:, code], (y == code).astype(float)
+        order = np.argsort(pred[:, code], kind="stable")
+        score, own = pred[order, code], w[order]
+        starts = _starts(own)
         by_chance = []
         for _ in range(0, N_DRAWS, most):
             drawn = rng.random((most, len(y))) < score
-            by_chance.append(_gaps(score, drawn.astype(float)))
-        gaps.append(_gaps(score, hit[None])[0])
+            by_chance.append(_gaps(score, drawn, own, starts))
+        gaps.append(_gaps(score, (y[order] == code)[None], own, starts)[0])
         chances.append(np.quantile(np.concatenate(by_chance), 1 - alpha))
     return Miscalibration(gap=float(np.mean(gaps)), chance=float(np.mean(chances)))
 
 
-def _gaps(score: NDArray[np.float64], hits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(b,) mean absolute gaps of `hits` (b, n) to `score` (n,)."""
-    n_bins = int(np.clip(np.sqrt(len(score)) / 2, 2, 20))
-    order = np.argsort(score, kind="stable")
-    starts = np.unique(np.arange(n_bins) * len(score) // n_bins)
-    gap = np.add.reduceat((hits - score)[:, order], starts, axis=1)
-    return np.asarray(np.abs(gap).sum(axis=1) / len(score))
+def _starts(w: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where each bin begins, among rows in order of score."""
+    whole = w.sum()
+    effective = whole**2 / max(float((w**2).sum()), 1e-300)
+    n_bins = int(np.clip(np.sqrt(effective) / 2, 2, 20))
+    before = np.cumsum(w) - w
+    cuts = whole * np.arange(n_bins) / n_bins
+    starts = np.searchsorted(before, cuts * (1 - 1e-12), side="left")
+    return np.unique(starts.clip(0, len(w) - 1))
+
+
+def _gaps(
+    score: NDArray[np.float64], hits: NDArray[np.bool_], w: NDArray[np.float64],
+    starts: NDArray[np.intp],
+) -> NDArray[np.float64]:  # fmt: skip
+    """(b,) weighted mean absolute gaps of `hits` (b, n) to `score` (n,), which rises."""
+    gap = np.add.reduceat(w * (hits - score), starts, axis=1)
+    return np.asarray(np.abs(gap).sum(axis=1) / max(float(w.sum()), 1e-300))

@@ -30,6 +30,7 @@ class About:
         model: (name, value) pairs: family, hyperparameters, times, size.
         learning: the training run's learning curves.
         importance: what the model relies on, as the training run found it.
+        inside: what the model says itself of its columns.
         findings: what `surefit check` found in the data, as it was recorded; None: no check ran.
         again: the commands that give this evaluation again.
         config: the configuration as TOML.
@@ -40,6 +41,7 @@ class About:
     model: Sequence[tuple[str, str]] = ()
     learning: Figure | None = field(default=None, repr=False)
     importance: Figure | None = field(default=None, repr=False)
+    inside: Figure | None = field(default=None, repr=False)
     findings: Sequence[Mapping[str, Any]] | None = None
     again: str = ""
     config: str = ""
@@ -292,7 +294,7 @@ def _background(about: About) -> Iterator[Section]:
     if about.data or about.findings is not None:
         yield _findings(about.findings)
     if about.model:
-        pictures = (about.importance, about.learning)
+        pictures = (about.importance, about.inside, about.learning)
         yield Section(
             title="The model", facts=about.model, figures=[p for p in pictures if p is not None]
         )

@@ -129,7 +129,7 @@ def _csv(
             handle, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
             skiprows=dialect.skip, skipinitialspace=dialect.separator == " ",
             usecols=list(names), chunksize=n_rows, keep_default_na=False, na_values=tokens,
-            dtype={n: types[n] for n in names if n in types}, compression=packed,
+            dtype={n: types.get(n, "str") for n in names}, compression=packed,  # ids as they stand
         ) as chunks:  # fmt: skip
             for chunk in chunks:
                 yield chunk[list(names)], min(1.0, handle.tell() / size)
@@ -154,7 +154,8 @@ class Parts:
         """How many parts of the very same work are there already; others are thrown away.
 
         Raises:
-            InputError: when another process writes the same output, or it cannot be written.
+            InputError: when another process writes the same output, or it may not be written.
+            ServiceError: when the disk is full, or fails.
         """
         import fcntl
 
@@ -168,6 +169,8 @@ class Parts:
                 yield self._kept()
         except PermissionError as error:
             raise InputError(f"{self._out} cannot be written: {error.strerror}.") from None
+        except OSError as error:
+            raise self._failed(error) from None
 
     def _kept(self) -> int:
         state = self._folder / "state.json"
@@ -212,8 +215,16 @@ class Parts:
                 os.fsync(handle.fileno())
             unfinished.replace(self._out)
         except OSError as error:
-            raise ServiceError(f"{self._out} cannot be written: {error.strerror}.") from None
+            raise self._failed(error) from None
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _failed(self, error: OSError) -> ServiceError:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        kept = len(list(self._folder.glob("part-*.parquet")))
+        return ServiceError(
+            f"{self._out} cannot be written: {why}.",
+            f"make room; the same command goes on from the {kept} parts in {self._folder.name}",
+        )
 
     def _write_parquet(self, file: Path, count: int, about: Mapping[str, str]) -> None:
         import pyarrow.parquet as pq

@@ -31,6 +31,7 @@ from surefit.models.family import Family
 from surefit.results import InputColumn
 
 MANIFEST = "manifest.json"
+_OWN_IMPORTS = "import os\nimport sys\nimport types\n\nimport cloudpickle\n"
 _TYPES = {"long": "long", "double": "double", "boolean": "boolean", "datetime": "datetime"}
 
 
@@ -126,7 +127,7 @@ def source(family: Family, portable: Any) -> str:
     shared = (
         skops_files.load_skops, skops_files.class_probabilities, *family.helpers, family.load
     )  # fmt: skip
-    imports = "import os\n\nimport cloudpickle\n" if family.encoding == "raw" else ""
+    imports = _OWN_IMPORTS if family.encoding == "raw" else ""
     load, apply = _steps(family)
     body = inspect.getsource(portable).partition("from typing import Any\n")[2]
     functions = "\n\n".join(inspect.getsource(cast(FunctionType, f)) for f in shared)

@@ -16,8 +16,12 @@ import pandas as pd
 from surefit.errors import IntegrityError
 
 _SCRIPT = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, threading, time
 sys.modules["surefit"] = None  # any import of it now fails
+def end_with_the_caller():  # whose end of the pipe closes when it dies, however it does
+    os.read(int(sys.argv[6]), 1)
+    os._exit(1)
+threading.Thread(target=end_with_the_caller, daemon=True).start()
 import pandas as pd
 import mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
@@ -73,15 +77,20 @@ def try_out(
         given, answered = Path(scratch) / "rows.parquet", Path(scratch) / "answer.parquet"
         times = Path(scratch) / "times.json"
         rows.to_parquet(given)
+        life, ours = os.pipe()
         try:
             done = subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", _SCRIPT, model_folder, given, answered,
-                 times, str(n_timed)],
-                capture_output=True, text=True, timeout=timeout, cwd=scratch,
-                env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": allowed},
+                 times, str(n_timed), str(life)],
+                capture_output=True, text=True, timeout=timeout, cwd=scratch, pass_fds=[life],
+                env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": allowed,
+                     "MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db"},  # what it logs
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise IntegrityError(f"The model did not answer within {timeout:.0f} s.") from None
+        finally:
+            os.close(life)
+            os.close(ours)
         if done.returncode != 0 or not answered.exists():
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise IntegrityError(f"The model does not load in a fresh process: {last}")

@@ -8,7 +8,9 @@ import importlib.metadata
 import json
 import os
 import pickletools
+import shutil
 import sys
+import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ import cloudpickle
 import numpy as np
 import pandas as pd
 
-from surefit.edges import checkpoints, project
+from surefit.edges import checkpoints, named, project
 from surefit.edges.checkpoints import Checkpoints
 from surefit.edges.loop import Context, Part
 from surefit.edges.project import UserCode
@@ -50,6 +52,23 @@ class Own:
     labels: Literal["as_given", "codes"]
     checkpoints: Checkpoints = field(repr=False)
     scratch: Scratch = field(repr=False)
+
+    @property
+    def logs(self) -> bool:
+        """Whether the user's sources name MLflow."""
+        return any("mlflow" in text for text in self.code.files.values())
+
+
+@dataclass(kw_only=True)
+class Answering:
+    """The user's fitted model, and where what its fit and its first answer logged is kept.
+
+    Later answers measure its speed, or what it relies on: what those log is no part of the run.
+    """
+
+    model: Any = field(repr=False)
+    calls: list[str]
+    has_answered: bool = False
 
 
 def family(own: Own) -> Family:
@@ -104,9 +123,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _fit(own: Own, params: GivenParams, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
     fit = _fit_build if own.kind == "build" else _fit_loop
-    with own.scratch.redirected() as written:
+    with own.scratch.redirected(own.code.autologgers) as written:
         fitted = fit(own, params, train, stop, setting)
-    return replace(fitted, calls="".join(written))
+    answering = Answering(model=fitted.estimator, calls=written)
+    return replace(fitted, estimator=answering, calls=answering.calls)
 
 
 def _fit_build(
@@ -185,9 +205,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _predict(own: Own, estimator: Any, X: pd.DataFrame, n_classes: int) -> np.ndarray:
+def _predict(own: Own, estimator: Answering, X: pd.DataFrame, n_classes: int) -> np.ndarray:
+    if not own.logs:
+        return _answer(own, estimator.model, X)
+    with own.scratch.redirected(own.code.autologgers) as written:
+        answer = _answer(own, estimator.model, X)
+    if estimator.has_answered:
+        for folder in written:
+            shutil.rmtree(folder, ignore_errors=True)
+    else:
+        estimator.calls.extend(written)
+    estimator.has_answered = True
+    return answer
+
+
+def _answer(own: Own, model: Any, X: pd.DataFrame) -> np.ndarray:
     with _seeded(0), _one_thread(), project.users_line():
-        return raw_output(estimator, X, list(own.classes))
+        return raw_output(model, X, list(own.classes))
 
 
 # --- the rest of what travels inside saved models ---
@@ -245,6 +279,9 @@ def of_label(label: Any, classes: list[Any]) -> int:
     raise ValueError(f"{label!r} is none of the classes {classes[:5]}")
 
 
+ANSWERS = (raw_output, one_hot, of_label)  # what makes probabilities of a model's answer
+
+
 def load_own(folder: Path) -> Any:
     """The user's model: from skops where it could be saved so, else from its pickle."""
     if (folder / "model.skops").exists():
@@ -254,7 +291,21 @@ def load_own(folder: Path) -> Any:
             "this model holds a pickle of its author's own class, and "
             "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false forbids to load one"
         )
-    return cloudpickle.loads((folder / "model.pkl").read_bytes())
+    names = {}
+    if (folder / "names.pkl").exists():  # what a pickle inside the model's asks its modules for
+        names = cloudpickle.loads((folder / "names.pkl").read_bytes())
+    before = {name: sys.modules.get(name) for name in names}
+    for name, values in names.items():
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(values)
+    try:
+        return cloudpickle.loads((folder / "model.pkl").read_bytes())
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def load_estimator(folder: Path, n_classes: int) -> Any:
@@ -267,8 +318,9 @@ def load_estimator(folder: Path, n_classes: int) -> Any:
 # --- saving ---
 
 
-def _save(own: Own, model: Any, folder: Path) -> None:
+def _save(own: Own, estimator: Answering, folder: Path) -> None:
     """skops when every type is on the reviewed list, else a pickle that carries the code."""
+    model = estimator.model
     try:
         save_skops(model, folder / "model.skops")
     except Exception:  # skops refuses what it does not know in many ways
@@ -280,15 +332,19 @@ def _save(own: Own, model: Any, folder: Path) -> None:
     try:
         with project.users_line():
             data = cloudpickle.dumps(model)
+            asked = named.asked_for(data, project.own_modules(Path(own.code.folder)))
+        names = cloudpickle.dumps(asked) if asked else b""
     finally:
         cloudpickle.unregister_pickle_by_value(params_module)
-    if "surefit" in _modules_in(data):
+    if "surefit" in _modules_in(data) | _modules_in(names):
         raise UserCodeError(
             f"The model that {own.code.place} made holds something of surefit, "
             "and could not be loaded without it.",
             "keep ctx and surefit's functions out of the model's attributes and methods",
         )
     (folder / "model.pkl").write_bytes(data)
+    if names:
+        (folder / "names.pkl").write_bytes(names)
 
 
 def is_pickle(model_folder: Path) -> bool:
@@ -298,17 +354,18 @@ def is_pickle(model_folder: Path) -> bool:
 
 def _modules_in(data: bytes) -> set[str]:
     """The top-level modules that a pickle names."""
-    texts = [argument for _, argument, _ in pickletools.genops(data) if isinstance(argument, str)]
+    parsed = pickletools.genops(data) if data else ()
+    texts = [argument for _, argument, _ in parsed if isinstance(argument, str)]
     own = {params_module.__name__, params_module.__package__}  # carried by value
     named = {t.partition(" ")[0] for t in texts} - own
     return {t.partition(".")[0] for t in named if t in sys.modules}
 
 
-def _needs(own: Own, model: Any) -> tuple[str, ...]:
+def _needs(own: Own, estimator: Answering) -> tuple[str, ...]:
     """The distributions that the model's code and the user's files import."""
     modules = {m for text in own.code.files.values() for m in project.imports(text)}
     with contextlib.suppress(Exception):  # what skops can save need not be picklable
-        modules |= _modules_in(cloudpickle.dumps(model))
+        modules |= _modules_in(cloudpickle.dumps(estimator.model))
     return tuple(sorted(_distributions(modules) - {"surefit"}))
 
 

@@ -7,8 +7,8 @@
             ...
 
 Why not multiprocessing or joblib: spawn and forkserver import the user's `__main__` again, and one
-killed worker breaks the whole pool (SEARCH.md, Workers). Here the driver starts one small process,
-the zygote (worker.py), which forks a worker in a few milliseconds. Everything happens inside the
+killed worker breaks the whole pool. Here a small process of the pool's own, the zygote (worker.py),
+forks a worker in a few milliseconds. Everything happens inside the
 calls of one thread; between calls the workers go on, their memory watched by the zygote.
 
 A job's outcome counts when its worker still holds the dispatch's token. Cancelling or overrunning
@@ -27,10 +27,8 @@ import pickle
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
@@ -40,7 +38,8 @@ from typing import Any, Literal, Protocol, Self
 
 import cloudpickle
 
-from surefit.edges import worker
+from surefit.edges import shelf, worker
+from surefit.edges.nursery import last_line, ready
 from surefit.errors import ServiceError
 
 BOOT_SECONDS = 120.0  # for a worker to start, the imports of the user's function included
@@ -48,16 +47,6 @@ BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
 GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
 ATTEMPTS = 2  # of a job whose worker died with the zygote, or was killed by somebody else
-
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-    "BLIS_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS",
-)  # fmt: skip
-# the import path comes as arguments: the driver's own, so that imports resolve the same
-_BOOT = (
-    "import sys; fd, driver, guarded, *sys.path[:] = sys.argv[1:]; "
-    "from surefit.edges.worker import zygote; zygote(int(fd), int(driver), guarded == '1')"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,25 +128,13 @@ class _Zygote:
     def __init__(
         self, fn: bytes, preload: tuple[str, ...], *, threads: int, memory: int, strict: bool
     ) -> None:
-        if not hasattr(os, "fork"):
-            raise ServiceError("Local workers need a system with fork (Linux, macOS).")
+        self._nursery = ready(preload, threads=threads)
         self._control, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
-        main = threading.current_thread() is threading.main_thread()
-        command = [sys.executable, "-P", *(f"-W{option}" for option in sys.warnoptions)]
-        arguments = [str(theirs.fileno()), str(os.getpid()), str(int(main)), *map(str, sys.path)]
         with theirs:
-            self._process = subprocess.Popen(
-                [*command, "-c", _BOOT, *arguments],
-                env=_environment(threads),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                start_new_session=True,  # Ctrl-C in the terminal does not come there
-            )
+            self._number = self._nursery.birth(theirs, self._errors, strict=strict)
         self.inbox = worker.Inbox(self._control)
-        self.send((preload, memory, strict, sys.argv), fn)
+        self.send((memory, sys.argv), fn)
 
     def fileno(self) -> int:
         return self._control.fileno()
@@ -171,24 +148,15 @@ class _Zygote:
     def end(self, seconds: float) -> str:
         """End it and all its workers within `seconds` and a little; how it ended, in words."""
         self.send(("end", seconds))
-        try:
-            self._process.wait(seconds + 0.5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()  # its workers die with it
-            self._process.wait()
+        code = self._nursery.ended(self._number, seconds + 0.5)
+        if code is None:
+            self._nursery.kill(self._number)  # its workers die with it
+            code = self._nursery.ended(self._number, GONE_SECONDS)
         self._control.close()
         with self._errors:
-            self._errors.seek(0)
-            last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        how = _death(self._process.returncode)
+            last = last_line(self._errors) or self._nursery.last_words()
+        how = _death(-signal.SIGKILL if code is None else code)
         return f"{how}: {last}" if last else how
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """Threads for the jobs; and none that NumPy or Arrow starts on import, before the fork."""
-    wishes = {"GOMP_SPINCOUNT": "1000", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
-    ours = dict.fromkeys(_THREAD_VARIABLES, str(threads))
-    return {**wishes, **os.environ, **ours, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _death(code: int) -> str:
@@ -209,15 +177,21 @@ class _SharedFile:
     spans: list[tuple[int, int]]  # of the out-of-band buffers: start, size
 
 
+def _unnamed_file(name: str) -> int:
+    """An empty file that has no name: on Linux in memory, so that rows never touch a disk."""
+    if sys.platform == "linux":
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    else:
+        with tempfile.TemporaryFile() as unnamed:
+            fd = os.dup(unnamed.fileno())
+    return fd
+
+
 def _shared_file(value: Any) -> _SharedFile:
     """Write a value so that its arrays can be mapped: shared between workers, and read-only."""
     buffers: list[pickle.PickleBuffer] = []
     data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    if sys.platform == "linux":  # in memory: rows never touch a disk
-        fd = os.memfd_create("surefit-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    else:
-        with tempfile.TemporaryFile() as unnamed:
-            fd = os.dup(unnamed.fileno())
+    fd = _unnamed_file("surefit-shared")
     spans = []
     with open(fd, "wb", closefd=False) as file:
         file.write(data)
@@ -251,6 +225,10 @@ class Workers(Protocol):
 
     def cancel(self, key: Hashable) -> None:
         """Forget a job, and stop it if it runs."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Memory of the jobs that ran at once, at most; 0 where it is not this machine's."""
 
     def __enter__(self) -> Self: ...
 
@@ -330,6 +308,7 @@ class Pool:
         self._deadline, self._memory = deadline, memory or 0
         self._preload = tuple(preload)
         self._shared: _SharedFile | None = None
+        self._shelf = -1  # where workers put what they compute for each other (shelf.py)
         self._lazy = False  # each worker loads the shared value: loading it starts threads
         self._zygote: _Zygote | None = None
         self._zygote_worked = False  # it gave us a worker
@@ -339,6 +318,7 @@ class Pool:
         self._workers: dict[int, _Worker] = {}  # by uid
         self._pending: collections.deque[_Task] = collections.deque()
         self._finished: collections.deque[Outcome] = collections.deque()
+        self._peaks: list[int] = []  # the largest jobs, one for each worker
         self._closed = False
         if shared is not None:
             self.share(shared)
@@ -355,6 +335,10 @@ class Pool:
             )
             self._zygote_worked = False
             self._selector.register(self._zygote, selectors.EVENT_READ, self._hear)
+            if self._shelf < 0:
+                self._shelf = _unnamed_file("surefit-shelf")
+                os.truncate(self._shelf, shelf.ENTRIES_BYTES)
+            self._zygote.send(("lend",), fd=self._shelf)
             self._send_shared()
 
     def share(self, value: Any) -> None:
@@ -410,6 +394,11 @@ class Pool:
                 w.task = None
                 self._end(w, "cancelled")
 
+    @property
+    def peak_bytes(self) -> int:
+        """Memory of the jobs that ran at once, at most: of the largest, one for each worker."""
+        return sum(self._peaks)
+
     def close(self) -> None:
         """End all processes, jobs included, within a second: SIGTERM, then SIGKILL."""
         self._stop(0.4)
@@ -449,6 +438,9 @@ class Pool:
         if self._shared:
             os.close(self._shared.fd)
             self._shared = None
+        if self._shelf >= 0:
+            os.close(self._shelf)
+            self._shelf = -1
 
     def _send_shared(self) -> None:
         if self._zygote and self._shared:
@@ -593,7 +585,11 @@ class Pool:
             except Exception as error:
                 reason = f"its value cannot be unpickled: {worker.one_line(error)}"
                 outcome = replace(outcome, state="FAILED", reason=reason)
+        self._finish(outcome)
+
+    def _finish(self, outcome: Outcome) -> None:
         self._finished.append(outcome)
+        self._peaks = sorted([*self._peaks, outcome.peak_bytes])[-self._n_workers :]
 
     def _bury(self, w: _Worker, code: int, peak: int, why: str, printed: bytes) -> None:
         """A worker has ended: its job with it, unless the answer came before."""
@@ -608,7 +604,7 @@ class Pool:
         elif w.task:
             output = printed.decode(errors="replace")
             _, crash, where = output.rpartition("Fatal Python error: ")  # faulthandler's
-            self._finished.append(Outcome(
+            self._finish(Outcome(
                 key=w.task.key, state="FAILED", reason=reason, traceback=crash + where if crash
                 else "", seconds=time.monotonic() - w.since, peak_bytes=peak, output=output,
             ))  # fmt: skip

@@ -24,6 +24,8 @@ from typing import Any
 
 import cloudpickle
 
+from surefit.edges import redirect
+from surefit.edges.redirect import Autologgers, Scratch
 from surefit.errors import ConfigError, SurefitError, UserCodeError, did_you_mean
 
 _LIBRARIES = ("site-packages", "dist-packages", "<", "lib/python")
@@ -40,6 +42,8 @@ class UserCode:
         digest: SHA-256 of the source of the file and of the user's modules that it imports.
         files: their sources, by path relative to the project's folder.
         folder: where the file is.
+        calls: the folders with what MLflow calls wrote as the file was imported.
+        autologgers: those that are on since then.
     """
 
     place: str
@@ -47,6 +51,8 @@ class UserCode:
     digest: str
     files: dict[str, str] = field(repr=False)
     folder: str = ""
+    calls: tuple[str, ...] = ()
+    autologgers: Autologgers = field(default_factory=dict, repr=False)
 
     def load(self) -> Callable[..., Any]:
         """The function; from bytes that this run made."""
@@ -54,8 +60,11 @@ class UserCode:
         return loaded
 
 
-def load(place: str, root: Path) -> UserCode:
+def load(place: str, root: Path, calls: Scratch) -> UserCode:
     """The function that "file.py:name" names, relative to the project's folder.
+
+    Args:
+        calls: where MLflow calls that the file makes as it is imported go.
 
     Raises:
         ConfigError: when there is no such file or function.
@@ -66,7 +75,9 @@ def load(place: str, root: Path) -> UserCode:
     if not file.is_file():
         near = did_you_mean(file.name, [p.name for p in file.parent.glob("*.py")])
         raise ConfigError(f'"{place}": there is no file {path}; {near}')
-    module = _import(file)
+    with calls.redirected() as written:
+        module = _import(file)
+        on = redirect.autologgers()
     function = getattr(module, name, None)
     if not callable(function):
         names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
@@ -79,13 +90,13 @@ def load(place: str, root: Path) -> UserCode:
         digest.update(f"{key}\0{texts[key]}\0".encode())
     return UserCode(
         place=place, function=cloudpickle.dumps(function), digest=digest.hexdigest(), files=texts,
-        folder=str(file.parent),
+        folder=str(file.parent), calls=tuple(written), autologgers=on,
     )  # fmt: skip
 
 
 def carry(folder: str) -> None:
     """From here on what is pickled holds the user's own modules of that folder by value."""
-    for module in _own_modules(Path(folder)):
+    for module in own_modules(Path(folder)):
         cloudpickle.register_pickle_by_value(module)
 
 
@@ -95,14 +106,17 @@ def names_function(place: str) -> bool:
     return file.endswith(".py") and name.isidentifier()
 
 
-def function(place: str, root: Path) -> Callable[..., Any]:
+def function(place: str, root: Path, calls: Scratch) -> Callable[..., Any]:
     """The function that "file.py:name" names; what it raises shows the user's line first.
+
+    Args:
+        calls: as in `load`.
 
     Raises:
         ConfigError: when there is no such file or function.
         UserCodeError: when the file fails as it is imported, or the function as it is called.
     """
-    found = load(place, root).load()
+    found = load(place, root, calls).load()
 
     @functools.wraps(found)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -170,14 +184,14 @@ def _on_path(folder: str) -> None:
     _FOLDERS.insert(0, folder)
 
 
-def _own_modules(folder: Path) -> list[ModuleType]:
+def own_modules(folder: Path) -> list[ModuleType]:
     """The user's modules of the folder; `_import` threw out those of earlier loads."""
     return [m for _, m in sorted(sys.modules.items()) if _within(m, folder)]
 
 
 def _sources(file: Path) -> list[Path]:
     """The file, the user's modules that it imported, and those that it will as it runs."""
-    found = [Path(str(m.__file__)) for m in _own_modules(file.parent)]
+    found = [Path(str(m.__file__)) for m in own_modules(file.parent)]
     for each in found:  # grows
         for name in imports(each.read_text("utf-8")):
             beside = file.parent / f"{name}.py"

@@ -111,6 +111,11 @@ class RayPool:
         """Jobs that could start now."""
         return max(0, self.n_workers - len(self._sent))
 
+    @property
+    def peak_bytes(self) -> int:
+        """0: the jobs run on other machines."""
+        return 0
+
     def cancel(self, key: Hashable) -> None:
         """Forget a job, and stop it if it runs: no outcome will come. Unknown keys pass."""
         self._finished = deque(o for o in self._finished if o.key != key)

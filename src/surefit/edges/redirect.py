@@ -1,4 +1,4 @@
-"""In a job: MLflow calls of the user's own code are led to a scratch store that the job alone has.
+"""MLflow calls of the user's own code, led to a scratch store: of a job, or of a file's import.
 
 The environment says where, so nothing of MLflow is imported here; a store is made, by copying an
 empty one, when the user's code imports MLflow, or has. The driver reads it once the job counts
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
+import inspect
+import logging
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +35,15 @@ _GLOBALS = (
     ("mlflow.tracking.fluent", "_active_experiment_id", None),
     ("mlflow.utils.autologging_utils", "_AUTOLOGGING_GLOBALLY_DISABLED", False),
 )
+_ALL = "mlflow"  # mlflow.autolog(): switches on those of all libraries, imported already or later
+_GLOBALLY = "globally_configured"  # marks the settings of those
 _FLUENT = "mlflow.tracking.fluent"  # these are a thread's own
 _OF_THREAD: dict[str, list[Any] | None] = {
     "_active_run_stack": [], "_last_active_run_id": None, "_last_logged_model_id": None,
 }  # fmt: skip
+
+
+Autologgers = Mapping[str, Mapping[str, Any]]  # settings by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +59,14 @@ class Scratch:
     template: str
 
     @contextlib.contextmanager
-    def redirected(self) -> Iterator[list[str]]:
+    def redirected(self, autologgers: Autologgers | None = None) -> Iterator[list[str]]:
         """Lead MLflow calls of the block to a new store.
 
         Gives a list that holds the store's folder when the block has ended, or nothing where
         nothing was written.
+
+        Args:
+            autologgers: those that the user's file switched on as it was imported: on here too.
         """
         made: list[str] = []
         kept: list[str] = []
@@ -68,6 +79,7 @@ class Scratch:
                 state.clear()
             else:
                 sys.meta_path.insert(0, finder)
+            _switch_on(autologgers or {})
             yield kept
         finally:
             failed = sys.exc_info()[0] is not None
@@ -142,6 +154,7 @@ class _State:
 
     values: dict[tuple[str, str], Any]
     autologgers: dict[str, Any]
+    on_import: dict[str, Any]
 
     @classmethod
     def now(cls) -> _State:
@@ -151,26 +164,59 @@ class _State:
         for name, none in _OF_THREAD.items():
             there = getattr(sys.modules.get(_FLUENT), name, None)
             values[_FLUENT, name] = copy.copy(there.get() if there is not None else none)
-        return cls(values=values, autologgers={k: dict(v) for k, v in _autologgers().items()})
+        return cls(
+            values=values, autologgers={k: dict(v) for k, v in _autologgers().items()},
+            on_import={k: copy.copy(v) for k, v in _on_import().items()},
+        )  # fmt: skip
 
     def clear(self) -> None:
         """As in a fresh process: no store, no run, no autologger from before."""
         _put({(module, name): fresh for module, name, fresh in _GLOBALS})
         _put({(_FLUENT, name): copy.copy(none) for name, none in _OF_THREAD.items()})
         for settings in _autologgers().values():
-            settings["disable"] = True
+            settings.clear()  # which is off; settings that say so would outdo mlflow.autolog()
+        _on_import().clear()
 
     def put_back(self) -> None:
         _put(self.values)
-        there = _autologgers()
-        there.clear()
-        there.update(self.autologgers)
+        for there, before in ((_autologgers(), self.autologgers), (_on_import(), self.on_import)):
+            there.clear()
+            there.update(before)
 
 
 def _autologgers() -> dict[str, dict[str, Any]]:
     module = sys.modules.get("mlflow.utils.autologging_utils")
     found: dict[str, dict[str, Any]] = getattr(module, "AUTOLOGGING_INTEGRATIONS", {})
     return found
+
+
+def _on_import() -> dict[str, Any]:
+    """What MLflow does as a library is imported later: switch its autologger on."""
+    module = sys.modules.get("mlflow.utils.import_hooks")
+    found: dict[str, Any] = getattr(module, "_post_import_hooks", {})
+    return found
+
+
+def autologgers() -> Autologgers:
+    """Those that are on, and those that are switched off alone, to be set so elsewhere."""
+    told = {k: dict(v) for k, v in _autologgers().items() if v}
+    if all(settings.get("disable", True) for settings in told.values()):
+        return {}
+    return {k: v for k, v in told.items() if _ALL not in told or not v.get(_GLOBALLY)}
+
+
+def _switch_on(wanted: Autologgers) -> None:
+    """Call the autologgers' functions with their settings; MLflow would say so in every fit."""
+    speaker = logging.getLogger(_FLUENT)
+    before = speaker.level
+    speaker.setLevel(logging.WARNING)
+    try:
+        for name in sorted(wanted, key=lambda n: n == _ALL):
+            module = importlib.import_module("mlflow" if name == _ALL else f"mlflow.{name}")
+            known = inspect.signature(module.autolog).parameters
+            module.autolog(**{k: v for k, v in wanted[name].items() if k in known})
+    finally:
+        speaker.setLevel(before)
 
 
 def _put(values: dict[tuple[str, str], Any]) -> None:

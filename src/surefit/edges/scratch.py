@@ -6,6 +6,8 @@ the same MLflow wrote them just before.
 
 from __future__ import annotations
 
+import ast
+import atexit
 import contextlib
 import json
 import os
@@ -34,12 +36,37 @@ _CLAIM = "owner.json"
 
 def place(root: Path) -> Scratch:
     """A new place for the scratch stores of one command; nothing is made before a job needs it."""
-    version = environment.version_of("mlflow") or "unknown"
     token = os.urandom(8).hex()
-    return Scratch(
-        root=str((root / FOLDER / token).absolute()),
-        template=str((root / FOLDER / f"empty-{version}.sqlite").absolute()),
-    )
+    return Scratch(root=str((root / FOLDER / token).absolute()), template=_template(root))
+
+
+def at_import(root: Path, place: str) -> Scratch:
+    """Where MLflow calls go that a file ("model.py:build") makes as it is imported.
+
+    They stay for as long as this process; a store is made ready where the file makes some.
+    """
+    folder = Path(tempfile.gettempdir()) / f"surefit-{os.urandom(8).hex()}"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    template = Path(_template(root))
+    file = root / Path(place.rpartition(":")[0]).expanduser()
+    if file.is_file() and not template.is_file() and _calls_at_import(file.read_text("utf-8")):
+        template.parent.mkdir(parents=True, exist_ok=True)
+        _make_template(template, "")
+    return Scratch(root=str(folder), template=str(template))
+
+
+def _calls_at_import(text: str) -> bool:
+    """Whether statements outside functions and classes name MLflow, its import aside."""
+    with contextlib.suppress(SyntaxError):
+        apart = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+        parts = [node for node in ast.parse(text).body if not isinstance(node, apart)]
+        return any("mlflow" in (ast.get_source_segment(text, node) or "") for node in parts)
+    return False
+
+
+def _template(root: Path) -> str:
+    version = environment.version_of("mlflow") or "unknown"
+    return str((root / FOLDER / f"empty-{version}.sqlite").absolute())
 
 
 def prepare(scratch: Scratch, store: Store, texts: Iterable[str], *, search: str = "") -> None:
@@ -61,7 +88,7 @@ def prepare(scratch: Scratch, store: Store, texts: Iterable[str], *, search: str
     claim = {"owner": environment.owner(), "search": search}
     (Path(scratch.root) / _CLAIM).write_text(json.dumps(claim), "utf-8")
     if not Path(scratch.template).is_file():
-        _make_template(Path(scratch.template), store)
+        _make_template(Path(scratch.template), store.uri)
 
 
 def remove(scratch: Scratch) -> None:
@@ -83,15 +110,15 @@ def sweep(root: Path, search: str, needed: Iterable[str]) -> None:
             shutil.rmtree(claim_file.parent, ignore_errors=True)
 
 
-def _make_template(file: Path, store: Store) -> None:
+def _make_template(file: Path, uri: str) -> None:
     """The tables of MLflow's store without a row: taken from the project's own where it is one.
 
     MLflow takes more than a second to make them itself.
     """
     draft = file.with_suffix(f".{os.getpid()}")
     draft.unlink(missing_ok=True)
-    if store.uri.startswith("sqlite:///"):
-        _copy_tables(Path(store.uri.removeprefix("sqlite:///")), draft)
+    if uri.startswith("sqlite:///"):
+        _copy_tables(Path(uri.removeprefix("sqlite:///")), draft)
     else:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -240,8 +267,8 @@ def items(jobs: Sequence[tuple[str, Calls]], taken: Iterable[str]) -> Iterator[I
         for known, given in ((params, calls.params), (tags, calls.tags)):
             for key, value in given.items():
                 differs = known.setdefault(free(key), value) != value
-                if differs and label:
-                    known[f"{label}.{key}"] = value
+                if differs:
+                    known[f"{label}.{key}" if label else f"own_{key}"] = value
         for key, number, step in calls.metrics:
             yield Metric(key=f"{label}_{key}" if label else free(key), value=number, step=step)
         for path, file in calls.files.items():

@@ -31,6 +31,9 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst")
 _FUNCTION = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_]\w*)")
 
 
+_UNKEPT = "what {path} logs with MLflow is not kept: no run is open yet as the table is loaded"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
     """A table as it came, and what was inferred on the way."""
@@ -64,10 +67,12 @@ def read(config: DataConfig, root: Path, *, path: str | None = None) -> Loaded:
         return Loaded(frame=_bundled(path.removeprefix("sklearn:")))
     function = _FUNCTION.fullmatch(path)
     if function:
-        from surefit.edges import userdata
+        from surefit.edges import scratch, userdata
 
-        made = userdata.call(root / function["file"], function["name"])
-        return Loaded(frame=frames.to_pandas(made, what=path))
+        with scratch.at_import(root, path).redirected() as written:
+            made = userdata.call(root / function["file"], function["name"])
+        unkept = (Note(text=_UNKEPT.format(path=path)),) if written else ()
+        return Loaded(frame=frames.to_pandas(made, what=path), notes=unkept)
     if config.query is not None or remote.is_database(path):
         return Loaded(frame=remote.select(path, config.query, root))
     if remote.is_address(path):

@@ -2,13 +2,15 @@
 
 driver (pool.py) --socketpair--> zygote --fork--> workers --socketpair each--> driver
 
-The zygote is one thread that sleeps in poll(). It imports what is safe to import, maps the shared
-value, forks a worker when asked, keeps what workers print (head and tail), watches their memory,
-kills and reaps them, and says how each one ended. It never runs a job.
+The zygote is one thread that sleeps in poll(), forked from the nursery (nursery.py) with what is
+safe to import. It maps the shared value, forks a worker when asked, keeps what workers print (head
+and tail), watches their memory, kills and reaps them, and says how each one ended. It never runs a
+job.
 
-Nobody outlives the driver: the zygote sees the end of its socket (or another parent) and kills
-every worker's process group; a worker dies with the zygote (PR_SET_PDEATHSIG; where that is
-missing, a thread watches); an idle worker sees the end of its own socket.
+Nobody outlives the driver: the zygote sees the end of its socket (or another parent, or the
+nursery tells it) and kills every worker's process group; a worker dies with the zygote
+(PR_SET_PDEATHSIG; where that is missing, a thread watches); an idle worker sees the end of its own
+socket.
 
 Imports the standard library and cloudpickle alone: this is paid at each start.
 """
@@ -22,7 +24,6 @@ import contextlib
 import ctypes
 import faulthandler
 import gc
-import importlib
 import io
 import mmap
 import os
@@ -40,6 +41,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import cloudpickle
+
+from surefit.edges import shelf
+from surefit.edges.shelf import Shelf
 
 KEPT_BYTES = 64 * 1024  # of what one job prints: half from its start, half from its end
 LOOK_SECONDS = 0.2  # between two looks at the workers' memory
@@ -77,7 +81,7 @@ def send(
 
 def receive(sock: socket.socket) -> tuple[tuple[Any, ...], bytes, list[int]]:
     """Read one message; blocks. Raises EOFError when the other side is gone."""
-    data, fds, _, _ = socket.recv_fds(sock, _HEADER.size, 1)
+    data, fds, _, _ = socket.recv_fds(sock, _HEADER.size, 2)
     for fd in fds:
         os.set_inheritable(fd, False)
     size, body_size = _HEADER.unpack(data + _exactly(sock, _HEADER.size - len(data), data))
@@ -150,7 +154,14 @@ def die_with(parent: int) -> bool:
     return done
 
 
-def _named(name: bytes) -> None:
+def live_on() -> None:
+    """Take `die_with` back."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def named(name: bytes) -> None:
+    """Give this process a name that `ps` and `top` show."""
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_NAME, name, 0, 0, 0)
 
@@ -164,7 +175,7 @@ def n_threads() -> int:
 
 
 def own_bytes(pid: int | str, shared_bytes: int = 0) -> tuple[int, int]:
-    """A process's memory now and at its peak, in bytes, without program files and the shared value.
+    """A process's memory now and at its peak, in bytes, without program files and what is shared.
 
     (0, 0) when the process is gone.
     """
@@ -290,17 +301,19 @@ class _Shared:
 
 
 class _Zygote:
-    """The process that all workers are forked from."""
+    """The process that all workers of a pool are forked from."""
 
-    def __init__(self, control: socket.socket, driver: int) -> None:
+    def __init__(self, control: socket.socket, parent: int, notes: list[str], strict: bool) -> None:
         self._control = control
-        self._driver = driver
+        self._parent = parent
+        self._notes = notes
+        self._strict = strict
         self._outgoing = bytearray()  # never waits for the driver, which may be busy
         self._children: dict[int, _Child] = {}  # by pid
         self._fn = b""
         self._memory = 0
-        self._strict = True
         self._shared: _Shared | None = None
+        self._shelf: Shelf | None = None
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
         # a handler that does nothing, and a pipe that SIGCHLD writes to: poll() wakes up
@@ -310,19 +323,18 @@ class _Zygote:
         signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self._end(0.0))
         self._poll.register(self._wake[0], select.POLLIN)
 
     def set_up(self) -> None:
-        """Take the first message: what to import, the function and the memory limit."""
-        heading, self._fn, _ = receive(self._control)
-        preload, self._memory, self._strict, sys.argv[:] = heading
-        for name in preload:
-            try:
-                importlib.import_module(name)
-            except BaseException as error:
-                self._tell(("note", f"{name} was not preloaded: {one_line(error)}"))
-            self._check_threads(name)  # OpenBLAS starts none: see the environment we were given
-        gc.freeze()  # the collector leaves these objects alone, so their pages stay shared
+        """Take the first message: the function, the memory limit and the driver's arguments."""
+        try:
+            heading, self._fn, _ = receive(self._control)
+        except (EOFError, OSError):
+            self._end(0.0)
+        self._memory, sys.argv[:] = heading
+        for note in self._notes:
+            self._tell(("note", note))
 
     def serve(self) -> NoReturn:
         """Do what the driver asks until it is gone."""
@@ -340,7 +352,7 @@ class _Zygote:
                     self._reap()
                 else:
                     self._read(fd)
-            if os.getppid() != self._driver:
+            if os.getppid() != self._parent:
                 self._end(0.0)
             if self._memory and time.monotonic() >= look:
                 look = time.monotonic() + LOOK_SECONDS
@@ -364,6 +376,8 @@ class _Zygote:
                     if child.uid == uid:
                         child.peak_bytes = self._own_bytes(child)[1]
                         child.signal(signal.SIGKILL)
+            case ("lend",):
+                self._shelf = shelf.lend(fds[0])
             case ("share", pickle_size, spans, lazy):
                 self._surround(body)
                 self._share(_Shared(fds[0], pickle_size, spans), lazy)
@@ -417,13 +431,14 @@ class _Zygote:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._control.close()
         for unused in (*self._wake, pipe, *(c.pipe for c in self._children.values())):
             os.close(unused)
         for stream in (1, 2):
             os.dup2(out, stream)
         work(
-            socket.socket(fileno=fd), out, self._fn, self._shared, self._memory,
+            socket.socket(fileno=fd), out, self._fn, self._shared, self._shelf, self._memory,
             watch=None if watched else zygote,
         )  # fmt: skip
 
@@ -433,7 +448,7 @@ class _Zygote:
                 self._poll.unregister(pipe)
 
     def _own_bytes(self, child: _Child) -> tuple[int, int]:
-        return own_bytes(child.pid, self._shared.n_bytes if self._shared else 0)
+        return own_bytes(child.pid, _common_bytes(self._shared, self._shelf))
 
     def _watch_memory(self) -> None:
         for child in self._children.values():
@@ -496,15 +511,11 @@ def size_text(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
 
 
-def zygote(fd: int, driver: int, guarded: bool) -> NoReturn:
-    """Be the zygote; `guarded` when the driver started it from its main thread."""
-    _named(b"surefit-zygote")
-    if guarded:  # importing may take long, and nothing watches the socket meanwhile
-        die_with(driver)
-    server = _Zygote(socket.socket(fileno=fd), driver)
+def zygote(control: socket.socket, parent: int, notes: list[str], *, strict: bool) -> NoReturn:
+    """Be the zygote that obeys `control`, forked by `parent`; `notes` are told first."""
+    named(b"surefit-zygote")
+    server = _Zygote(control, parent, notes, strict)
     server.set_up()
-    if guarded and sys.platform == "linux":  # from here on it must live to kill its workers' groups
-        _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
     server.serve()
 
 
@@ -516,16 +527,16 @@ def work(
     out: int,
     fn_pickle: bytes,
     shared: _Shared | None,
+    shelf: Shelf | None,
     memory: int,
     *,
     watch: int | None,
 ) -> NoReturn:
     """Run jobs until the driver's end of the socket is gone."""
-    _named(b"surefit-worker")
+    named(b"surefit-worker")
     _settle(out, sock.fileno() if watch is not None else -1, watch)
     me = os.getpid()
     run = _loaded(fn_pickle, shared)
-    n_shared = shared.n_bytes if shared else 0
     send(sock, ("hello", me))
     while True:
         try:
@@ -542,7 +553,7 @@ def work(
             with contextlib.suppress(BaseException):
                 stream.flush()
         _LIBC.fflush(None)
-        now, peak = own_bytes("self", n_shared)
+        now, peak = own_bytes("self", _common_bytes(shared, shelf))
         # a thread left running, or memory kept, would fall upon the next job: start afresh
         retire = (
             not before.issuperset(threading.enumerate())
@@ -553,6 +564,11 @@ def work(
         del body, value
         if retire:
             os._exit(0)
+
+
+def _common_bytes(shared: _Shared | None, shelf: Shelf | None) -> int:
+    """What workers have in common, which is no one's own."""
+    return (shared.n_bytes if shared else 0) + (shelf.n_bytes if shelf else 0)
 
 
 def _settle(out: int, fd: int, watch: int | None) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from surefit.models.family import (
     Family,
     Fitted,
+    Inside,
     Params,
     Rows,
     Setting,
@@ -82,6 +83,11 @@ def catboost_output(model: Any, X: Any, n_classes: int) -> np.ndarray:
     return np.asarray(model.predict(frame), dtype="float64")
 
 
+def inside(model: Any) -> Inside:
+    """How far predictions change with a column on average: CatBoost's PredictionValuesChange."""
+    return Inside(kind="change", values=np.asarray(model.get_feature_importance()))
+
+
 def save(estimator: Any, folder: Path) -> None:
     """Write CatBoost's own binary format."""
     estimator.save_model(str(folder / "model.cbm"))
@@ -137,6 +143,7 @@ FAMILY = Family(
     },
     starts=_starts,
     fit=fit,
+    inside=inside,
     predict=catboost_output,
     save=save,
     load=load_estimator,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -76,14 +76,29 @@ class Fitted:
             of the rows given up for early stopping. Log-loss, or mean squared error.
         rounds: the steps used, for families that take steps.
         steps: (name, step, value) of further numbers that a user's loop logged.
-        calls: the folder with what MLflow calls of the user's code wrote, "" for none.
+        calls: the folders with what MLflow calls of the user's code wrote; the first answers of
+            the estimator may add some.
     """
 
     estimator: Any = field(repr=False)
     curve: tuple[tuple[int, float, float], ...] = ()
     rounds: int | None = None
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
-    calls: str = ""
+    calls: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """What a fitted estimator says itself of the columns of its matrix.
+
+    Attributes:
+        kind: "gain", "impurity" or "change" (of the prediction), which are shares; "log-odds" or
+            "target", which are coefficients.
+        values: (d,), or (K, d) where each class has its own.
+    """
+
+    kind: Literal["gain", "impurity", "change", "log-odds", "target"]
+    values: np.ndarray = field(repr=False)
 
 
 class Fit(Protocol):
@@ -118,6 +133,7 @@ class Family:
         open: whether hyperparameters are the user's own and any name is good.
         members: the families of an ensemble's members; it preprocesses nothing itself.
         needs: (fitted estimator) → further distributions that loading needs.
+        inside: (fitted estimator) → what it says itself of its columns; None: nothing.
     """
 
     name: str
@@ -140,6 +156,7 @@ class Family:
     steps: str = ""
     members: tuple[Family, ...] = ()
     needs: Callable[[Any], tuple[str, ...]] = lambda estimator: ()
+    inside: Callable[[Any], Inside | None] = lambda estimator: None
 
     def resolve(self, params: Params, task: Task) -> dict[str, Any]:
         """The defaults with the user's choices over them.

@@ -6,7 +6,7 @@ from typing import Any
 
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models import skops_files
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, monotone, weights
+from surefit.models.family import Family, Fitted, Inside, Params, Rows, Setting, monotone, weights
 from surefit.results import Task
 
 
@@ -26,6 +26,11 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     estimator.fit(train.X, train.y, sample_weight=weights(params, train, setting.n_classes))
     estimator.n_jobs = None  # whoever loads it decides
     return Fitted(estimator=estimator)
+
+
+def inside(estimator: Any) -> Inside:
+    """The mean decrease in impurity by the splits on each column."""
+    return Inside(kind="impurity", values=estimator.feature_importances_)
 
 
 def _maker(kind: str, n_classes: int) -> Any:
@@ -70,6 +75,7 @@ FAMILY = Family(
         {"kind": "extra", "max_features": 0.75, "max_samples": 0.99, "min_samples_leaf": 2},
     ),
     fit=fit,
+    inside=inside,
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,

@@ -10,6 +10,7 @@ from surefit.models import skops_files
 from surefit.models.family import (
     Family,
     Fitted,
+    Inside,
     Params,
     Rows,
     Setting,
@@ -63,6 +64,19 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     return Fitted(estimator=estimator, curve=curve, rounds=best)
 
 
+def inside(estimator: Any) -> Inside:
+    """What the splits on each column gained in all, from the trees themselves."""
+    n_columns = estimator.n_features_in_
+    first = list(estimator.categorical_features or ())  # scikit-learn puts these columns first
+    order = np.array([*first, *(c for c in range(n_columns) if c not in first)])
+    values = np.zeros(n_columns)
+    for trees in estimator._predictors:
+        for tree in trees:
+            splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+            np.add.at(values, order[splits["feature_idx"]], splits["gain"])
+    return Inside(kind="gain", values=values)
+
+
 def _defaults(task: Task) -> dict[str, Any]:
     rate = 0.1 if task == "multiclass" else 0.05
     return {"learning_rate": rate, "max_iter": 1000, "n_iter_no_change": 30}
@@ -97,6 +111,7 @@ FAMILY = Family(
          "l2_regularization": 1e-4, "max_features": 1.0},
     ),
     fit=fit,
+    inside=inside,
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,

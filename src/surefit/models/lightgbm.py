@@ -10,6 +10,7 @@ import numpy as np
 from surefit.models.family import (
     Family,
     Fitted,
+    Inside,
     Params,
     Rows,
     Setting,
@@ -132,6 +133,13 @@ def load_estimator(folder: Path, n_classes: int) -> Any:
     return estimate
 
 
+def inside(estimator: Any) -> Inside:
+    """What the splits on each column gained in all, up to the best round."""
+    return Inside(kind="gain", values=estimator.feature_importance(
+        "gain", iteration=estimator.best_iteration if estimator.best_iteration > 0 else None
+    ))  # fmt: skip
+
+
 def _defaults(task: Task) -> dict[str, Any]:
     rate = 0.1 if task == "multiclass" else 0.05
     return {
@@ -192,6 +200,7 @@ FAMILY = Family(
     },
     starts=_starts,
     fit=fit,
+    inside=inside,
     predict=predict,
     save=save,
     load=load_estimator,

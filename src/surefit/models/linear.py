@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from surefit.models import skops_files
-from surefit.models.family import Family, Fitted, Params, Rows, Setting, weights
+from surefit.models.family import Family, Fitted, Inside, Params, Rows, Setting, weights
 from surefit.results import Task
 
 
@@ -33,6 +33,12 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     return Fitted(estimator=model)
 
 
+def inside(estimator: Any) -> Inside:
+    """The coefficients, with sign; of the second of two classes, or of each of more."""
+    kind: Any = "log-odds" if hasattr(estimator, "classes_") else "target"
+    return Inside(kind=kind, values=estimator.coef_)
+
+
 def _defaults(task: Task) -> dict[str, Any]:
     if task == "regression":
         return {"alpha": 1.0}
@@ -57,6 +63,7 @@ FAMILY = Family(
     ),
     starts=lambda task: ({"alpha": 1.0},) if task == "regression" else ({"C": 1.0},),
     fit=fit,
+    inside=inside,
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,

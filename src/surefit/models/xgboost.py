@@ -10,6 +10,7 @@ import numpy as np
 from surefit.models.family import (
     Family,
     Fitted,
+    Inside,
     Params,
     Rows,
     Setting,
@@ -82,6 +83,14 @@ def booster_output(booster: Any, X: Any, n_classes: int) -> np.ndarray:
     return np.column_stack([1 - raw, raw]) if n_classes == 2 else raw
 
 
+def inside(booster: Any) -> Inside:
+    """What the splits on each column gained in all."""
+    values = np.zeros(booster.num_features())
+    for name, gain in booster.get_score(importance_type="total_gain").items():
+        values[int(name.removeprefix("f"))] = gain
+    return Inside(kind="gain", values=values)
+
+
 def save(estimator: Any, folder: Path) -> None:
     """Write XGBoost's own binary JSON."""
     estimator.save_model(str(folder / "booster.ubj"))
@@ -136,6 +145,7 @@ FAMILY = Family(
     },
     starts=_starts,
     fit=fit,
+    inside=inside,
     predict=booster_output,
     save=save,
     load=load_estimator,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from surefit.core import importance
+from surefit.core import importance, inside
 from surefit.core.figures_search import draw_losses
 from surefit.core.report import About
 from surefit.edges import runs
@@ -37,6 +37,7 @@ def about(store: Store, record: RunRecord | None, work: Workspace | None, again:
     return About(
         data=facts, notes=[_note(n) for n in said.get("inferred", [])], model=_model(record),
         learning=_learning(store, record), importance=_importance(store, record),
+        inside=_inside(store, record),
         again="\n".join(commands), config=config,
         findings=findings.latest(store, record.tags.get("surefit.data", "")),
     )  # fmt: skip
@@ -80,6 +81,16 @@ def _learning(store: Store, record: RunRecord) -> Figure | None:
         return None
     numbers = pd.read_csv(io.StringIO(table), dtype={"fold": str})
     return draw_losses(numbers) if len(numbers) else None
+
+
+def _inside(store: Store, record: RunRecord) -> Figure | None:
+    """What the model says itself of its columns, as the training run recorded it."""
+    table = runs.read_text(store, record.run_id, "plots/family.csv")
+    if table is None:
+        return None
+    texts = {"feature": str, "column": str, "class": str}
+    numbers = pd.read_csv(io.StringIO(table), dtype=texts, keep_default_na=False)
+    return inside.draw(numbers) if len(numbers) else None
 
 
 def _importance(store: Store, record: RunRecord) -> Figure | None:

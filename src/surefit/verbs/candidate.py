@@ -71,7 +71,9 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
     if model.together:
         return _together(work)
     if model.own:
-        code = project.load(model.own, work.project.root)
+        code = project.load(
+            model.own, work.project.root, scratch.at_import(work.project.root, model.own)
+        )
         kept = checkpoints.at(
             work.project.root, work.data.digest, work.split.digest, code.digest, model.own,
             environment.versions_of(("numpy", "torch")), keep, keep=keep,

@@ -15,10 +15,11 @@ from surefit.core.leaks import leaks
 from surefit.core.page import render
 from surefit.edges import runs
 from surefit.edges import store as stores
+from surefit.edges.store import Store
 from surefit.errors import ConfigError, did_you_mean
 from surefit.results import Item, Metric, Note, Shown, Tag, Text, plain
 from surefit.verbs import workspace
-from surefit.verbs.findings import FILE
+from surefit.verbs.findings import CHECKED, FILE, looked_at
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
@@ -106,22 +107,38 @@ def check(
     reporter = Reporter(quiet=quiet)
     project = workspace.project(data=data, target=target, config=config, overrides=set)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
-    rows = rows_of(work.data, work.split, metrics.find(work.metric, work.data.task))
-    told = without_echoes([*leaks(rows), *about_columns(rows)])
-    found, unused = waive(told, work.config.check.waive)
+    rows, found, unused = _looked(work)
     _refuse_wrong_codes(unused)
     for key in unused:
         reporter.say(f'Waived for nothing: {key} ("{work.config.check.waive[key]}")')
     store = workspace.open_store(project)
     configuration.remember(project)
+    result = _recorded(store, work, rows, found)
+    stores.analyze(store)
+    return result
+
+
+def of(store: Store, work: Workspace) -> None:
+    """Look at rows that are loaded already, and record it as `surefit check` does."""
+    rows, found, _ = _looked(work)
+    _recorded(store, work, rows, found)
+
+
+def _looked(work: Workspace) -> tuple[Rows, list[Finding], list[str]]:
+    """What was looked at, what was found, and what is waived for nothing."""
+    rows = rows_of(work.data, work.split, metrics.find(work.metric, work.data.task))
+    told = without_echoes([*leaks(rows), *about_columns(rows)])
+    return rows, *waive(told, work.config.check.waive)
+
+
+def _recorded(store: Store, work: Workspace, rows: Rows, found: list[Finding]) -> CheckResult:
     serious = sum(f.blocks for f in found)
-    tags = work.tags() | {"surefit.serious": str(serious)}
+    tags = work.tags() | {"surefit.serious": str(serious), CHECKED: looked_at(work)}
     with runs.recording(store, f"check {work.config.name}", "check", tags=tags) as run:
         run.log(workspace.setup_items(work))
         workspace.log_dataset(run, work)
         result = _result(run.run_id, work, rows, found)
         run.log(_items(result, rows))
-    stores.analyze(store)
     return result
 
 

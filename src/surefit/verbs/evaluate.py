@@ -270,16 +270,25 @@ def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
         costs=costs, clusters=found.clusters, calibrate=config.calibrate,
     )  # fmt: skip
     if found.work is None or found.at is None:
-        return ask
-    data = found.work.data
+        return replace(ask, baseline=_recorded_baseline(found))
+    data, split = found.work.data, found.work.split
+    test, given = found.rows == "test", found.rows == "given"
     single = baseline.best_feature(
-        metrics.find(found.metric, scored.task), data, found.work.split,
-        test=found.rows == "test", given=found.at if found.rows == "given" else None,
+        metrics.find(found.metric, scored.task), data, split, test=test,
+        given=found.at if given else None,
     )  # fmt: skip
     return replace(
         ask, features=data.frame.iloc[found.at], columns=data.columns, single=single,
         raw=data.raw.iloc[found.at],
+        constant=baseline.constant_answers(data, split, found.at, test=test, given=given),
     )  # fmt: skip
+
+
+def _recorded_baseline(found: Subject) -> float | None:
+    """What training found one answer for all rows to be worth, on these same rows."""
+    if found.record is None or found.rows != "validation":
+        return None
+    return found.record.metrics.get(f"baseline_{found.metric}")
 
 
 def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:

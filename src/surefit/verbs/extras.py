@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from surefit.core import fit, importance, metrics
+from surefit.core import fit, importance, inside, metrics
 from surefit.core.fit import Model
 from surefit.edges import environment
 from surefit.results import Item, Metric, Tag, Text
@@ -20,12 +20,16 @@ LONGEST = 20.0  # seconds that importances may take; more only for models that a
 
 
 def items(work: Workspace, model: Model) -> Iterator[Item]:
-    """Of the final model: how fast it answers, what it relies on; and of the process: the rest."""
+    """Of the final model: how fast it answers, what it relies on; and what is not committed."""
     yield from of_model(work, model)
-    yield Metric(key="peak_memory_bytes", value=environment.peak_memory())
     diff = environment.git_diff(work.project.root)
     if diff:
         yield Text(path="git.diff", text=diff)
+
+
+def memory(workers: int) -> Metric:
+    """This process at its peak, and the bytes that its workers had at once at most."""
+    return Metric(key="peak_memory_bytes", value=environment.peak_memory() + workers)
 
 
 def of_model(work: Workspace, model: Model) -> Iterator[Item]:
@@ -33,6 +37,9 @@ def of_model(work: Workspace, model: Model) -> Iterator[Item]:
     fast = speed(work, model)
     yield from fast
     yield importances(work, model, rows_per_second=fast[0].value)
+    own = inside.numbers(model, work.data.classes)
+    if own is not None:
+        yield inside.draw(own)
 
 
 def importances(work: Workspace, model: Model, *, rows_per_second: float) -> Item:

@@ -1,42 +1,120 @@
-"""What the latest check of the same data found: what the promotion gate asks for."""
+"""What `surefit check` found in the data: reports show it, and the promotion gate asks for it."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from surefit.config import GateConfig
 from surefit.edges import runs
 from surefit.edges.store import Store
-from surefit.results import Check
+from surefit.errors import SurefitError
+from surefit.results import Check, Verdict
+from surefit.verbs.workspace import Workspace
 
 FILE = "findings.json"
 NAME = "findings in the data"
+CHECKED = "surefit.checked"  # on a check's run: the digest of all that its findings depend on
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is known of the data that a challenger was trained on.
+
+    Attributes:
+        listed: the findings, waived by the configuration as it is now; None where nobody looked.
+        run_id: the check that found them, "" where there is none.
+        trouble: why nobody looked.
+    """
+
+    listed: list[dict[str, Any]] | None = field(default=None, repr=False)
+    run_id: str = ""
+    trouble: str = ""
+
+    @property
+    def waived(self) -> dict[str, str]:
+        """The findings that were waived and why, by key."""
+        return {f["key"]: str(f["waived"]) for f in self.listed or [] if f["waived"]}
+
+
+def looked_at(work: Workspace) -> str:
+    """The digest of what a check looks at: the rows, how they are divided, and the features."""
+    features = [(c.name, c.kind) for c in work.data.columns]
+    seen = [work.data.digest, work.split.digest, work.data.task, work.config.data.target, features]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
 
 def latest(store: Store, data_digest: str) -> list[dict[str, Any]] | None:
     """The findings of the newest complete check of these data; None where there is none."""
-    where = f"tags.`surefit.kind` = 'check' and tags.`surefit.data` = '{data_digest}'"
-    for record in runs.search(store, where):
+    return _newest(store, f"tags.`surefit.data` = '{data_digest}'")[0]
+
+
+def _newest(store: Store, where: str) -> tuple[list[dict[str, Any]] | None, str]:
+    for record in runs.search(store, f"tags.`surefit.kind` = 'check' and {where}"):
         if record.complete:
             text = runs.read_text(store, record.run_id, FILE)
-            return list(json.loads(text)) if text is not None else None
-    return None
+            if text is not None:
+                return list(json.loads(text)), record.run_id
+    return None, ""
 
 
-def checks(found: list[dict[str, Any]] | None) -> list[Check]:
-    """The gate's question about the data; unasked where `surefit check` was not run on them."""
-    if found is None:
-        reason = "nobody looked: surefit check was not run on these data"
-        return [Check(name=NAME, verdict="PROMOTED", reason=reason)]
-    blocking = [f for f in found if f["blocks"]]
-    n_waived = len(waived(found))
+def for_gate(store: Store, work: Workspace, look: Callable[[], None]) -> Found:
+    """The findings that the gate asks for, as `gate.check` wants them.
+
+    Args:
+        look: checks the rows and records it, where no check of them is on record.
+    """
+    how = work.config.gate.check
+    if how == "skip":
+        return Found(trouble='gate.check = "skip": nobody asked')
+    where = f"tags.`{CHECKED}` = '{looked_at(work)}'"
+    listed, run_id = _newest(store, where)
+    if listed is None and how == "run":
+        try:
+            look()
+        except SurefitError as error:
+            return Found(trouble=f"these data could not be checked: {error.what}")
+        listed, run_id = _newest(store, where)
+    if listed is None:
+        return Found(trouble="nobody looked: surefit check was not run on these data")
+    return Found(listed=_waived(listed, work.config.check.waive), run_id=run_id)
+
+
+def _waived(listed: list[dict[str, Any]], reasons: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The findings with the reasons that count now, whichever counted when they were found."""
+    told = []
+    for found in listed:
+        reason = reasons.get(found["key"], reasons.get(found["code"], ""))
+        blocks = found["severity"] == "serious" and not reason
+        told.append({**found, "waived": reason, "blocks": blocks})
+    return told
+
+
+def check(found: Found, config: GateConfig) -> Check:
+    """The gate's question about the data."""
+    if found.listed is None:
+        verdict: Verdict = "PROMOTED" if config.check == "skip" else "INCONCLUSIVE"
+        return Check(name=NAME, verdict=verdict, reason=found.trouble)
+    blocking = [f for f in found.listed if f["blocks"]]
+    by = f" (check {found.run_id[:8]})"
     if not blocking:
-        reason = f"none that blocks, {n_waived} waived" if n_waived else "none that blocks"
-        return [Check(name=NAME, verdict="PROMOTED", reason=reason)]
-    words = "; ".join(f"{f['key']}: {f['words']}" for f in blocking[:3])
-    return [Check(name=NAME, verdict="REJECTED", reason=words)]
+        n_waived = len(found.waived)
+        also = f", {n_waived} waived" if n_waived else ""
+        return Check(name=NAME, verdict="PROMOTED", reason=f"none that blocks{also}{by}")
+    words = "; ".join(f"{f['key']}: {f['words'].rstrip('.')}" for f in blocking[:3])
+    more = f"; and {len(blocking) - 3} more" if len(blocking) > 3 else ""
+    return Check(name=NAME, verdict="REJECTED", reason=f"{words}{more}{by}")
 
 
-def waived(found: list[dict[str, Any]] | None) -> dict[str, str]:
-    """The findings that were waived and why, by key."""
-    return {f["key"]: str(f["waived"]) for f in found or [] if f["waived"]}
+def advice(found: Found, config: GateConfig) -> str:
+    """What to do where the findings are in the way; "" where they are not."""
+    if found.listed is None:
+        return "surefit check, then the same command again" if config.check == "require" else ""
+    blocking = [f for f in found.listed if f["blocks"]]
+    if not blocking:
+        return ""
+    first = blocking[0]
+    return f'{first["advice"]}; or accept it: [check] waive = {{ "{first["key"]}" = "why" }}'

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from surefit.config import FILE, Config, Project
 from surefit.edges import sources
@@ -47,7 +49,7 @@ def init(
 ) -> Written:
     """Write surefit.toml and the four scripts of an MLflow project; nothing is overwritten.
 
-    The data are looked at first, so that the file holds what was found.
+    The data are looked at first: a project on a table that cannot be used is not begun.
 
     Args:
         directory: made if it is not there.
@@ -63,7 +65,7 @@ def init(
     folder = Path(directory)
     project = _project(folder, data, target, set)
     workspace.load(project, frame=None, reporter=Reporter(quiet=quiet))
-    files = {FILE: _toml(project.config)} | {name: _template(name) for name in SCRIPTS}
+    files = {FILE: toml(project.config)} | {name: _template(name) for name in SCRIPTS}
     if ci is not None:
         if ci not in CI:
             raise InputError(f'--ci "{ci}": {did_you_mean(ci, CI)}')
@@ -107,9 +109,38 @@ def _project(folder: Path, data: str | None, target: str | None, overrides: Over
     return Project(config=config, root=folder.resolve(), origins=found.origins)
 
 
-def _toml(config: Config) -> str:
-    """A file to edit: what is set, then the commonest other keys as comments."""
-    return config.to_toml(chosen=True) + _template("more.toml")
+def toml(config: Config) -> str:
+    """A file to edit: every section once, its values filled in, other common keys as comments."""
+    values = {"": {"name": config.name}, **config.changed()}
+    section = ""
+    lines: list[str] = []
+    for line in [*_template(FILE).splitlines(), "[]"]:
+        if line.startswith("["):
+            lines[-1:-1] = [f"{key} = {_inline(v)}" for key, v in values.get(section, {}).items()]
+            section = line.strip("[]")
+        lines.append(_filled(line, values.get(section, {})))
+    return "\n".join([*lines[:-1], ""])
+
+
+def _filled(line: str, values: dict[str, Any]) -> str:
+    """A line of the template with the value of its key, if that is set; it is then dealt with."""
+    key, after, example = line.removeprefix("# ").partition(" = ")
+    if not after or key not in values:
+        return line
+    _, mark, comment = example.partition("  #")
+    text = f"{key} = {_inline(values.pop(key))}"
+    return f"{text:<34}  #{comment}" if mark else text
+
+
+def _inline(value: Any) -> str:
+    """A value as TOML on one line."""
+    import tomlkit
+
+    if not isinstance(value, Mapping):
+        return str(tomlkit.item(value).as_string())
+    table = tomlkit.inline_table()
+    table.update(value)
+    return str(table.as_string())
 
 
 def _template(name: str) -> str:

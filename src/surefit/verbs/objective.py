@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -9,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
-from surefit.verbs import recovery, searches, workspace
+from surefit.verbs import extras, recovery, searches, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 
@@ -33,6 +34,8 @@ Objective = Callable[[dict[str, Any], Context], float]
 Direction = Literal["maximize", "minimize"]
 Space = Mapping[str, Any] | Suggest  # ranges by name, or a function of an Optuna trial
 
+# Libraries that workers may have before they are forked: importing them starts no threads.
+FORKED = ("catboost", "lightgbm", "numpy", "pandas", "scipy", "sklearn", "statsmodels", "xgboost")
 NOWHERE = "<function>"  # stands for the data path and the target of a search that has neither
 DECIDES = ("numpy", "optuna", "scipy", "surefit")
 
@@ -57,14 +60,20 @@ def tune_objective(
         raise ConfigError(f'direction = "{direction}"; it is "maximize" or "minimize".')
     title = name or getattr(objective, "__name__", "objective").strip("<>")
     project = _project(title, overrides)
+    needed = libraries(source_of(objective))
+    searches.warm(project.config.tune, needed)
     calls = scratch.place(project.root)
-    found = _search(objective, space, direction, project.config, calls)
+    found = replace(
+        _search(objective, space, direction, project.config, calls), preload=needed
+    )  # fmt: skip
     store = workspace.open_store(project)
     with searches.open_journal(project, found) as journal:
         recovery.rebuild(store, found.fingerprint, journal, reporter)
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
         reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
+        if crowded := found.crowded():
+            reporter.say(crowded)
 
         def items(run: Run) -> None:
             run.log(_items(project.config, objective))
@@ -76,7 +85,7 @@ def tune_objective(
             scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
             texts = [source_of(objective)]
             scratch.prepare(calls, store, texts, search=found.fingerprint)
-            searches.carry_out(store, parent, found, journal, reporter)
+            workers = searches.carry_out(store, parent, found, journal, reporter)
             rows = searches.trial_rows(found, journal)
             best = found.best(rows)
             weights = searches.importances(found, rows, "")
@@ -85,6 +94,7 @@ def tune_objective(
                 searches.outcome_items(found, rows, best, weights, corrected=score, name=title)
             )
             parent.log([
+                extras.memory(workers),
                 Metric(key="best_objective", value=float(best.value or 0)),
                 Text(path="best.json", text=json.dumps(found.given(best), indent=1, default=str)),
             ])  # fmt: skip
@@ -128,7 +138,7 @@ def _search(
         fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
         shared=None, read=_read, logged=_logged, calls=_calls,
         job=_Job(objective=objective, seed=tune.seed, scratch=calls),
-        preload=("numpy",), prefix="", value_key="objective",
+        prefix="", value_key="objective",
     )  # fmt: skip
 
 
@@ -145,7 +155,7 @@ def _fingerprint(
         "space": spaces.digest(dimensions), "direction": direction,
         "function": [source_of(suggest), _which(suggest)] if suggest else None,
         "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
-        "versions": environment.pinned(DECIDES),
+        "versions": environment.pinned((*DECIDES, *samplers.decides(config.tune.method))),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -174,6 +184,21 @@ def source_of(function: Callable[..., Any]) -> str:
         return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
 
 
+def libraries(source: str) -> tuple[str, ...]:
+    """The modules of known libraries that a file imports anywhere, NumPy always."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError:  # a function cut out of a notebook, indented
+        nodes = []
+    names = {"numpy"}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return tuple(sorted(n for n in names if n.partition(".")[0] in FORKED))
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     """One trial in a worker: the objective's value, and what it logged."""
@@ -188,7 +213,7 @@ class _Job:
         context = Context(seed=seed)
         with self.scratch.redirected() as written:
             value = self.objective(params, context)
-        return value, context.points, "".join(written)
+        return value, context.points, written
 
 
 def _read(outcome: Any) -> tuple[float, bytes]:
@@ -203,8 +228,8 @@ def _logged(payloads: Sequence[bytes]) -> list[Metric]:
     return [Metric(key=key, value=value, step=step) for key, value, step in points]
 
 
-def _calls(payload: bytes) -> str:
-    return str(json.loads(payload)["calls"])
+def _calls(payload: bytes) -> list[str]:
+    return list(json.loads(payload)["calls"])
 
 
 def _items(config: Config, objective: Objective) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from surefit.core import cost, metrics, own
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.edges import project as user_code
+from surefit.edges import scratch
 from surefit.errors import ConfigError
 from surefit.verbs.reporter import Reporter, duration
 
@@ -47,7 +48,8 @@ def load(project: Project, scored: Scored, reporter: Reporter) -> tuple[list[Met
         if not user_code.names_function(spec):
             found.append(metrics.find(spec, scored.task))
             continue
-        function = user_code.function(spec, project.root)
+        calls = scratch.at_import(project.root, spec)
+        function = user_code.function(spec, project.root, calls)
         started = time.perf_counter()
         per_row = own.gives_rows(function, scored.y, scored.pred, scored.task, scored.classes)
         if not per_row:

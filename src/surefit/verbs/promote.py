@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,19 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
-from surefit.verbs import compare, findings, looks, moves, own_metrics, rivals, trial, workspace
+from surefit.verbs import check as data_check
+from surefit.verbs import (
+    compare,
+    findings,
+    looks,
+    moves,
+    own_metrics,
+    rivals,
+    trial,
+    workspace,
+)
 from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
+from surefit.verbs.findings import Found
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.rivals import Rivals
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -80,10 +91,16 @@ def promote(
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
-    found = rivals.between(store, work, record, champion)
+    gate.check_asked(work.config.gate, work.data.task, [c.name for c in work.data.columns],
+                     own_metrics.names(work.config.metric))  # fmt: skip
+    case = Case(
+        store=store, work=work, record=record, champion=champion, alias=to,
+        rivals=rivals.between(store, work, record, champion),
+        findings=findings.for_gate(store, work, lambda: _check(store, work, reporter)),
+    )  # fmt: skip
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
-        case = _looked_at(store, work, record, champion, found, to, open_run, reporter)
+        case = _looked_at(case, open_run, reporter, force=force)
         judged = _judge(case, reporter, force=force)
         with moves.opened(store, to, stages=stages, reporter=reporter) as log:
             return _conclude(case, judged, log, open_run, dry_run=dry_run, force=force, why=reason)
@@ -91,15 +108,20 @@ def promote(
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the gate judges: a challenger, its champion, and the rows both are judged on."""
+    """What the gate judges: a challenger, its champion, and the rows both are judged on.
+
+    Attributes:
+        look: which look at these rows it is; 0 while none was taken.
+    """
 
     store: Store = field(repr=False)
     work: Workspace = field(repr=False)
     record: RunRecord
     champion: Version | None
     rivals: Rivals = field(repr=False)
+    findings: Found = field(repr=False)
     alias: str
-    look: int
+    look: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +133,6 @@ class Judged:
     version: Version
     sound: bool  # the registered version repeats its predictions; nothing overrules that
     p95_ms: float | None
-    waived: dict[str, str]
 
 
 def _chosen(store: Store, run: str) -> RunRecord:
@@ -127,6 +148,12 @@ def _chosen(store: Store, run: str) -> RunRecord:
     return board.records[board.ranking.best]
 
 
+def _check(store: Store, work: Workspace, reporter: Reporter) -> None:
+    """Look for leaks where nobody has: a model that was told the answer passes every other test."""
+    reporter.say("Check: no check of these data is on record; they are checked now")
+    data_check.of(store, work)
+
+
 def _already(record: RunRecord, champion: Version, to: str) -> Decision:
     return Decision(
         verdict="PROMOTED", run_id=record.run_id, subject=record.name, version=champion.version,
@@ -138,31 +165,34 @@ def _already(record: RunRecord, champion: Version, to: str) -> Decision:
 # --- the look ---
 
 
-def _looked_at(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
-    alias: str, run: Run, reporter: Reporter,
-) -> Case:  # fmt: skip
-    """Count the look and write it down, saying first what it costs; two at once are two looks."""
-    config = work.config.gate
-    gate.check_asked(config, work.data.task, [c.name for c in work.data.columns],
-                     own_metrics.names(work.config.metric))  # fmt: skip
+def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case:
+    """Count the look and write it down, saying first what it costs; two at once are two looks.
+
+    Where findings in the data are in the way already, the test rows stay unseen.
+    """
+    store, work, found, config = case.store, case.work, case.rivals, case.work.config.gate
+    if not force and findings.check(case.findings, config).verdict != "PROMOTED":
+        reporter.say("Plan:  no look at the test rows: what was found in the data comes first")
+        unseen = "none: what was found in the data comes first"
+        return replace(case, rivals=Rivals(blind=found.blind.iloc[:0], how=unseen))
     keys = work.data.row_key[rows_of(found.blind, work)]
-    against = f"champion version {champion.version}" if champion else "floors and baseline"
+    against = (
+        f"champion version {case.champion.version}" if case.champion else "floors and baseline"
+    )
     with lock.held(store, "looks"):
         question = _question(work, found)
         before = looks.asked_before(store, question)
         look = before or looks.next_look(store, keys)
-        again = " again: the same was asked before, nothing more is spent;" if before else ""
-        reporter.say(f"Plan:  look {look}{again} at {found.how}, against {against}")
-        reporter.say(f"       {_cost(store, work, record, champion, found, look)}")
+        again = " (the same was asked before: nothing more is spent)" if before else ""
+        reporter.say(f"Plan:  look {look} at {found.how}, against {against}{again}")
+        reporter.say(f"       {_cost(case, look)}")
         if before:
             looks.repeat(run, look)
         else:
             looks.take(run, keys, look, question=question)
     spends = 1 if config.reuse == "ignore" else look
     run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
-    return Case(store=store, work=work, record=record, champion=champion, rivals=found,
-                alias=alias, look=look)  # fmt: skip
+    return replace(case, look=look)
 
 
 def _question(work: Workspace, found: Rivals) -> str:
@@ -170,23 +200,20 @@ def _question(work: Workspace, found: Rivals) -> str:
     config = work.config
     asked = [
         work.data.digest, work.metric, config.metric.model_dump(mode="json"),
-        config.gate.model_dump(mode="json", exclude={"stages", "latency_ms", "size_mb"}),
+        config.gate.model_dump(mode="json", exclude={"stages", "latency_ms", "size_mb", "check"}),
         _digest(found.blind), _digest(found.theirs),
     ]  # fmt: skip
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _cost(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
-    look: int,
-) -> str:  # fmt: skip
-    config = work.config.gate
+def _cost(case: Case, look: int) -> str:
+    config, n_rows = case.work.config.gate, len(case.rivals.blind)
     if config.reuse == "ignore":
         return f"gate.reuse = ignore: alpha {config.alpha:g} whole, as if these rows were fresh"
     error = None
-    if champion is not None and found.theirs is not None and len(found.blind):
-        error = _standard_error(store, work, record, champion, len(found.blind))
-    return power.cost_in_words(alpha=config.alpha, look=look, error=error, metric=work.metric)
+    if case.champion is not None and case.rivals.theirs is not None and n_rows:
+        error = _standard_error(case.store, case.work, case.record, case.champion, n_rows)
+    return power.cost_in_words(alpha=config.alpha, look=look, error=error, metric=case.work.metric)
 
 
 def _standard_error(
@@ -217,9 +244,10 @@ def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
     config = case.work.config.gate
     checks, tests = _on_test_rows(case, reporter) if len(case.rivals.blind) else ([], [])
     if case.rivals.trouble:
-        checks.append(Check(name="champion", verdict="INCONCLUSIVE", reason=case.rivals.trouble))
-    found_in_data = findings.latest(case.store, case.work.data.digest)
-    checks += findings.checks(found_in_data)
+        checks.append(
+            Check(name=gate.UNKNOWN_CHAMPION, verdict="INCONCLUSIVE", reason=case.rivals.trouble)
+        )
+    checks.append(findings.check(case.findings, config))
     version = registry.register(case.store, case.record)
     found = trial.Trial(checks=())
     if force or gate.decide(checks) == "PROMOTED":
@@ -231,7 +259,6 @@ def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
     return Judged(
         checks=tuple(checks), tests=tuple(tests), version=version, p95_ms=found.p95_ms,
         sound=bool(found.checks) and gate.decide(found.checks) == "PROMOTED",
-        waived=findings.waived(found_in_data),
     )  # fmt: skip
 
 
@@ -297,7 +324,7 @@ def _conclude(
         version=judged.version.version, alias=case.alias, checks=checks, look=case.look,
         previous=case.champion.version if case.champion else None,
         n_rows=len(case.rivals.blind), moved=moved, uri=judged.version.uri(case.alias),
-        next=_next(case, verdict, lost=bool(lost), moved=moved),
+        next=_next(case, checks, lost=bool(lost), moved=moved),
         forced=forced and moved, why=why, record=entry.sequence, evidence=evidence,
     )  # fmt: skip
     run.log([
@@ -310,18 +337,17 @@ def _conclude(
     return decision
 
 
-def _next(case: Case, verdict: str, *, lost: bool, moved: bool) -> str:
+def _next(case: Case, checks: Sequence[Check], *, lost: bool, moved: bool) -> str:
     if lost:
         return "the same command again: it is judged against the new champion"
     if moved:
         uri = f"models:/{case.store.experiment}@{case.alias}"
         return f"mlflow models serve -m {uri} --env-manager local   (back: surefit rollback)"
-    if verdict == "PROMOTED":
+    if gate.decide(checks) == "PROMOTED":
         to = "" if case.alias == "production" else f" --to {case.alias}"
         return f"surefit promote {case.record.run_id[:8]}{to}"
-    if verdict == "REJECTED":
-        return "surefit tune, or train another candidate"
-    return 'more test rows, or gate.against = "not_worse" with a margin'
+    unsettled = findings.advice(case.findings, case.work.config.gate)
+    return unsettled or gate.advice(checks, case.work.config.gate)
 
 
 def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, Any]:
@@ -332,7 +358,8 @@ def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, 
         "tests": plain(judged.tests),
         "metric": work.metric,
         "gate": work.config.gate.model_dump(mode="json"),
-        "waived": judged.waived,
+        "checked": case.findings.run_id or None,
+        "waived": case.findings.waived,
         "look": case.look,
         "n_rows": len(case.rivals.blind),
         "rows": case.rivals.how,
@@ -356,7 +383,7 @@ def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, 
 
 def _digest(table: pd.DataFrame | None) -> str | None:
     """SHA-256 of the predictions that were judged: row ids and numbers, as they stand."""
-    if table is None:
+    if table is None or table.empty:
         return None
     numbers = table.select_dtypes("number").drop(columns="row_id", errors="ignore")
     digest = hashlib.sha256("\0".join(table["row_id"].astype(str)).encode())

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import pool, raypool, runs, samplers, search
+from surefit.edges import nursery, pool, raypool, runs, samplers, search
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.project import UserCode
@@ -57,7 +58,8 @@ class Search:
         shown: (journal, a trial's number, its value) → as a person reads it, with its interval.
         logged: a trial's folds' payloads → further metrics of its run.
         losses: a fold's payload → its best loss up to each epoch, of a loop that reports them.
-        calls: a fold's payload → the folder with what its MLflow calls wrote, "" for none.
+        calls: a fold's payload → the folders with what its MLflow calls wrote.
+        imported: those of the user's file, as it was imported.
         fingerprint: SHA-256 of all that decides the table of trials.
         prefix: before a parameter's name, in a trial's run.
         value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
@@ -78,7 +80,8 @@ class Search:
     read: Callable[[Any], tuple[float, bytes | None]] = field(repr=False)
     logged: Callable[[Sequence[bytes]], Sequence[Metric]] = field(repr=False, default=lambda _: ())
     losses: Callable[[bytes], Sequence[float]] | None = field(repr=False, default=None)
-    calls: Callable[[bytes], str] = field(repr=False, default=lambda _: "")
+    calls: Callable[[bytes], Sequence[str]] = field(repr=False, default=lambda _: ())
+    imported: tuple[str, ...] = ()
     suggest: Suggest | None = field(repr=False, default=None)
     suggested_by: UserCode | None = field(repr=False, default=None)
     spread: Callable[[Journal, int, int, int], float | None] = field(
@@ -114,6 +117,25 @@ class Search:
         if self.on_ray:
             return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
         return f"{self.workers} worker{'s' * (self.workers != 1)}"
+
+    def lost(self) -> str:
+        """What a journal that was rebuilt from MLflow has not, and what comes of it."""
+        if self.losses and self.tune.race:
+            return (
+                "       without the losses of their loops: which trials are given up in the middle "
+                "from here on may differ"
+            )
+        return "       without their predictions: those that decide are computed again"
+
+    def crowded(self) -> str:
+        """What to say where more workers were asked for than there are cores; else ""."""
+        cores = pool.usable_cores()
+        if self.on_ray or self.workers <= cores:
+            return ""
+        return (
+            f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
+            'for jobs that wait, slower for those that compute (tune.workers = "auto")'
+        )
 
     @property
     def sign(self) -> int:
@@ -218,11 +240,22 @@ def _search_items(found: Search) -> Iterator[Item]:
 
 def carry_out(
     store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
-) -> None:
-    """Run the search as far as its budget goes; MLflow has every trial when this returns."""
+) -> int:
+    """Run the search as far as its budget goes; MLflow has every trial when this returns.
+
+    Gives the bytes of memory that its workers had at once at most.
+    """
+    mirror = mirroring(store, journal, parent.run_id, search=found.fingerprint)
     if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
-        with mirroring(store, journal, parent.run_id, search=found.fingerprint):
-            return  # nothing to run, but what a kill kept from MLflow is written
+        with mirror:
+            return 0  # nothing to run, but what a kill kept from MLflow is written
+    return run(found, journal, reporter, mirror)
+
+
+def run(
+    found: Search, journal: Journal, reporter: Reporter, recorded: AbstractContextManager[Any]
+) -> int:
+    """Run the search into its journal; `recorded` is around it. Gives its workers' bytes."""
     proposer = found.propose()
     until = math.inf
     if found.tune.budget:
@@ -242,10 +275,11 @@ def carry_out(
 
     with (
         _workers(found) as workers,
-        mirroring(store, journal, parent.run_id, search=found.fingerprint),
+        recorded,
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
+        return workers.peak_bytes
 
 
 def needed_calls(found: Search, journal: Journal) -> set[str]:
@@ -257,7 +291,7 @@ def needed_calls(found: Search, journal: Journal) -> set[str]:
     for fold in journal.folds():
         payload = journal.payload(fold.trial, fold.fold) if fold.trial in unfinished else None
         if payload is not None:
-            waiting.add(found.calls(payload))
+            waiting.update(found.calls(payload))
     return waiting
 
 
@@ -278,6 +312,12 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
         return race.curve_limits([c for k in told if len(c := curves[k, fold])])
 
     return limits
+
+
+def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
+    """Let the libraries that local workers need be imported while we do something else."""
+    if not str(tune.workers).startswith("ray"):
+        nursery.ready(preload)
 
 
 def _workers(found: Search) -> pool.Workers:
@@ -308,7 +348,7 @@ def _trial_payload(
     metrics += [(m.key, m.value, m.step) for m in found.logged(list(kept.values()))]
     calls = [
         ("" if found.n_folds == 1 else f"fold_{fold}", folder)
-        for fold, payload in kept.items() if (folder := found.calls(payload))
+        for fold, payload in kept.items() for folder in found.calls(payload)
     ]  # fmt: skip
     family = str(trial.params.get(FAMILY, found.family))
     varied = {k: v for k, v in trial.params.items() if k != FAMILY}

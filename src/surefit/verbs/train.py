@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.core import dependence, fit, metrics, portable, predictions, stats
+from surefit.core import baseline, dependence, fit, metrics, portable, predictions, stats
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs, scratch
@@ -94,7 +94,8 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
-        record_calls(run, model, folds)
+        run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-pool.usable_cores() :]))])
+        record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
     chosen.forget()
@@ -152,7 +153,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
                 continue
             if outcome.state == "FAILED":
                 raise UserCodeError(failure(outcome))
-            folds[outcome.value.fold] = outcome.value
+            folds[outcome.value.fold] = replace(outcome.value, peak_bytes=outcome.peak_bytes)
             advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
     return [folds[number] for number in range(n)]
 
@@ -219,7 +220,7 @@ def record_model(run: Run, work: Workspace, model: Model, folds: Sequence[FoldRe
         clusters=clusters(work, rows),
         weights=row_weights(work, rows),
     )
-    base = baseline(work)
+    base = baseline.constant_value(metrics.find(work.metric, data.task), data, split)
     seconds = float(np.mean([f.seconds for f in folds]))
     run.log(score_items("valid", scores, base))
     run.log(_fold_items(folds, work.metric))
@@ -251,10 +252,12 @@ def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bund
     return logged
 
 
-def record_calls(run: Run, model: Model, folds: Sequence[FoldResult]) -> None:
-    """What MLflow calls of the user's code wrote as it fitted: the last fit's, and the folds'."""
-    jobs = [("", model.fitted.calls), *((f"fold_{f.fold}", f.calls) for f in folds)]
-    scratch.record(run, [(label, folder) for label, folder in jobs if folder])
+def record_calls(
+    run: Run, model: Model, folds: Sequence[FoldResult], *, imported: Sequence[str]
+) -> None:
+    """What MLflow calls of the user's code wrote: its import, the last fit, and the folds."""
+    jobs = [("", (*imported, *model.fitted.calls)), *((f"fold_{f.fold}", f.calls) for f in folds)]
+    scratch.record(run, [(label, folder) for label, folders in jobs for folder in folders])
 
 
 def reported(work: Workspace) -> list[metrics.Metric]:
@@ -277,20 +280,6 @@ def in_row_order(split: Any, folds: Sequence[FoldResult]) -> np.ndarray:
     """Out-of-fold predictions of all folds, in the order of `split.scored_rows`."""
     order = np.argsort(np.concatenate([split.fold(f.fold)[1] for f in folds]), kind="stable")
     return np.asarray(np.concatenate([f.pred for f in folds])[order])
-
-
-def baseline(work: Workspace) -> float:
-    """The deciding metric of the class shares, or the mean, of each fold's training rows."""
-    y, k = work.data.y, len(work.data.classes)
-    metric = metrics.find(work.metric, work.data.task)
-    values = []
-    for train_rows, scored in work.split.folds():
-        shares = (
-            np.bincount(y[train_rows], minlength=k) / len(train_rows) if k else y[train_rows].mean()
-        )
-        pred = np.tile(shares, (len(scored), 1)) if k else np.full(len(scored), shares)
-        values.append(metrics.value(metric, y[scored], pred))
-    return float(np.nanmean(values))
 
 
 def score_items(rows: str, scores: Sequence[Score], base: float | None) -> Iterator[Item]:

@@ -16,12 +16,12 @@ from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import conclude, ensembles, recovery, searches, workspace
+from surefit.verbs import conclude, ensembles, extras, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.searches import Search
-from surefit.verbs.train import fold_seconds
+from surefit.verbs.train import fold_seconds, preload
 from surefit.verbs.workspace import Data, Overrides
 
 SLOWER = 3.0  # a trial's fit than the default's: slow learning rates are in every space
@@ -94,13 +94,15 @@ def tune(
         )
     if given or space is not None:
         project = configuration.amend(project, given, space=space)
+    searches.warm(project.config.tune, preload())
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work, keep=False)
     found = plan(work, chosen)
     store = workspace.open_store(project)
     configuration.remember(project)
     with searches.open_journal(project, found) as journal:
-        recovery.rebuild(store, found.fingerprint, journal, reporter)
+        if recovery.rebuild(store, found.fingerprint, journal, reporter):
+            reporter.say(found.lost())
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
@@ -116,11 +118,12 @@ def tune(
         ) as parent:
             started = time.monotonic()
             with chosen.redirected(store, search=found.fingerprint):
-                searches.carry_out(store, parent, found, journal, reporter)
+                workers = searches.carry_out(store, parent, found, journal, reporter)
                 end = conclude.ended(work, found, journal)
                 result = conclude.conclude(
                     parent, end, resumed=finished, started=started, reporter=reporter
                 )
+            parent.log([extras.memory(workers)])
             if found.tune.log_models == "all":
                 conclude.log_every_model(parent, end, reporter)
             if found.tune.ensemble:
@@ -142,6 +145,8 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
         f"each, on {found.where()}: {about(cost)}{budget}"
     )
+    if crowded := found.crowded():
+        yield crowded
     if finished:
         yield f"       {finished} trials are there already"
     yield "Space: " + ", ".join(f"{k} {v}" for k, v in found.described().items())
