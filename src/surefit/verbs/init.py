@@ -112,7 +112,8 @@ def _project(folder: Path, data: str | None, target: str | None, overrides: Over
 def toml(config: Config) -> str:
     """A file to edit: every section once, its values filled in, other common keys as comments."""
     values = {"": {"name": config.name}, **config.changed()}
-    section, lines = "", []
+    section = ""
+    lines: list[str] = []
     for line in [*_template(FILE).splitlines(), "[]"]:
         if line.startswith("["):
             lines[-1:-1] = [f"{key} = {_inline(v)}" for key, v in values.get(section, {}).items()]
@@ -136,10 +137,10 @@ def _inline(value: Any) -> str:
     import tomlkit
 
     if not isinstance(value, Mapping):
-        return tomlkit.item(value).as_string()
+        return str(tomlkit.item(value).as_string())
     table = tomlkit.inline_table()
     table.update(value)
-    return table.as_string()
+    return str(table.as_string())
 
 
 def _template(name: str) -> str:
