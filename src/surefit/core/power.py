@@ -9,6 +9,7 @@ from surefit.core.gatetest import spent
 from surefit.core.metrics import Metric
 from surefit.core.ranking import paired, spread_of
 from surefit.core.resampling import layout
+from surefit.results import short
 
 
 def detectable(error: float, *, alpha: float, look: int, power: float = 0.8) -> float:
@@ -36,7 +37,11 @@ def cost_in_words(*, alpha: float, look: int, error: float | None, metric: str) 
         ratio = detectable(1, alpha=alpha, look=look) / detectable(1, alpha=alpha, look=1)
         return f"{left}: a gain must be {ratio:.2f} times what the first look needed"
     now = detectable(error, alpha=alpha, look=look)
-    text = f"{left}: a true gain of {now:.2g} in {metric} is found 4 times in 5"
+    text = f"{left}: a true gain of {_rough(now)} in {metric} is found 4 times in 5"
     if look > 1:
-        text += f" (the first look: {detectable(error, alpha=alpha, look=1):.2g})"
+        text += f" (the first look: {_rough(detectable(error, alpha=alpha, look=1))})"
     return text
+
+
+def _rough(value: float) -> str:
+    return short(float(f"{value:.2g}"))

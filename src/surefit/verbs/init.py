@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def init(
                 written.append(name)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from None
-    where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    where = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     return Written(
         directory=str(folder), written=tuple(written), kept=tuple(kept),
         next=f"{where}surefit train   (or: python train.py)",
@@ -112,7 +113,8 @@ def _project(folder: Path, data: str | None, target: str | None, overrides: Over
 def toml(config: Config) -> str:
     """A file to edit: every section once, its values filled in, other common keys as comments."""
     values = {"": {"name": config.name}, **config.changed()}
-    section, lines = "", []
+    section = ""
+    lines: list[str] = []
     for line in [*_template(FILE).splitlines(), "[]"]:
         if line.startswith("["):
             lines[-1:-1] = [f"{key} = {_inline(v)}" for key, v in values.get(section, {}).items()]
@@ -136,10 +138,10 @@ def _inline(value: Any) -> str:
     import tomlkit
 
     if not isinstance(value, Mapping):
-        return tomlkit.item(value).as_string()
+        return str(tomlkit.item(value).as_string())
     table = tomlkit.inline_table()
     table.update(value)
-    return table.as_string()
+    return str(table.as_string())
 
 
 def _template(name: str) -> str:
