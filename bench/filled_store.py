@@ -32,24 +32,31 @@ PARAMS = ("learning_rate", "num_leaves", "min_child_samples", "subsample")
 SEARCHES, TRAINED = 10, 200
 
 
-def fill(root: Path, n_runs: int, *, shape: str = "mixed", n_rows: int = 1_000) -> stores.Store:
-    """A store in `root` with so many runs of the project "bench".
+def fill(
+    root: Path, n_runs: int, *, shape: str = "mixed", n_rows: int = 1_000,
+    uri: str = "sqlite:///mlflow.db", database: str = "", artifacts: str = "",
+) -> stores.Store:  # fmt: skip
+    """A store with so many runs of the project "bench".
 
     Args:
-        root: an empty folder; the store is `mlflow.db` in it.
+        root: an empty folder, for the predictions; the store is `mlflow.db` in it.
         n_runs: runs in all.
         shape: "mixed" is 200 training runs, 10 searches and their trials; "train" is training runs
             only, of which each could be ranked.
         n_rows: validation rows.
+        uri: another store, a server or a database.
+        database: where its rows are, in SQLAlchemy's words; by default `mlflow.db`.
+        artifacts: what MLflow calls the folder `root / "shared"`; by default its path.
     """
-    store = stores.connect("sqlite:///mlflow.db", root, "bench")
+    store = stores.connect(uri, root, "bench")
     values = _predictions(root, n_rows)
-    engine = sa.create_engine(f"sqlite:///{root / 'mlflow.db'}")
+    artifacts = artifacts or (root / "shared").as_uri()
+    engine = sa.create_engine(database or f"sqlite:///{root / 'mlflow.db'}")
     rng = np.random.default_rng(0)
     with engine.begin() as connection:
         for start in range(0, n_runs, CHUNK):
-            tables = _rows(store, root, range(start, min(n_runs, start + CHUNK)), shape, values,
-                           rng)  # fmt: skip
+            tables = _rows(store, artifacts, range(start, min(n_runs, start + CHUNK)), shape,
+                           values, rng)  # fmt: skip
             for table, rows in tables.items():
                 connection.execute(sa.insert(table), rows)
     engine.dispose()
@@ -82,7 +89,7 @@ def _predictions(root: Path, n_rows: int) -> np.ndarray:
 
 
 def _rows(
-    store: stores.Store, root: Path, numbers: range, shape: str, values: np.ndarray,
+    store: stores.Store, artifacts: str, numbers: range, shape: str, values: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[type, list[dict]]:  # fmt: skip
     tables: dict[type, list[dict]] = {
@@ -102,7 +109,7 @@ def _rows(
             "entry_point_name": "", "user_id": "bench", "status": "FINISHED",
             "start_time": 1_700_000_000_000 + number, "end_time": 1_700_000_001_000 + number,
             "source_version": "", "lifecycle_stage": "active",
-            "artifact_uri": (root / "shared" / str(strength)).as_uri(),
+            "artifact_uri": f"{artifacts}/{strength}",
             "experiment_id": int(store.experiment_id),
         })  # fmt: skip
         tables[SqlTag] += [

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import tempfile
 from typing import Any
 
 import racing
 from proving import Outcome, Row, Section
 
-METHODS = ("grid", "random", "qmc", "tpe", "hyperopt", "optuna:NSGAIISampler")
+METHODS = (
+    "grid", "random", "qmc", "tpe", "hyperopt", "optuna:NSGAIISampler", "optuna:GPSampler",
+    *(["optuna:CmaEsSampler"] if importlib.util.find_spec("cmaes") else []),
+)  # fmt: skip
 TASKS = ("binary", "multiclass", "regression")
 
 

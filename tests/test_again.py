@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import surefit
+from surefit.core import script_own
 from surefit.edges import runs, store
 from surefit.errors import InputError
 from test_families_more import QUICK, TARGETS, table, usable
@@ -66,6 +67,89 @@ def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
         surefit.eject("last", quiet=True)
 
 
+BUILD = """
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+import beside
+import surefit as sf
+
+def build(params):
+    return make_pipeline(
+        sf.preprocess(), beside.Same(), RandomForestClassifier(params.trees, max_depth=4)
+    )
+"""
+TRAIN = """
+import numpy as np
+import surefit
+
+def train(ctx):
+    steps = surefit.preprocess(scale=True).fit(ctx.train.X)
+    (X, y), (V, v) = ctx.train.arrays(steps), ctx.valid.arrays(steps)
+    start = np.random.normal(size=X.shape[1]) * ctx.params.spread
+    for epoch, state in ctx.epochs(30, state={"w": start}, patience=3):
+        sums = 1 / (1 + np.exp(-X @ state["w"]))
+        state["w"] -= ctx.params.rate * X.T @ ((sums - y) * ctx.train.weight) / len(y)
+        p = np.clip(1 / (1 + np.exp(-V @ state["w"])), 1e-9, 1 - 1e-9)
+        ctx.log(valid_loss=-np.mean(v * np.log(p) + (1 - v) * np.log(1 - p)))
+    w = state["w"].copy()
+    return lambda frame: 1 / (1 + np.exp(-np.asarray(steps.transform(frame)) @ w))
+"""
+BESIDE = """
+from sklearn.base import BaseEstimator
+
+class Same(BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+    def transform(self, X):
+        return X
+"""
+WHOSE = """
+import runpy, sys
+runpy.run_path(sys.argv[1], run_name="__main__")
+print(sys.modules["surefit"].__file__, *(m for m in sys.modules if m.startswith("surefit.")))
+"""
+
+
+@pytest.mark.parametrize(("kind", "source"), [("build", BUILD), ("train", TRAIN)])
+def test_an_ejected_model_of_ones_own_predicts_the_same_without_surefit(
+    kind, source, tmp_path, monkeypatch
+):
+    """The files are copied, with the one function of surefit that they use in plain skrub."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.py").write_text(source)
+    (tmp_path / "beside.py").write_text(BESIDE)
+    table("binary").assign(w=np.linspace(0.5, 3, 240)).to_parquet("t.parquet")
+    settings = {f"model.{kind}": f"model.py:{kind}", "split.folds": 2, "name": "again",
+                "model.params.trees": 10, "model.params.spread": 0.1, "model.params.rate": 0.3,
+                "data.weight": "w" if kind == "train" else None}  # fmt: skip
+    given = {k: v for k, v in settings.items() if v is not None}
+    result = surefit.train("t.parquet", target="bought", set=given, quiet=True)
+    folder = surefit.eject("last", quiet=True).folder
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WHOSE, f"{folder}/train.py"], capture_output=True,
+        text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == f"{folder}/code/surefit.py"
+    told = pd.read_csv(f"{folder}/predictions.csv")
+    opened = store.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, "again")
+    stored = runs.read_table(opened, result.run_id, "predictions/test.parquet")
+    names = [c for c in stored.columns if c.startswith("probability_")]
+    np.testing.assert_allclose(told[names], stored[names], rtol=0, atol=1e-12)
+    (tmp_path / "model.py").write_text(source + "# changed")
+    with pytest.raises(InputError, match="has changed since"):
+        surefit.eject("last", "elsewhere", quiet=True)
+
+
+def test_code_that_needs_more_of_surefit_is_not_ejected():
+    """What cannot be written in plain libraries is named."""
+    assert script_own.plain({"model.py": "import numpy"}) == ""
+    for text in ("import surefit as s\ns.train()", "from surefit import train",
+                 "import surefit.core.metrics", "from surefit.core import metrics"):  # fmt: skip
+        with pytest.raises(InputError, match="cannot do without surefit"):
+            script_own.plain({"model.py": text})
+
+
 @pytest.mark.parametrize("name", ["lightgbm", "forest", "linear", "hist"])
 def test_a_run_on_the_same_machine_is_identical(name, tmp_path, monkeypatch):
     """The same code, data and environment give every prediction again, bit for bit."""
@@ -74,6 +158,32 @@ def test_a_run_on_the_same_machine_is_identical(name, tmp_path, monkeypatch):
     again = surefit.reproduce("last", quiet=True)
     assert again.verdict == "IDENTICAL"
     assert again.apart == 0
+
+
+def test_a_search_and_its_trials_are_identical_until_something_changes(tmp_path, monkeypatch):
+    """Every trial again with its score to the last bit, and the winner's predictions; or named."""
+    monkeypatch.chdir(tmp_path)
+    table("binary").to_parquet("t.parquet")
+    space = {"tune.space.C": "log 0.01..10"}
+    settings = {"model.family": "linear", "split.folds": 2, "name": "again", **space}
+    result = surefit.tune("t.parquet", target="bought", set=settings, trials=3, quiet=True)
+    whole = surefit.reproduce("last", quiet=True)
+    assert (whole.verdict, whole.apart, whole.differs) == ("IDENTICAL", 0, ())
+    opened = store.connect(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path, "again")
+    where = f"tags.`mlflow.parentRunId` = '{result.run_id}'"
+    trial = next(r for r in runs.search(opened, where) if r.tags["surefit.trial"] == "1")
+    one = surefit.reproduce(trial.run_id, quiet=True)
+    assert (one.verdict, one.apart) == ("IDENTICAL", 0)
+    assert one.subject == trial.run_id
+    assert one.score == pytest.approx(result.trials[1].value)
+    frame = table("binary")
+    frame.loc[:20, "rooms"] += 1
+    frame.to_parquet("t.parquet")
+    other = surefit.reproduce(result.run_id, quiet=True)
+    assert other.verdict in ("WITHIN NOISE", "DIFFERENT")
+    assert any(d.startswith("data:") for d in other.differs)
+    if other.score is not None:
+        assert any(d.startswith("trial 0: COMPLETE") for d in other.differs)
 
 
 def test_changed_data_are_named_and_are_different(tmp_path, monkeypatch):

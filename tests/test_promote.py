@@ -184,12 +184,16 @@ def test_a_leak_that_nobody_looked_for_is_found(tmp_path, pristine) -> None:
     assert (refused.verdict, refused.moved) == ("REJECTED", False)
     assert any("LEAK01:told" in c.reason for c in refused.checks)
     assert '[check] waive = { "LEAK01:told"' in refused.next
-    waived = go(trained, "good", "production", set={"check.waive": {"LEAK01:told": "a test"}},
-                dry_run=True)  # fmt: skip
-    assert (waived.verdict, waived.look) == ("PROMOTED", refused.look)
+    out_of_reach = {"gate.floors": {"log_loss": 0.0}}  # so that no process is started to try it
+    why = {"check.waive": {"LEAK01:told": "a test"}}
+    waived = go(trained, "good", "production", set=out_of_reach | why)
+    assert (required.look, refused.look, refused.n_rows, waived.look) == (0, 0, 0, 1)
+    assert {c.name: c.verdict for c in waived.checks}["findings in the data"] == "PROMOTED"
     assert waived.evidence["waived"] == {"LEAK01:told": "a test"}
     assert waived.evidence["checked"] == refused.evidence["checked"]
-    assert go(trained, "good", "production", set={"gate.check": "skip"}).moved
+    skipped = go(trained, "good", "production", set=out_of_reach | {"gate.check": "skip"})
+    assert any("nobody asked" in c.reason for c in skipped.checks)
+    assert skipped.evidence["checked"] is None
 
 
 def test_slices_latency_and_size_are_asked(trained) -> None:

@@ -18,13 +18,16 @@ import pytest
 import hostile
 from killing import (
     FIRE_SPACE,
+    PATIENCE,
     TRIALS,
-    finished,
-    kill_one,
+    Driver,
+    a_function,
+    calls,
+    committed,
+    kill_worker,
     objective,
     recorded,
-    start,
-    wait_for_workers,
+    repeated,
 )
 from surefit.edges import nested, runs
 from surefit.edges.nested import Nested
@@ -90,6 +93,21 @@ def test_a_lost_journal_is_rebuilt_from_mlflow(folder: Any, searched: Any) -> No
     assert longer.resumed == 7
     assert table(longer) == table(searched.tune(trials=12, set=CHOSEN))
     check_mirror(folder, longer)
+
+
+def test_a_race_goes_on_the_same_from_a_rebuilt_journal(folder: Any) -> None:
+    """Rivals whose predictions were lost are fitted again: the same trials are dropped."""
+    chosen = {**CHOSEN, "split.folds": 4, "tune.space": {"C": "log 0.00001..100"}}
+    whole, _ = (
+        folder.tune("sklearn:wine", target="target", trials=trials, method="random",
+                    set={**chosen, "name": name})
+        for name, trials in (("whole", 24), ("lost", 18))
+    )  # fmt: skip
+    assert whole.count("PRUNED") >= 2
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    again = folder.tune(trials=24, method="random", set={**chosen, "name": "lost"})
+    assert (again.resumed, table(again)) == (18, table(whole))
 
 
 def test_what_a_kill_kept_from_mlflow_is_written_though_all_trials_ended(folder: Any) -> None:
@@ -194,13 +212,18 @@ def _once_killed(shared: Any, path: str) -> str:
 
 def test_a_search_whose_driver_and_worker_are_killed_ends_in_the_same_table(folder: Any) -> None:
     """kill -9 at a call of its stores, then of a worker: none lost, none twice, the same values."""
-    process = start(folder.path, FIRE_AT="150")
-    process.communicate(timeout=300)
-    assert process.returncode == -signal.SIGKILL
-    process = start(folder.path)
-    wait_for_workers(process)
-    kill_one(process, folder.path, driver=False, rng=random.Random(0))
-    found = finished(process)
+    driver = Driver(folder=folder.path, search=a_function)
+    driver.start(at=90)
+    driver.process.join(PATIENCE)
+    assert driver.process.exitcode == -signal.SIGKILL
+    done = committed(folder.path)
+    begun = len(calls(folder.path))
+    driver.start()
+    kill_worker(driver, random.Random(0))
+    found = driver.finished()
     assert recorded(folder.path) == {"lost": 0, "twice": 0, "running": 0}
-    calm = folder.tune(objective, FIRE_SPACE, trials=TRIALS, name="calm")
-    assert found == [[t.number, t.state, t.value, dict(t.params)] for t in calm.trials]
+    assert not repeated(folder.path, [(begun, done)], refits=False)
+    quiet = folder.tune(objective, FIRE_SPACE, trials=TRIALS, name="calm")
+    assert found == [
+        [t.number, t.state, t.value, dict(t.params), list(t.fold_scores)] for t in quiet.trials
+    ]

@@ -1,5 +1,6 @@
 """Proposers: pure functions of seed, number and results; rebuilt anywhere; strict about order."""
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -26,7 +27,8 @@ SPACE = parse(
     }
 )
 TRIALS = 24
-METHODS = (*PLAIN, "optuna:NSGAIISampler")
+CMAES = ("optuna:CmaEsSampler",) if importlib.util.find_spec("cmaes") else ()
+METHODS = (*PLAIN, "optuna:NSGAIISampler", *CMAES)
 
 
 def result(k, params):
@@ -71,13 +73,26 @@ def test_a_search_rebuilt_at_any_point_goes_on_the_same(method, window):
         search, told = make(method, window), 0
         params = json.loads(json.dumps(undisturbed[:asked]))
         for k in range(asked):
+            while told < k - window + 1:  # as the engine that is dead had done
+                search.tell(told, *result(told, params[told]))
+                told += 1
             search.replay(k, params[k])
-        while told < asked - window:  # what the dead engine had told at its last ask
-            search.tell(told, *result(told, params[told]))
-            told += 1
         advance(search, asked, told, min(asked + 3, TRIALS), window, params)
         assert params == undisturbed[: len(params)]
         assert [*map(repr, params)] == [*map(repr, undisturbed[: len(params)])]
+
+
+def test_gaussian_processes_go_on_the_same_after_a_kill():
+    """Optuna's GP sampler: the proposals behind a rebuilt record are those of the undisturbed."""
+    pytest.importorskip("torch")
+    undisturbed, search, params = run("optuna:GPSampler", 6, 15), make("optuna:GPSampler", 6), []
+    for k, known in enumerate(undisturbed[:13]):
+        if k >= 6:
+            search.tell(k - 6, *result(k - 6, undisturbed[k - 6]))
+        search.replay(k, known)
+        params.append(known)
+    advance(search, 13, 7, 15, 6, params)
+    assert params == undisturbed
 
 
 @pytest.mark.parametrize("method", METHODS)

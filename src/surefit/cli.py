@@ -345,7 +345,7 @@ def predict(input: str, out: str, model: str, id: str | None, config: str | None
 @shared(table=False)
 def reproduce(run: str, config: str | None, set_: tuple[str, ...], as_json: bool,
               quiet: bool) -> None:  # fmt: skip
-    """Run a training run again from its record: IDENTICAL, WITHIN NOISE or DIFFERENT.
+    """Run a training run, search or trial again: IDENTICAL, WITHIN NOISE or DIFFERENT.
 
     Nothing is checked out: what differs in code, configuration, data and environment is named.
     Exit code 0: IDENTICAL or WITHIN NOISE (of three seeds). 1: DIFFERENT.
@@ -366,8 +366,8 @@ def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, 
           as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Write a run, or a search's winner, as a plain script that predicts the same without surefit.
 
-    DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split);
-    by default ejected/ID.
+    DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split),
+    and of a model of your own your files; by default ejected/ID.
     """
     from surefit.verbs.eject import eject as verb
 

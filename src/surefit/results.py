@@ -624,7 +624,7 @@ class Decision(Shown):
 
     Attributes:
         checks: the gate's questions, each with its answer and reason.
-        look: which look at the test rows this was, from 1; 0 where none was needed.
+        look: which look at the test rows this was, from 1; 0 where none was taken.
         n_rows: test rows that decided.
         moved: whether the alias was moved.
         forced, why: moved though the gate did not promote, and the reason given.

@@ -37,11 +37,11 @@ def cost_in_words(*, alpha: float, look: int, error: float | None, metric: str) 
         ratio = detectable(1, alpha=alpha, look=look) / detectable(1, alpha=alpha, look=1)
         return f"{left}: a gain must be {ratio:.2f} times what the first look needed"
     now = detectable(error, alpha=alpha, look=look)
-    text = f"{left}: a true gain of {_rough(now)} in {metric} is found 4 times in 5"
+    text = f"{left}: a true gain of {_rounded(now)} in {metric} is found 4 times in 5"
     if look > 1:
-        text += f" (the first look: {_rough(detectable(error, alpha=alpha, look=1))})"
+        text += f" (the first look: {_rounded(detectable(error, alpha=alpha, look=1))})"
     return text
 
 
-def _rough(value: float) -> str:
-    return short(float(f"{value:.2g}"))
+def _rounded(gain: float) -> str:
+    return short(float(f"{gain:.2g}"))

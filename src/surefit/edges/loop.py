@@ -222,3 +222,6 @@ def _restore(thing: Any, kept: Any) -> Any:
     else:
         return copy.deepcopy(kept)
     return thing
+
+
+PLAIN = (Part, _capture, _restore)  # of the context, what a script without surefit holds

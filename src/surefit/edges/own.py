@@ -279,6 +279,9 @@ def of_label(label: Any, classes: list[Any]) -> int:
     raise ValueError(f"{label!r} is none of the classes {classes[:5]}")
 
 
+ANSWERS = (raw_output, one_hot, of_label)  # what makes probabilities of a model's answer
+
+
 def load_own(folder: Path) -> Any:
     """The user's model: from skops where it could be saved so, else from its pickle."""
     if (folder / "model.skops").exists():

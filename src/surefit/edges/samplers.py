@@ -12,6 +12,7 @@ import contextlib
 import importlib.util
 import inspect
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,12 @@ def check_sampler(name: str) -> None:
         )
 
 
+def decides(method: str) -> tuple[str, ...]:
+    """The libraries besides Optuna whose versions a sampler's proposals depend on."""
+    missing = NEEDS.get(method.rpartition(":")[2])
+    return (missing,) if missing else ()
+
+
 class _Study:
     """One study in memory, told in order; trials asked and not told are RUNNING in it."""
 
@@ -108,7 +115,7 @@ class Sampled(_Study):
             return params
         if not self.remembers:
             self._study.sampler = _sampler(self._name, hash_of(self._seed, k) % 2**32)
-        with _quiet():
+        with _quiet(), _steady(self._name):
             places = self._study.ask(self._distributions).params
         return decode(self._space, places)
 
@@ -131,7 +138,7 @@ class Suggested(_Study):
     def propose(self, k: int) -> Params | None:
         if not self.remembers:
             self._study.sampler = _sampler(self._name, hash_of(self._seed, k) % 2**32)
-        with _quiet():
+        with _quiet(), _steady(self._name):
             trial = self._study.ask()
             with _explained(self._suggest):
                 self._suggest(trial)
@@ -321,8 +328,28 @@ def _quiet() -> Iterator[None]:
     import optuna
 
     level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:
         optuna.logging.set_verbosity(level)
+
+
+@contextlib.contextmanager
+def _steady(name: str) -> Iterator[None]:
+    """One thread for samplers that compute with matrices: sums depend on how many share them."""
+    if name not in NEEDS:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        if torch:
+            torch.set_num_threads(before)

@@ -6,6 +6,9 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
 from surefit import config as configuration
 from surefit.config import Project
 from surefit.edges import runs
@@ -21,6 +24,15 @@ from surefit.verbs.workspace import Overrides, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
+class Named:
+    """A run that a reference names, the store that it is in, and the project here."""
+
+    record: RunRecord
+    store: Store = field(repr=False)
+    here: Project = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Again:
     """The run, its configuration's rows and model as they are today, and the store."""
 
@@ -30,24 +42,60 @@ class Again:
     store: Store = field(repr=False)
 
 
-def load(
-    run: str, *, config: str | Path | None, overrides: Overrides, reporter: Reporter,
-    searches: bool = False,
-) -> Again:  # fmt: skip
-    """The run by that reference, with its recorded configuration.
-
-    Args:
-        searches: a search will do too; it stands for its winner.
-
-    Raises:
-        InputError: when there is no such training run, or its data are not to be had.
-    """
+def find(run: str, *, config: str | Path | None, overrides: Overrides) -> Named:
+    """The run by that reference, in the store of the project here."""
     here = workspace.project(data=None, target=None, config=config, overrides=overrides)
     store = workspace.open_store(here)
-    record = runs.find(store, run)
-    search = searches and record.kind == "tune"
-    text = runs.read_text(store, record.run_id, "best.toml" if search else "config.toml")
-    if not (search or record.kind == "train") or not record.complete or text is None:
+    return Named(record=runs.find(store, run), store=store, here=here)
+
+
+def winner(named: Named, reporter: Reporter) -> Again:
+    """A training run, or the winner of a search, with its recorded configuration.
+
+    Raises:
+        InputError: when it is no such run, or its data are not to be had.
+    """
+    record = named.record
+    if record.kind == "tune" and record.complete:
+        return _load(named, record, "best.toml", reporter)
+    return training(named, reporter)
+
+
+def search(named: Named, reporter: Reporter) -> Again:
+    """A search, of a trial the one that it is of, with its recorded configuration.
+
+    Raises:
+        InputError: when its data are not to be had, or it is of a function that a script gave.
+    """
+    record = named.record
+    if record.kind == "trial":
+        record = runs.find(named.store, record.tags["mlflow.parentRunId"])
+    if not record.complete or "surefit.data" not in record.tags:
+        raise InputError(
+            f"{record.name} cannot be run again from its record.",
+            "the same command resumes a search, and runs a script with one of its own again",
+        )
+    return _load(named, record, "config.toml", reporter)
+
+
+def training(named: Named, reporter: Reporter) -> Again:
+    """A training run with its recorded configuration.
+
+    Raises:
+        InputError: when it is none, or its data are not to be had.
+    """
+    record = named.record
+    if record.kind != "train" or not record.complete:
+        raise InputError(
+            f"{record.name} is no complete training run.", "surefit compare lists the runs"
+        )
+    return _load(named, record, "config.toml", reporter)
+
+
+def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Again:
+    store, here = named.store, named.here
+    text = runs.read_text(store, record.run_id, file)
+    if text is None:
         raise InputError(
             f"{record.name} is no complete training run.", "surefit compare lists the runs"
         )
@@ -61,3 +109,14 @@ def load(
     project = Project(config=whole, root=here.root, origins=here.origins)
     work = workspace.load(project, frame=None, reporter=reporter)
     return Again(record=record, work=work, chosen=candidates.candidate(work), store=store)
+
+
+def largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:
+    """The largest difference of any prediction, infinite where the rows or columns are others."""
+    if stored is None or len(stored) != len(fresh):
+        return float("inf")
+    names = [c for c in fresh.columns if c.startswith("probability_")] or ["prediction"]
+    if not set(names) <= {*stored.columns}:
+        return float("inf")
+    gaps = np.abs(stored[names].to_numpy("float64") - fresh[names].to_numpy("float64"))
+    return float(gaps.max())

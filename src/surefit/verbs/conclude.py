@@ -20,7 +20,7 @@ from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResu
 from surefit.verbs import extras, searches
 from surefit.verbs.board import TRIALS, as_score
 from surefit.verbs.families import FAMILY
-from surefit.verbs.plan import kept_fold, of_family
+from surefit.verbs.plan import kept_fold, of_family, predict_again
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 from surefit.verbs.train import (
@@ -80,7 +80,7 @@ def ended(work: Workspace, found: Search, journal: Journal) -> Ended:
     rows = searches.trial_rows(found, journal)
     best = found.best(rows)
     if journal.payload(best.number, 0) is None:
-        _predict_again(found, journal, best)
+        predict_again(found.shared, found.given(best), journal, best.number)
     return Ended(
         work=work, found=found, journal=journal, rows=tuple(rows), best=best,
         folds=tuple(folds_of(journal, best)),
@@ -183,13 +183,6 @@ def _corrected(judged: Contest, score: Score, searched: Score | None) -> Score:
         true, value=ends[0], low=ends[1], high=ends[2],
         note=f"{true.note}; by how much a light score flatters",
     )  # fmt: skip
-
-
-def _predict_again(found: Search, journal: Journal, best: TrialRow) -> None:
-    """The best trial's predictions, which a journal that was rebuilt from MLflow has not."""
-    problem, params = of_family(found.shared, found.given(best))
-    for result in fit_folds(problem, params, Reporter(quiet=True)):
-        journal.put_payload(best.number, result.fold, found.read(result)[1] or b"")
 
 
 def folds_of(journal: Journal, trial: TrialRow) -> Iterator[FoldResult]:

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import Config
-from surefit.core import fit, preprocess, script
-from surefit.edges import csvtext, sources
+from surefit.core import fit, preprocess, script, script_own
+from surefit.edges import csvtext, loop, own, sources
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
 from surefit.results import Ejected
@@ -31,6 +31,8 @@ def eject(
 ) -> Ejected:
     """Write train.py and parts.csv: plain scikit-learn, the family's library and MLflow.
 
+    Of a model of your own your files are copied beside it.
+
     The script reads the same data, fits the same model on the same rows, and writes the same
     predictions of the test rows; it needs no surefit. Files that are there are not overwritten.
 
@@ -42,22 +44,25 @@ def eject(
         quiet: say nothing on standard error.
 
     Raises:
-        InputError: when the run is no training run, its data have changed, or a file is in the way.
+        InputError: when the run is no training run, its data or your code have changed, or a file
+            is in the way.
     """
-    found = again.load(
-        run, config=config, overrides=set, reporter=Reporter(quiet=quiet), searches=True
+    found = again.winner(
+        again.find(run, config=config, overrides=set), reporter=Reporter(quiet=quiet)
     )
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:
         raise InputError("The data have changed since this run: its rows cannot be named any more.")
-    text = script.script(_recipe(found))
+    texts = _own_texts(found) if found.chosen.code else {"train.py": script.script(_recipe(found))}
     parts = _parts(found)
     folder.mkdir(parents=True, exist_ok=True)
-    taken = [n for n in ("train.py", "parts.csv") if (folder / n).exists()]
+    taken = [n for n in (*texts, "parts.csv") if (folder / n).exists()]
     if taken:
         raise InputError(f"{folder / taken[0]} is there already.", "name another folder")
-    (folder / "train.py").write_text(text, "utf-8")
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, "utf-8")
     parts.to_csv(folder / "parts.csv", index=False)
     return Ejected(
         run_id=found.record.run_id,
@@ -75,6 +80,30 @@ def _recipe(found: Again) -> script.Recipe:
         params=found.chosen.params, seed=problem.seed, rounds=_rounds(found.record, problem),
         weight=found.work.config.data.weight, monotone=_monotone(found),
     )  # fmt: skip
+
+
+def _own_texts(found: Again) -> dict[str, str]:
+    """The script of a run of the user's own function, their files, and what those lean on."""
+    code, data, problem = found.chosen.code, found.work.data, found.chosen.problem
+    assert code is not None
+    if code.digest != found.record.tags.get("surefit.code"):
+        raise InputError(
+            "Your model's code has changed since this run.",
+            "put the files of the run's code/ back, or train again",
+        )
+    model = found.work.config.model
+    recipe = script_own.OwnRecipe(
+        run_id=found.record.run_id, name=found.record.name,
+        kind="build" if model.build else "train", place=code.place, files=code.files,
+        task=data.task, read=_read(found.work.config, found.work.project.root),
+        target=data.target, classes=data.classes, columns=[c.to_dict() for c in data.columns],
+        params=found.chosen.params, seed=problem.seed, labels=model.labels,
+        weight=found.work.config.data.weight, answers=own.ANSWERS, context=loop.PLAIN,
+    )  # fmt: skip
+    texts = {"train.py": script_own.script(recipe)}
+    texts |= {f"code/{path}": text for path, text in code.files.items()}
+    shim = script_own.plain(code.files)
+    return texts | ({"code/surefit.py": shim} if shim else {})
 
 
 def _monotone(found: Again) -> dict[int, int]:
@@ -133,6 +162,9 @@ def _parts(found: Again) -> pd.DataFrame:
     rows = split.train_rows
     if split.n_folds == 1:
         rows, _ = split.fold(0)
-        rows = rows[~split.stop_rows(rows)] if family.iterative else rows
+        given_up = family.iterative and not family.carves
+        rows = rows[~split.stop_rows(rows)] if given_up else rows
     part[rows], part[split.test_rows] = "train", "test"
+    if family.carves:
+        part[rows[split.stop_rows(rows)]] = "valid"
     return pd.DataFrame({"part": part})

@@ -72,6 +72,8 @@ def tune_objective(
         finished = len(journal.trials()) - len(journal.unfinished())
         left = max(0, found.tune.trials - finished)
         reporter.say(f"Plan:  {left} trials of {title} on {found.where()}")
+        if crowded := found.crowded():
+            reporter.say(crowded)
 
         def items(run: Run) -> None:
             run.log(_items(project.config, objective))
@@ -153,7 +155,7 @@ def _fingerprint(
         "space": spaces.digest(dimensions), "direction": direction,
         "function": [source_of(suggest), _which(suggest)] if suggest else None,
         "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
-        "versions": environment.pinned(DECIDES),
+        "versions": environment.pinned((*DECIDES, *samplers.decides(config.tune.method))),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -29,8 +29,9 @@ from surefit.results import decimals
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError
 from surefit.verbs.families import FAMILY, Families, Study
+from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
-from surefit.verbs.train import clusters, fold_seconds, preload, row_weights
+from surefit.verbs.train import clusters, fit_folds, fold_seconds, preload, row_weights
 from surefit.verbs.workspace import Workspace
 
 NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
@@ -69,18 +70,20 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         count = sum(len(spaces.grid(dimensions)) for dimensions in known.values())
         tune = tune.model_copy(update={"trials": min(count, tune.trials)})
     suggest = code.load() if code else None
+    shared = replace(problem, most_rows=tune.rows, most_steps=tune.epochs)
+    complete = _completed(work, problem, fixed, suggest)
     metric = metrics.find(work.metric, work.data.task)
     return Search(
         family=work.config.model.label, metric=work.metric,
         greater_is_better=metric.greater_is_better, n_folds=work.split.n_folds, tune=tune,
         spaces=known, suggest=suggest, suggested_by=code, fixed=fixed,
-        complete=_completed(work, problem, fixed, suggest),
+        complete=complete,
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
-        shared=replace(problem, most_rows=tune.rows, most_steps=tune.epochs),
+        shared=shared,
         job=fit_job, read=read, preload=preload(), calls=_calls,
         imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
-        shown=functools.partial(_shown, work), spread=_Spread(work),
+        shown=functools.partial(_shown, work), spread=_Spread(work, shared, complete),
         propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
     )  # fmt: skip
 
@@ -277,21 +280,30 @@ def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
 
 
 class _Spread:
-    """How sure the rows are of the difference of two trials; a fold's shares are kept a while."""
+    """How sure the rows are of the difference of two trials; a fold's shares are kept a while.
 
-    def __init__(self, work: Workspace) -> None:
-        self._work = work
+    A rival whose predictions were lost with the journal is fitted once more: it decides the same.
+    """
+
+    def __init__(
+        self, work: Workspace, shared: Problem, complete: Callable[[Params], Params]
+    ) -> None:
+        self._work, self._shared, self._complete = work, shared, complete
         self._shares = functools.lru_cache(maxsize=64)(self._shares_of)
 
     def __call__(self, journal: Journal, trial: int, rival: int, n_folds: int) -> float | None:
-        mine = [self._shares(journal, trial, fold) for fold in range(n_folds)]
-        others = [self._shares(journal, rival, fold) for fold in range(n_folds)]
-        both = [
-            (a, b) for a, b in zip(mine, others, strict=True) if a is not None and b is not None
-        ]
-        if len(both) < n_folds:
+        mine = self._known(journal, trial, n_folds)
+        if not mine:
             return None
-        return race.paired_spread([a for a, _ in both], [b for _, b in both])
+        if journal.payload(rival, 0) is None:
+            (params,) = (t.params for t in journal.trials() if t.number == rival)
+            predict_again(self._shared, self._complete(params), journal, rival)
+        return race.paired_spread(mine, self._known(journal, rival, n_folds))
+
+    def _known(self, journal: Journal, trial: int, n_folds: int) -> list[np.ndarray]:
+        """The shares in each of the first folds; [] for a metric that has none."""
+        found = [self._shares(journal, trial, fold) for fold in range(n_folds)]
+        return [shares for shares in found if shares is not None]
 
     def _shares_of(self, journal: Journal, trial: int, fold: int) -> np.ndarray | None:
         work, payload = self._work, journal.payload(trial, fold)
@@ -306,6 +318,14 @@ class _Spread:
             clusters(work, rows),
             row_weights(work, rows),
         )
+
+
+def predict_again(shared: Problem, params: Params, journal: Journal, number: int) -> None:
+    """A trial's predictions, which a journal that was rebuilt from MLflow has not."""
+    problem, mine = of_family(shared, params)
+    for result in reversed(fit_folds(problem, mine, Reporter(quiet=True))):
+        # fold 0 is the last: where its predictions are, all are
+        journal.put_payload(number, result.fold, read(result)[1])
 
 
 def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, ...]:
@@ -329,7 +349,7 @@ def _fingerprint(
 ) -> str:  # fmt: skip
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     libraries = [library for name in fixed for library in _family(chosen.problem, name).requires]
-    by_method = ("hyperopt",) if config.method == "hyperopt" else ()
+    by_method = ("hyperopt",) if config.method == "hyperopt" else samplers.decides(config.method)
     parts: dict[str, Any] = {
         "data": work.data.digest, "split": work.split.digest, "metric": work.metric,
         "family": work.config.model.label, "code": chosen.code_digest(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,16 @@ def promote(
         return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
-    found = rivals.between(store, work, record, champion)
-    known = findings.for_gate(store, work, lambda: _check(store, work, reporter))
+    gate.check_asked(work.config.gate, work.data.task, [c.name for c in work.data.columns],
+                     own_metrics.names(work.config.metric))  # fmt: skip
+    case = Case(
+        store=store, work=work, record=record, champion=champion, alias=to,
+        rivals=rivals.between(store, work, record, champion),
+        findings=findings.for_gate(store, work, lambda: _check(store, work, reporter)),
+    )  # fmt: skip
     tags = inherited(record) | {"surefit.alias": to}
     with runs.recording(store, f"promote {record.name}", "promote", tags=tags) as open_run:
-        case = _looked_at(store, work, record, champion, found, known, to, open_run, reporter)
+        case = _looked_at(case, open_run, reporter, force=force)
         judged = _judge(case, reporter, force=force)
         with moves.opened(store, to, stages=stages, reporter=reporter) as log:
             return _conclude(case, judged, log, open_run, dry_run=dry_run, force=force, why=reason)
@@ -103,7 +108,11 @@ def promote(
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What the gate judges: a challenger, its champion, and the rows both are judged on."""
+    """What the gate judges: a challenger, its champion, and the rows both are judged on.
+
+    Attributes:
+        look: which look at these rows it is; 0 while none was taken.
+    """
 
     store: Store = field(repr=False)
     work: Workspace = field(repr=False)
@@ -112,7 +121,7 @@ class Case:
     rivals: Rivals = field(repr=False)
     findings: Found = field(repr=False)
     alias: str
-    look: int
+    look: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,31 +165,34 @@ def _already(record: RunRecord, champion: Version, to: str) -> Decision:
 # --- the look ---
 
 
-def _looked_at(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
-    known: Found, alias: str, run: Run, reporter: Reporter,
-) -> Case:  # fmt: skip
-    """Count the look and write it down, saying first what it costs; two at once are two looks."""
-    config = work.config.gate
-    gate.check_asked(config, work.data.task, [c.name for c in work.data.columns],
-                     own_metrics.names(work.config.metric))  # fmt: skip
+def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case:
+    """Count the look and write it down, saying first what it costs; two at once are two looks.
+
+    Where findings in the data are in the way already, the test rows stay unseen.
+    """
+    store, work, found, config = case.store, case.work, case.rivals, case.work.config.gate
+    if not force and findings.check(case.findings, config).verdict != "PROMOTED":
+        reporter.say("Plan:  no look at the test rows: what was found in the data comes first")
+        unseen = "none: what was found in the data comes first"
+        return replace(case, rivals=Rivals(blind=found.blind.iloc[:0], how=unseen))
     keys = work.data.row_key[rows_of(found.blind, work)]
-    against = f"champion version {champion.version}" if champion else "floors and baseline"
+    against = (
+        f"champion version {case.champion.version}" if case.champion else "floors and baseline"
+    )
     with lock.held(store, "looks"):
         question = _question(work, found)
         before = looks.asked_before(store, question)
         look = before or looks.next_look(store, keys)
-        again = " again: the same was asked before, nothing more is spent;" if before else ""
-        reporter.say(f"Plan:  look {look}{again} at {found.how}, against {against}")
-        reporter.say(f"       {_cost(store, work, record, champion, found, look)}")
+        again = " (the same was asked before: nothing more is spent)" if before else ""
+        reporter.say(f"Plan:  look {look} at {found.how}, against {against}{again}")
+        reporter.say(f"       {_cost(case, look)}")
         if before:
             looks.repeat(run, look)
         else:
             looks.take(run, keys, look, question=question)
     spends = 1 if config.reuse == "ignore" else look
     run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
-    return Case(store=store, work=work, record=record, champion=champion, rivals=found,
-                findings=known, alias=alias, look=look)  # fmt: skip
+    return replace(case, look=look)
 
 
 def _question(work: Workspace, found: Rivals) -> str:
@@ -194,17 +206,14 @@ def _question(work: Workspace, found: Rivals) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def _cost(
-    store: Store, work: Workspace, record: RunRecord, champion: Version | None, found: Rivals,
-    look: int,
-) -> str:  # fmt: skip
-    config = work.config.gate
+def _cost(case: Case, look: int) -> str:
+    config, n_rows = case.work.config.gate, len(case.rivals.blind)
     if config.reuse == "ignore":
         return f"gate.reuse = ignore: alpha {config.alpha:g} whole, as if these rows were fresh"
     error = None
-    if champion is not None and found.theirs is not None and len(found.blind):
-        error = _standard_error(store, work, record, champion, len(found.blind))
-    return power.cost_in_words(alpha=config.alpha, look=look, error=error, metric=work.metric)
+    if case.champion is not None and case.rivals.theirs is not None and n_rows:
+        error = _standard_error(case.store, case.work, case.record, case.champion, n_rows)
+    return power.cost_in_words(alpha=config.alpha, look=look, error=error, metric=case.work.metric)
 
 
 def _standard_error(
@@ -374,7 +383,7 @@ def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, 
 
 def _digest(table: pd.DataFrame | None) -> str | None:
     """SHA-256 of the predictions that were judged: row ids and numbers, as they stand."""
-    if table is None:
+    if table is None or table.empty:
         return None
     numbers = table.select_dtypes("number").drop(columns="row_id", errors="ignore")
     digest = hashlib.sha256("\0".join(table["row_id"].astype(str)).encode())

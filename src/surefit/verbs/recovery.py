@@ -28,14 +28,17 @@ def packed(trial: Trial, folds: Sequence[Fold]) -> str:
     return text if len(text) <= TAG_LENGTH else ""
 
 
-def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> None:
+def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> int:
     """Fill an empty journal with the trials that MLflow has of the search, up to the first gap.
+
+    Returns:
+        how many there were; 0 where the journal had trials of its own.
 
     Raises:
         InputError: when a process that lives runs this very search from another folder.
     """
     if journal.parent_run_id or journal.trials():
-        return
+        return 0
     where = f"tags.`surefit.search` = '{search}' and tags.`surefit.kind` = 'tune'"
     for parent in runs.search(store, where):
         owner = parent.tags.get("surefit.owner", "")
@@ -49,7 +52,8 @@ def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> 
         if kept:
             journal.adopt(parent.run_id, kept)
             reporter.say(f"The journal was not here: {len(kept)} trials are taken from MLflow")
-            return
+            return len(kept)
+    return 0
 
 
 def _contiguous(parent: RunRecord, found: Iterator[RunRecord]) -> Iterator[_Kept]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from surefit.core import predictions
 from surefit.core.fit import FoldResult
 from surefit.edges import environment, runs
+from surefit.edges.runs import RunRecord
 from surefit.results import Item, Metric, Reproduction, Tag
-from surefit.verbs import again, workspace
+from surefit.verbs import again, reproduce_search, workspace
 from surefit.verbs.again import Again
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import final_model, fit_folds, in_row_order
@@ -30,28 +30,38 @@ def reproduce(
     set: Overrides = (),
     quiet: bool = False,
 ) -> Reproduction:
-    """Run a training run again from its record, and say whether it gives the same.
+    """Run a training run, a trial or a whole search again from its record: is it the same?
 
     Nothing is checked out: code, configuration, data and environment are compared as they are now.
     IDENTICAL: every prediction is the same, validation and test rows alike. WITHIN NOISE: the score
-    differs by no more than those of three seeds do among themselves, which is measured here.
+    differs by no more than those of three seeds do among themselves, which is measured here. Of a
+    trial the scores of its folds are compared; of a search every trial's hyperparameters, end and
+    score, and the winner's predictions of test rows.
 
     Args:
-        run: a training run's id, its beginning, its name, or "last".
+        run: the id of a training run, search or trial, its beginning, its name, or "last".
         config, set: the project whose store is meant, as in `train`.
         quiet: say nothing on standard error.
 
     Raises:
-        InputError: when the run is no training run.
+        InputError: when the run is none of these, or not complete.
     """
     reporter = Reporter(quiet=quiet)
-    found = again.load(run, config=config, overrides=set, reporter=reporter)
+    named = again.find(run, config=config, overrides=set)
+    searched = named.record.kind in ("tune", "trial")
+    found = (again.search if searched else again.training)(named, reporter)
     differs = list(_differences(found))
-    tags = found.work.tags() | {"surefit.reproduces": found.record.run_id}
-    title = f"reproduce {found.record.name}"
-    with runs.recording(found.store, title, "reproduce", tags=tags) as opened:
+    tags = found.work.tags() | {"surefit.reproduces": named.record.run_id}
+    title = f"reproduce {named.record.name}"
+    with (
+        found.chosen.redirected(found.store),  # what the user's code logs is in the run already
+        runs.recording(found.store, title, "reproduce", tags=tags) as opened,
+    ):
         opened.log(workspace.setup_items(found.work))
-        result = _judged(found, differs, reporter, opened.run_id)
+        if searched:
+            result = _judged_search(found, named.record, differs, reporter, opened.run_id)
+        else:
+            result = _judged(found, differs, reporter, opened.run_id)
         opened.log(_items(result))
     found.chosen.forget()
     return result
@@ -70,6 +80,28 @@ def _judged(found: Again, differs: Sequence[str], reporter: Reporter, run_id: st
     noise = max([score, *others]) - min([score, *others])
     verdict = "WITHIN NOISE" if abs(score - before) <= noise else "DIFFERENT"
     return _result(found, verdict, differs, run_id, before, score, apart, noise)
+
+
+def _judged_search(
+    found: Again, record: RunRecord, differs: Sequence[str], reporter: Reporter, run_id: str
+) -> Reproduction:
+    """The verdict on a search, or on one of its trials."""
+    if found.record.tags.get("surefit.split") != found.work.split.digest:
+        before = float(record.metrics.get(f"valid_{found.chosen.problem.metric}", float("nan")))
+        other = replace(found, record=record)
+        return _result(other, "DIFFERENT", differs, run_id, before, None, None, None)
+    trial = record.kind == "trial"
+    rerun = reproduce_search.of_trial(found, record) if trial else (
+        reproduce_search.of_search(found, reporter))  # fmt: skip
+    verdict, noise = "IDENTICAL", None
+    if rerun.apart or rerun.differs:
+        scores = [rerun.score, *(rerun.seeded(seed) for seed in range(1, SEEDS))]
+        noise = max(scores) - min(scores)
+        verdict = "WITHIN NOISE" if abs(rerun.score - rerun.before) <= noise else "DIFFERENT"
+    return _result(
+        replace(found, record=record), verdict, [*differs, *rerun.differs], run_id, rerun.before,
+        rerun.score, rerun.apart, noise,
+    )  # fmt: skip
 
 
 def _seeded(found: Again, more: int, reporter: Reporter) -> list[FoldResult]:
@@ -94,19 +126,9 @@ def _apart(found: Again, folds: list[FoldResult]) -> float:
             work.data, work.split, model.predict(chosen.problem.frame.iloc[sealed])
         )
     return max(
-        _largest(runs.read_table(found.store, found.record.run_id, path), table)
+        again.largest(runs.read_table(found.store, found.record.run_id, path), table)
         for path, table in fresh.items()
     )
-
-
-def _largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:
-    if stored is None or len(stored) != len(fresh):
-        return float("inf")
-    names = [c for c in fresh.columns if c.startswith("probability_")] or ["prediction"]
-    if not set(names) <= {*stored.columns}:
-        return float("inf")
-    gaps = np.abs(stored[names].to_numpy("float64") - fresh[names].to_numpy("float64"))
-    return float(gaps.max())
 
 
 def _differences(found: Again) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,25 @@ class Search:
             return "Ray" if self.on_ray == "ray" else f"Ray at {self.on_ray}"
         return f"{self.workers} worker{'s' * (self.workers != 1)}"
 
+    def lost(self) -> str:
+        """What a journal that was rebuilt from MLflow has not, and what comes of it."""
+        if self.losses and self.tune.race:
+            return (
+                "       without the losses of their loops: which trials are given up in the middle "
+                "from here on may differ"
+            )
+        return "       without their predictions: those that decide are computed again"
+
+    def crowded(self) -> str:
+        """What to say where more workers were asked for than there are cores; else ""."""
+        cores = pool.usable_cores()
+        if self.on_ray or self.workers <= cores:
+            return ""
+        return (
+            f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
+            'for jobs that wait, slower for those that compute (tune.workers = "auto")'
+        )
+
     @property
     def sign(self) -> int:
         """1 where greater is better, else -1."""
@@ -235,9 +255,17 @@ def carry_out(
 
     Gives the bytes of memory that its workers had at once at most.
     """
+    mirror = mirroring(store, journal, parent.run_id, search=found.fingerprint)
     if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
-        with mirroring(store, journal, parent.run_id, search=found.fingerprint):
+        with mirror:
             return 0  # nothing to run, but what a kill kept from MLflow is written
+    return run(found, journal, reporter, mirror)
+
+
+def run(
+    found: Search, journal: Journal, reporter: Reporter, recorded: AbstractContextManager[Any]
+) -> int:
+    """Run the search into its journal; `recorded` is around it. Gives its workers' bytes."""
     proposer = found.propose()
     until = math.inf
     if found.tune.budget:
@@ -257,7 +285,7 @@ def carry_out(
 
     with (
         _workers(found) as workers,
-        mirroring(store, journal, parent.run_id, search=found.fingerprint),
+        recorded,
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()

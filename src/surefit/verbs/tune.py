@@ -101,7 +101,8 @@ def tune(
     store = workspace.open_store(project)
     configuration.remember(project)
     with searches.open_journal(project, found) as journal:
-        recovery.rebuild(store, found.fingerprint, journal, reporter)
+        if recovery.rebuild(store, found.fingerprint, journal, reporter):
+            reporter.say(found.lost())
         finished = len(journal.trials()) - len(journal.unfinished())
         for line in _announce(found, finished):
             reporter.say(line)
@@ -144,6 +145,8 @@ def _announce(found: Search, finished: int) -> Iterator[str]:
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
         f"each, on {found.where()}: {about(cost)}{budget}"
     )
+    if crowded := found.crowded():
+        yield crowded
     if finished:
         yield f"       {finished} trials are there already"
     yield "Space: " + ", ".join(f"{k} {v}" for k, v in found.described().items())
