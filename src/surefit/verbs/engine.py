@@ -22,6 +22,7 @@ from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.pool import Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
+from surefit.results import decimals
 
 # Trials in a row that fail for one and the same reason and end the search: while none has worked,
 # and later, when something that worked has gone. A grid may have a region that cannot work.
@@ -61,7 +62,7 @@ class Rules:
     read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
     spread: Callable[[int, int, int], float | None] = lambda trial, rival, n_folds: None
-    shown: Callable[[int, float], str] = lambda number, value: f"{value:.4f}"
+    shown: Callable[[int, float], str] = lambda number, value: decimals(value)
     until: float = math.inf
     target: float | None = None
     patience: int | None = None

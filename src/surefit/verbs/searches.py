@@ -31,7 +31,17 @@ from surefit.edges.search import Proposer
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.models import AUTO
-from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow
+from surefit.results import (
+    Item,
+    Metric,
+    Param,
+    Score,
+    Table,
+    Tag,
+    Text,
+    TrialRow,
+    decimals,
+)  # fmt: skip
 from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.families import FAMILY
@@ -88,7 +98,7 @@ class Search:
         repr=False, default=lambda journal, trial, rival, n_folds: None
     )
     shown: Callable[[Journal, int, float], str] = field(
-        repr=False, default=lambda journal, number, value: f"{value:.4f}"
+        repr=False, default=lambda journal, number, value: decimals(value)
     )
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
