@@ -51,7 +51,9 @@ def same_model(
         if gate.decide([*checks, check]) == "PROMOTED":
             by_gate += 1
             more, truth = table(50_000, rng)
-            first, second = (metric(truth, m.predict_proba(more)) for m in (one, other))
+            first, second = (
+                metrics.value(metric, truth, m.predict_proba(more)) for m in (one, other)
+            )
             in_error += metric.sign * (first - second) <= 0
         by_point += metric.sign * test.challenger > metric.sign * test.champion
     found = (by_gate, in_error, by_point)
