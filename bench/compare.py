@@ -33,6 +33,7 @@ import surefit
 
 def main() -> None:
     """Print one table row a store size."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")  # a page of 1,000 whole runs
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--runs", default="1000,10000,100000")
     arguments.add_argument("--shape", choices=("mixed", "train"), default="mixed")

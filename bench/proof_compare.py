@@ -117,10 +117,10 @@ SECTIONS = [
         title="The winner of a search",
         about="Searches of 60 trials (ridge regressions on random parts of the columns or on "
         "random hidden units, five folds) on small data sets drawn from a public table or a made, "
-        "noisy world; the truth is what the winner's fold models score on 2,000 rows that the "
-        "search did not see. By how much the raw and the corrected score flatter on average, with "
-        "its standard error (but for R², how much easier the rows happen to be than the truth's is "
-        "taken off: the mean over all trials, which has expectation 0), and "
+        "noisy world; the truth is what the winner's fold models score on up to 20,000 rows that "
+        "the search did not see. By how much the raw and the corrected score flatter on average, "
+        "with its standard error (but for R², how easy the rows happen to be is taken off: the "
+        "mean over all trials of score less truth, which has expectation 0), and "
         "how often the interval of each holds the truth. Promise: half a point at most on average, "
         "93 % covered, each as judged at 99 %.",
         columns=("rows of", "metric", "n", "seed", "searches", "raw", "corrected", "raw covers",

@@ -267,11 +267,9 @@ class Comparison(Shown):
         """The result in words, the verdict first."""
         lines = [self.headline(), "", *self._board(), ""]
         lines += self._among()
-        if self.n_candidates > 1:
-            lines.append(
-                f"Corrected for having been picked among {self.n_candidates}: {self.corrected}"
-            )
-            lines += [f"  ({self.corrected.note})"] if self.corrected.note else []
+        lines.append(self.luck())
+        if self.corrected.note:
+            lines.append(f"  ({self.corrected.note})")
         lines += self._undecided() + self._noise() + self._not_ranked() + self._unpaired()
         if self.pair:
             lines += ["", *self.pair.lines()]
@@ -281,6 +279,12 @@ class Comparison(Shown):
         """The verdict in one line."""
         first = f"Best on {self.n_rows:,} validation rows: {self.best.name}, {self.best.score}"
         return first + (f"; {len(self.tied)} cannot be told from it" if self.tied else "")
+
+    def luck(self) -> str:
+        """The best's score without the luck of having been picked, in one line."""
+        if self.n_candidates < 2:
+            return "A single candidate: nothing was picked, so that its score needs no correction"
+        return f"Corrected for having been picked among {self.n_candidates}: {self.corrected}"
 
     def _board(self) -> list[str]:
         shown = self.ordered()[:BOARD_LINES]
@@ -350,6 +354,8 @@ class Comparison(Shown):
         for u in self.unpaired[:BOARD_LINES]:
             interval = "" if math.isnan(u.low) else f" [{short(u.low)}, {short(u.high)}]"
             state = {None: "no interval", True: "worse", False: "not told apart"}[u.told_apart]
+            if u.told_apart is None and not math.isnan(u.low):
+                state = "the first has no interval"
             state = "first" if u.rank == 1 else state
             why = f"  ({u.reason})" if u.reason else ""
             lines.append(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Task = Literal["binary", "multiclass", "regression"]
 Verdict = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
 
+SHOWN_REASONS = 3  # of a search's failed trials, the most frequent first
+
 
 def short(value: float) -> str:
     """Four significant digits, whole numbers from 1,000 up, powers only where they are needed."""
@@ -374,7 +376,7 @@ class Evaluation(Shown):
         feature = f"{self.best_feature} alone ({short(self.best_feature_value)})"
         verdict = _beats(first, self.best_feature_value)
         if verdict == _beats(first, self.baseline):
-            return f"{said} and {feature}"
+            return f"{said} {'and' if verdict == 'beats' else 'or'} {feature}"
         return f"{said}, {verdict} {feature}"
 
     def _slice_lines(self) -> list[str]:
@@ -536,6 +538,12 @@ class TuneResult(Shown):
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
+        reasons = Counter(t.reason for t in self.trials if t.state == "FAILED").most_common()
+        for reason, n in reasons[:SHOWN_REASONS]:
+            lines.append(f"  {n} failed: {reason}")
+        if len(reasons) > SHOWN_REASONS:
+            others = sum(n for _, n in reasons[SHOWN_REASONS:])
+            lines.append(f"  {others} failed for other reasons: trials.parquet has each")
         if self.resumed:
             noun = "trial" if self.resumed == 1 else "trials"
             lines.append(f"  {self.resumed} {noun} of before kept, not run again")

@@ -68,7 +68,7 @@ def render_page(result: Comparison, figures: Sequence[Figure]) -> str:
 
 
 def _subtitle(result: Comparison) -> str:
-    said = f"Corrected for having been picked among {result.n_candidates}: {result.corrected}"
+    said = result.luck()
     if result.corrected.note:
         said += f" ({result.corrected.note})"
     if result.tied:
@@ -138,7 +138,11 @@ def _block(
     pair: Pair | None = None,
 ) -> TableBlock:
     """A table of values, a column a field; of a pair, "a" and "b" by their names."""
-    shown = [vars(v) for v in values[:MOST_ROWS]]
+    shown = [dict(vars(v)) for v in values[:MOST_ROWS]]
     names = {"a": pair.a, "b": pair.b} if pair else {}
-    heads = [names.get(key, key.replace("_", " ")) for key in shown[0]]
+    heads = [
+        names.get(key, "run" if key == "run_id" else key.replace("_", " ")) for key in shown[0]
+    ]
+    for row in shown:
+        row |= {"run_id": str(row["run_id"])[:8]} if "run_id" in row else {}
     return TableBlock(columns=heads, rows=[list(v.values()) for v in shown])

@@ -78,7 +78,8 @@ def corrected_best(
 
     The interval, their percentiles moved alike, is wider than it need be: a resample leaves 37 % of
     the rows to score on. Luck that fold models share, being fitted on each other's rows, is not
-    seen: in noisy data of a few hundred rows about a quarter of the flattery can stay.
+    seen, and picks on resamples are noisier than the one on all rows: errors that go against each
+    other (docs/statistics.md has how nearly they cancel).
 
     Raises:
         DataError: no candidates, or the metric is undefined on these rows.

@@ -98,7 +98,7 @@ def gather(
         chosen = _named(store, names)
     else:
         chosen = _searched(store, _question(where), metric, limit, outside=outside)
-    return _with_predictions(store, chosen, metric)
+    return _with_predictions(store, chosen, metric, where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,9 @@ def _searched(
     return _Chosen(ours=ours, outside=strangers, unranked=unranked, more=more, order=order)
 
 
-def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entries:
+def _with_predictions(
+    store: Store, chosen: _Chosen, wanted: str | None, where: str = ""
+) -> Entries:
     """Read the predictions, and set aside what is not on the rows of the first that has any."""
     everyone = [*chosen.ours, *chosen.outside]
     tables = dict(zip(
@@ -182,7 +184,8 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entr
     first = next((r for r in everyone if isinstance(tables[r.run_id], pd.DataFrame)), None)
     unranked = list(chosen.unranked)
     if first is None:
-        raise _nothing([*unranked, *((r, _why(r, tables[r.run_id])) for r in everyone)])
+        without = [(r, _why(r, tables[r.run_id])) for r in everyone]
+        raise _nothing([*unranked, *without], where)
     task, classes = _answer(first, tables[first.run_id])
     metric = metrics.find(
         wanted or first.tags.get("surefit.metric") or metrics.default(task).name, task
@@ -200,7 +203,7 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None) -> Entr
         except SurefitError as error:
             unranked.append((record, error.what))
     if not scored:
-        raise _nothing(unranked)
+        raise _nothing(unranked, where)
     place = {run_id: k for k, run_id in enumerate(chosen.order)}
     scored = {
         n: scored[n] for n in sorted(scored, key=lambda n: place.get(names[n].run_id, len(place)))
@@ -230,10 +233,12 @@ def _answer(record: RunRecord, table: object) -> tuple[Task, list[Any]]:
     return predictions.guess(table)
 
 
-def _nothing(unranked: Sequence[tuple[RunRecord, str]]) -> InputError:
+def _nothing(unranked: Sequence[tuple[RunRecord, str]], where: str = "") -> InputError:
     why = "\n".join(f"  - {r.run_id[:8]} {r.name}: {reason}" for r, reason in unranked[:40])
+    said = "There is no run to compare" + (f" where {where}." if where else ".")
     return InputError(
-        "There is no run to compare." + (f"\n{why}" if why else ""), "surefit train, then again"
+        said + (f"\n{why}" if why else ""),
+        "a wider --where, or surefit compare without it" if where else "surefit train, then again",
     )
 
 
