@@ -4,6 +4,7 @@
     python bench/prove.py compare        one area (or several); replaces its part of the page
     python bench/prove.py --scale 0.05   a twentieth of the repeats; prints, writes nothing
     ... --scale 0.4 --write              writes all the same; the page says the scale
+    python bench/prove.py promote --section "Ten looks"   one of its tables; the others stay
     python bench/prove.py --list         the areas and their sections
 
 An area is a file bench/proof_AREA.py with `SECTIONS`, a list of `proving.Section`; there is
@@ -112,9 +113,10 @@ def table(section: Section, outcomes: list[Outcome]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def prove(area: str, scale: float) -> tuple[str, list[str]]:
+def prove(area: str, scale: float, only: str = "") -> tuple[str, list[str]]:
     """An area's part of the page, and the rows that failed, in words."""
-    started, sections = time.monotonic(), sections_of(area)
+    started = time.monotonic()
+    sections = [s for s in sections_of(area) if only in s.title]
     found: dict[tuple[int, int], Outcome] = {}
     for i, j, outcome in outcomes_of(sections, scale):
         found[i, j] = outcome
@@ -141,6 +143,18 @@ def rewrite(page: str, parts: dict[str, str]) -> str:
     return "\n\n".join([HEAD.strip(), *(f"<!-- area {a} -->\n{t}" for a, t in kept.items())]) + "\n"
 
 
+def mended(page: str, area: str, part: str) -> str:
+    """The area's part of the page with the tables of `part` in it, and when those were made."""
+    old = dict(re.findall(r"<!-- area (\w+) -->\n(.*?)(?=<!-- area |\Z)", page, re.DOTALL))
+    *tables, foot = re.split(r"^(?=## |<sub>)", part, flags=re.MULTILINE)[1:]
+    *kept, foot_kept = re.split(r"^(?=## |<sub>)", old.get(area, foot), flags=re.MULTILINE)
+    known = {t.splitlines()[0]: t for t in kept if t.strip()}
+    titles = ", ".join(t.splitlines()[0].removeprefix("## ") for t in tables)
+    again = f"<sub>{titles}, of {foot.removeprefix('<sub>').strip()}\n"
+    ordered = known | {t.splitlines()[0]: t for t in tables}
+    return "\n".join(t.strip() + "\n" for t in [*ordered.values(), foot_kept, again] if t.strip())
+
+
 def main() -> int:
     """Run what is asked for; 0 when every promise held, 1 otherwise."""
     parser = argparse.ArgumentParser(
@@ -149,18 +163,25 @@ def main() -> int:
     parser.add_argument("area", nargs="*", help=f"of {', '.join(areas())}; default: all")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the repeats")
     parser.add_argument("--write", action="store_true", help="write the page at any scale")
+    parser.add_argument("--section", default="", help="of one area: tables with this in the title")
     parser.add_argument("--list", action="store_true", help="list areas and sections only")
     asked = parser.parse_args()
     if unknown := sorted(set(asked.area) - set(areas())):
         parser.error(f"no area {', '.join(unknown)}; there are {', '.join(areas())}")
+    if asked.section and not (
+        len(asked.area) == 1 and any(asked.section in s.title for s in sections_of(asked.area[0]))
+    ):
+        parser.error(f"no area with a section {asked.section!r} is named; --list names all")
     if asked.list:
         for area in areas():
             print(area, *(f"\n  {s.title}: {len(s.rows)} rows" for s in sections_of(area)), sep="")
         return 0
     failed: list[str] = []
     for area in asked.area or areas():
-        part, bad = prove(area, asked.scale)
+        part, bad = prove(area, asked.scale, asked.section)
         failed += bad
+        if asked.section and PAGE.exists():
+            part = mended(PAGE.read_text("utf-8"), area, part)
         if asked.scale == 1.0 or asked.write:  # area by area: an interruption keeps what was done
             PAGE.write_text(rewrite(PAGE.read_text("utf-8") if PAGE.exists() else "", {area: part}),
                             "utf-8")  # fmt: skip

@@ -73,6 +73,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "zero rows": ("t.csv", texts("x,c,y"), "no rows"),
     "zero rows parquet": ("t.parquet", lambda f: good().head(0).to_parquet(f), "no rows"),
     "one row": ("t.csv", csv(good(1)), "one value only"),
+    "target twice": ("t.csv", texts("y,x,y", "a,1,b", "b,2,a"), 'Two columns are called "y"'),
     "two rows": (
         "t.csv",
         csv(pd.DataFrame({"x": [1, 2], "y": [0, 1]})),

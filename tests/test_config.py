@@ -157,6 +157,13 @@ def test_what_was_used_last_is_remembered_until_a_file_says_otherwise(tmp_path):
     assert resolve(root=tmp_path).config.data.path == "b.csv"
 
 
+def test_a_misspelled_section_is_a_mistake_of_the_file(tmp_path):
+    """[dta] for [data] is told as such, not as a folder without a project."""
+    file = written(tmp_path, '[dta]\npath = "a.csv"\ntarget = "y"\n')
+    with pytest.raises(ConfigError, match=r'dta: there is no such key; did you mean "data"'):
+        resolve(config=file)
+
+
 def test_a_folder_without_anything_names_the_first_command(tmp_path):
     """Nothing to work on is one sentence and the command to type."""
     with pytest.raises(ConfigError, match="surefit train FILE --target COLUMN"):

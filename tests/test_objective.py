@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ def hostile(params: dict[str, Any], context: Context) -> Any:
     """Behaves as `kind` says; "fine" gives a number."""
     kind = params["kind"]
     if kind == "raise":
+        print("first words")
         raise ValueError("no luck")
     if kind == "exit":
         sys.exit(0)
@@ -116,6 +118,11 @@ def test_hostile_objectives_fail_alone_with_a_reason(folder: Path) -> None:
     runs = trial_runs(folder, "hostile")
     assert len(runs) == len(KINDS)
     assert {r.info.status for r in runs} == {"FINISHED", "FAILED"}
+    raised = next(r for r in runs if r.data.tags.get("surefit.reason") == "ValueError: no luck")
+    assert 'raise ValueError("no luck")' in raised.data.tags["surefit.error"]
+    assert raised.data.tags["surefit.error"].endswith("first words")
+    assert "1 failed: ValueError: no luck" in str(result)
+    assert "failed for other reasons" in str(result)
 
 
 def test_minimize_goes_down(folder: Path) -> None:
@@ -131,11 +138,34 @@ def test_equal_failures_end_the_search_with_the_users_own_error(folder: Path) ->
     """When the first trials all fail, the search stops and shows the reason."""
 
     def broken(params: dict[str, Any], context: Context) -> float:
-        raise KeyError("colour")
+        raise KeyError("colour", params["x"])
 
     with pytest.raises(UserCodeError, match="colour"):
         surefit.tune(broken, SPACE, trials=50, quiet=True)
     assert len(trial_runs(folder, "broken")) < 20
+
+
+def test_a_script_told_to_end_closes_its_records(folder: Path) -> None:
+    """SIGTERM reaches a script that uses the API: the search's run is KILLED, nothing RUNNING."""
+    (folder / "search.py").write_text(
+        "import os, signal, surefit\n"
+        "def f(p, c):\n"
+        "    if p['x'] > 0.2:\n"
+        "        os.kill(int(os.environ['DRIVER']), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "    return 0.0\n"
+        "os.environ['DRIVER'] = str(os.getpid())\n"
+        "surefit.tune(f, {'x': '0..1'}, trials=9, name='s', quiet=True)\n"
+    )
+    done = subprocess.run([sys.executable, "search.py"], cwd=folder, timeout=300)
+    assert done.returncode == 128 + signal.SIGTERM
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("s").experiment_id])
+    assert "RUNNING" not in {r.info.status for r in found}
+    (parent,) = [r for r in found if r.data.tags["surefit.kind"] == "tune"]
+    assert (parent.info.status, parent.data.tags["surefit.reason"]) == ("KILLED", "interrupted")
 
 
 def test_patience_and_target_end_it_early(folder: Path) -> None:

@@ -178,6 +178,18 @@ def test_a_changed_model_does_not_score(tmp_path, pristine) -> None:
     assert not out.exists()
 
 
+def test_many_missing_columns_are_told_in_one_line() -> None:
+    """One that may be there by another name has its own line; the others are one line."""
+    wanted = [InputColumn(name=n, type="double") for n in ("size", *(f"x{k}" for k in range(30)))]
+    with pytest.raises(DataError) as refused:
+        conform(pd.DataFrame({"sizes": [1.0]}), wanted)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3
+    assert 'size is missing; is it "sizes"?' in lines[1]
+    assert lines[2].endswith("30 columns are missing: " + ", ".join(f"x{k}" for k in range(20))
+                             + " and 10 more")  # fmt: skip
+
+
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), min_size=1),
        st.sampled_from(["long", "double", "string"]))  # fmt: skip
 def test_casting_changes_no_value_and_twice_is_once(values, kind) -> None:

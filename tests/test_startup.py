@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -20,6 +21,12 @@ try:
     main()
 except SystemExit as end:
     assert end.code == 0, end.code
+"""
+SAVING = """
+import pathlib, tempfile
+from surefit.models import skops_files
+with tempfile.TemporaryDirectory() as folder:
+    skops_files.save_skops([1], pathlib.Path(folder) / "list.skops")
 """
 
 
@@ -47,3 +54,9 @@ def test_help_is_light(verb):
 def test_version_is_light():
     """`surefit --version` answers without the heavy libraries."""
     assert imported(HELP.format(arguments=["--version"])) & HEAVY == set()
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
+def test_saving_a_model_of_scikit_learn_imports_no_torch():
+    """skops looks through all of scikit-learn; PyTorch stays out of it, and can be used later."""
+    assert "torch" not in imported(SAVING)

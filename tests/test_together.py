@@ -25,7 +25,7 @@ WORTH = {"cheap": 0.70, "good": 0.80, "dear": 0.75}
 def families(method="tpe"):
     """Three studies of one dimension, of different cost."""
     studies = {}
-    for name, usual in (("cheap", 0.1), ("good", 1.0), ("dear", 20.0)):
+    for name, usual in (("cheap", 0.1), ("good", 1.0), ("dear", 6.0)):
         made = proposer(method, parse({"x": "0..1"}), seed=1, greater_is_better=True,
                         starts=({"x": 0.5},))  # fmt: skip
         studies[name] = Study(proposer=made, usual=usual, cost=lambda p, usual=usual: usual)
@@ -58,12 +58,14 @@ def ask_all(search, n, params, window=4):
 
 
 def test_cheap_starting_points_come_first_and_the_good_family_gets_most():
-    """A dear family enters once as much has been spent; each first trial is its starting point."""
+    """A dear family enters once thrice as much has been spent; first trials are starting points."""
     asked = ask_all(families(), 40, [])
     firsts = [next(k for k, p in enumerate(asked) if p[FAMILY] == name) for name in WORTH]
     assert firsts[0] == 0
     assert firsts == sorted(firsts)
     assert all(asked[k]["x"] == 0.5 for k in firsts)
+    entered = asked[: firsts[2]]
+    assert sum({"cheap": 0.1, "good": 1.0}[p[FAMILY]] + 0.25 for p in entered) >= 3 * 6.0
     counts = {name: sum(p[FAMILY] == name for p in asked) for name in WORTH}
     assert counts["good"] > counts["cheap"] > counts["dear"] >= 1
 

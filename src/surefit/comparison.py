@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from surefit.results import Score, Shown
+from surefit.results import Score, Shown, ranked, short
 
 SLICES = 5  # named in a terminal
 BOARD_LINES = 40  # of each list in a terminal; --json, --csv and the report have all
@@ -192,8 +192,8 @@ class Pair:
         lines = [f"They differ on {len(differ)} of {len(self.slices)} slices:"]
         for s in differ[:SLICES]:
             better = self.a if s.better_by > 0 else self.b
-            lines.append(f"  {s.column} = {s.value} ({s.n_rows:,} rows): {s.a:.4g} | {s.b:.4g}, "
-                         f"{better} is better")  # fmt: skip
+            both = f"{short(s.a)} | {short(s.b)}, {better} is better"
+            lines.append(f"  {s.column} = {s.value} ({s.n_rows:,} rows): {both}")
         return lines + ([f"  … and {len(differ) - SLICES} more"] if len(differ) > SLICES else [])
 
     def _where(self) -> str:
@@ -295,11 +295,11 @@ class Comparison(Shown):
             f"  {'behind':>9}  {'':<6}{extra}".rstrip()
         ]
         for s in shown:
-            behind = "" if s.rank == 1 else f"{s.worse_by:9.4g}"
+            behind = "" if s.rank == 1 else short(s.worse_by)
             place = "=" if s.tied and self.tied else str(s.rank)
-            interval = f"[{s.score.low:.4g}, {s.score.high:.4g}]"
+            interval = f"[{short(s.score.low)}, {short(s.score.high)}]"
             lines.append(
-                f"  {place:>3} {s.run_id[:8]}  {s.name:<{width}}  {s.score.value:>10.5g}"
+                f"  {place:>3} {s.run_id[:8]}  {s.name:<{width}}  {ranked(s.score.value):>10}"
                 f"  {interval:^19}  {behind:>9}  {_state(s):<6}"
                 + (f"  {_brief(s.shown)}" if self.sort else "")
                 + ("  (other program)" if s.outside else "")
@@ -341,7 +341,7 @@ class Comparison(Shown):
     def _not_ranked(self) -> list[str]:
         lines = []
         for o in self.left_out[:BOARD_LINES]:
-            value = "" if o.value is None else f", {self.metric} {o.value:.5g} as logged"
+            value = "" if o.value is None else f", {self.metric} {ranked(o.value)} as logged"
             lines.append(f"  not ranked: {o.run_id[:8]} {o.name} ({o.reason}{value})")
         return lines + _more(len(self.left_out))
 
@@ -352,14 +352,14 @@ class Comparison(Shown):
             return ["--unpaired adds nothing: every run of this task is on the same rows."]
         lines = ["", "Ranked by metric alone, as asked (--unpaired); the rows are not the same:"]
         for u in self.unpaired[:BOARD_LINES]:
-            interval = "" if math.isnan(u.low) else f" [{u.low:.4g}, {u.high:.4g}]"
+            interval = "" if math.isnan(u.low) else f" [{short(u.low)}, {short(u.high)}]"
             state = {None: "no interval", True: "worse", False: "not told apart"}[u.told_apart]
             if u.told_apart is None and not math.isnan(u.low):
                 state = "the first has no interval"
             state = "first" if u.rank == 1 else state
             why = f"  ({u.reason})" if u.reason else ""
             lines.append(
-                f"  {u.rank:>3} {u.run_id[:8]}  {u.name}  {u.value:.5g}{interval}  {state}{why}"
+                f"  {u.rank:>3} {u.run_id[:8]}  {u.name}  {ranked(u.value)}{interval}  {state}{why}"
             )
         return lines + _more(len(self.unpaired))
 
@@ -387,8 +387,8 @@ def as_row(s: Standing) -> dict[str, Any]:
 
 def _html_row(s: Standing) -> str:
     cells = (
-        s.rank, s.name, f"{s.score.value:.5g}", f"[{s.score.low:.4g}, {s.score.high:.4g}]",
-        "" if s.rank == 1 else f"{s.worse_by:.4g}", _state(s),
+        s.rank, s.name, ranked(s.score.value), f"[{short(s.score.low)}, {short(s.score.high)}]",
+        "" if s.rank == 1 else short(s.worse_by), _state(s),
     )  # fmt: skip
     return "<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in cells) + "</tr>"
 
@@ -414,7 +414,7 @@ def _or_none(value: str | None) -> str:
 
 
 def _brief(value: float | str | None) -> str:
-    return "–" if value is None else f"{value:.5g}" if isinstance(value, float) else str(value)
+    return "–" if value is None else ranked(value) if isinstance(value, float) else str(value)
 
 
 def _rounded(count: int) -> str:

@@ -361,7 +361,7 @@ def resolve(
     for origin, layer in layers:
         _merge(tables, layer)
         origins.update(dict.fromkeys(_flatten(layer), origin))
-    return Project(config=validate(tables), root=root, origins=origins)
+    return Project(config=validate(tables, file=path), root=root, origins=origins)
 
 
 def amend(
@@ -382,8 +382,8 @@ def amend(
     return Project(config=validate(tables), root=project.root, origins=origins)
 
 
-def validate(tables: Mapping[str, Any]) -> Config:
-    """A typed configuration from TOML tables.
+def validate(tables: Mapping[str, Any], *, file: Path | None = None) -> Config:
+    """A typed configuration from TOML tables, which `file` holds for the most part.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -395,14 +395,16 @@ def validate(tables: Mapping[str, Any]) -> Config:
         return Config.model_validate(tables)
     except ValidationError as error:
         mistakes = _mistakes([dict(e) for e in error.errors(include_url=False)], tables)
-        if not isinstance(data, Mapping) or not {"path", "target"} & set(data):
+        if file is None and not (isinstance(data, Mapping) and {"path", "target"} & set(data)):
             raise ConfigError(
                 "No data set is named here, and there is no surefit.toml in this folder.",
                 "surefit train FILE --target COLUMN",
             ) from None
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         lines = "\n".join(f"  - {m}" for m in mistakes)
-        raise ConfigError(f"The configuration has {count}:\n{lines}") from None
+        untold = isinstance(data, Mapping) and "target" not in data
+        fix = "--target COLUMN says which column is to be predicted" if untold else None
+        raise ConfigError(f"The configuration has {count}:\n{lines}", fix) from None
 
 
 def name_of(path: str) -> str:

@@ -20,12 +20,36 @@ if TYPE_CHECKING:
 Task = Literal["binary", "multiclass", "regression"]
 Verdict = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
 
+SHOWN_REASONS = 3  # of a search's failed trials, the most frequent first
+
 
 def short(value: float) -> str:
     """Four significant digits, whole numbers from 1,000 up, powers only where they are needed."""
     if math.isfinite(value) and 1_000 <= abs(value) < 1e9:
         return f"{value:,.0f}"
     return f"{value:.4g}"
+
+
+def signed(value: float) -> str:
+    """The same, with its sign."""
+    return f"{'' if value < 0 else '+'}{short(value)}"
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 run", "2 runs"."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def ranked(value: float) -> str:
+    """Five significant digits, so that close candidates differ; whole numbers from 10,000 up."""
+    return short(value) if 100_000 <= abs(value) < 1e9 else f"{value:,.5g}"
+
+
+def decimals(value: float) -> str:
+    """Four decimals, for numbers one below the other; as in `short` where they do not fit."""
+    if value == 0 or 1e-3 <= abs(value) < 1_000 or not math.isfinite(value):
+        return f"{value:.4f}"
+    return short(value)
 
 
 def plain(value: Any) -> Any:
@@ -224,7 +248,7 @@ class TrainResult(Shown):
         lines = [
             f"Trained {self.family}: valid {self.score}; {_beats(self.score, self.baseline)} "
             "the baseline "
-            f"({self.baseline:.4g})",
+            f"({short(self.baseline)})",
             f"Run {self.run_id[:8]} ({self.name}), model {self.model_uri}",
         ]
         if not self.score.reliable:
@@ -313,9 +337,9 @@ class Evaluation(Shown):
         lines = [f"{self.subject} on {self.n_rows:,} {self.rows} rows: {self.verdict()}"]
         width = max(len(s.metric) for s in self.scores)
         for s in self.scores:
-            interval = f"[{s.low:.4f}, {s.high:.4f}]" if math.isfinite(s.low) else ""
+            interval = f"[{decimals(s.low)}, {decimals(s.high)}]" if math.isfinite(s.low) else ""
             mark = "" if s.reliable else f"  ({s.note})"
-            lines.append(f"  {s.metric:<{width}}  {s.value:10.4f}  {interval}{mark}")
+            lines.append(f"  {s.metric:<{width}}  {decimals(s.value):>10}  {interval}{mark}")
         lines += self._slice_lines()
         if self.threshold is not None:
             lines.append(f"Threshold chosen: {self.threshold:.4g} (its worth is in the report)")
@@ -352,7 +376,7 @@ class Evaluation(Shown):
         feature = f"{self.best_feature} alone ({short(self.best_feature_value)})"
         verdict = _beats(first, self.best_feature_value)
         if verdict == _beats(first, self.baseline):
-            return f"{said} and {feature}"
+            return f"{said} {'and' if verdict == 'beats' else 'or'} {feature}"
         return f"{said}, {verdict} {feature}"
 
     def _slice_lines(self) -> list[str]:
@@ -387,7 +411,9 @@ def _html_pictures(pictures: tuple[Figure, ...]) -> str:
 
 def _beats(score: Score, other: float) -> str:
     gap = score.value - other if score.greater_is_better else other - score.value
-    return "beats" if gap > 1e-9 * max(1.0, abs(other)) else "does not beat"
+    if gap <= 1e-9 * max(1.0, abs(other)):
+        return "does not beat"
+    return "cannot be told from" if score.low <= other <= score.high else "beats"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -512,6 +538,12 @@ class TuneResult(Shown):
         if self.importances:
             ranked = sorted(self.importances.items(), key=lambda kv: -kv[1])
             lines.append("  what mattered: " + ", ".join(f"{k} {v:.0%}" for k, v in ranked[:4]))
+        reasons = Counter(t.reason for t in self.trials if t.state == "FAILED").most_common()
+        for reason, n in reasons[:SHOWN_REASONS]:
+            lines.append(f"  {n} failed: {reason}")
+        if len(reasons) > SHOWN_REASONS:
+            others = sum(n for _, n in reasons[SHOWN_REASONS:])
+            lines.append(f"  {others} failed for other reasons: trials.parquet has each")
         if self.resumed:
             noun = "trial" if self.resumed == 1 else "trials"
             lines.append(f"  {self.resumed} {noun} of before kept, not run again")
@@ -550,7 +582,9 @@ class Reproduction(Shown):
         first = f"{self.verdict}: {self.name} ({self.subject[:8]})"
         if self.score is None:
             return [f"{first} cannot be run again on these rows", *self._differs()]
-        lines = [f"{first}, valid {self.metric} {self.before:.6g} then, {self.score:.6g} now"]
+        lines = [
+            f"{first}, valid {self.metric} {ranked(self.before)} then, {ranked(self.score)} now"
+        ]
         if self.noise is not None:
             lines.append(f"  three seeds lie {self.noise:.3g} apart")
         return [*lines, *self._differs(), f"Run {self.run_id[:8]}", f"Next: {self.next}"]
@@ -645,4 +679,4 @@ class Decision(Shown):
 
 
 def _brief(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return short(value) if isinstance(value, float) else str(value)

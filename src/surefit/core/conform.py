@@ -12,6 +12,8 @@ from surefit.core.portable import as_date
 from surefit.errors import DataError, nearest
 from surefit.results import InputColumn
 
+MOST_LINES, MOST_NAMES = 5, 20  # of missing columns that are told one by one, or by name
+
 _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 
 
@@ -26,10 +28,7 @@ def conform(frame: pd.DataFrame, wanted: Sequence[InputColumn]) -> tuple[pd.Data
         DataError: with every difference, when a column is missing or cannot be cast.
     """
     missing = [w.name for w in wanted if w.name not in frame.columns]
-    wrong = []
-    for name in missing:
-        near = nearest(name, set(map(str, frame.columns)) - {w.name for w in wanted})
-        wrong.append(f"{name} is missing" + (f'; is it "{near}"?' if near else ""))
+    wrong = _missing(missing, set(map(str, frame.columns)) - {w.name for w in wanted})
     columns, notes = {}, []
     for want in wanted:
         if want.name in missing:
@@ -49,6 +48,17 @@ def conform(frame: pd.DataFrame, wanted: Sequence[InputColumn]) -> tuple[pd.Data
         raise DataError("The input does not fit the model's signature:\n"
                         + "\n".join(f"  - {w}" for w in wrong))  # fmt: skip
     return pd.DataFrame(columns, index=frame.index), notes
+
+
+def _missing(names: Sequence[str], there: set[str]) -> list[str]:
+    """One line for each column that may be there by another name, and one for all others."""
+    near = {name: nearest(name, there) for name in names}
+    told = [f'{name} is missing; is it "{other}"?' for name, other in near.items() if other]
+    lost = [name for name, other in near.items() if not other]
+    if len(lost) <= MOST_LINES:
+        return [*told, *(f"{name} is missing" for name in lost)]
+    more = f" and {len(lost) - MOST_NAMES} more" if len(lost) > MOST_NAMES else ""
+    return [*told, f"{len(lost)} columns are missing: {', '.join(lost[:MOST_NAMES])}{more}"]
 
 
 def ignored(names: Sequence[str], wanted: Sequence[InputColumn]) -> list[str]:

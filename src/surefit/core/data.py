@@ -15,7 +15,7 @@ from surefit.core import intake
 from surefit.core.digest import digest, row_keys
 from surefit.core.portable import as_date, as_number, coerce
 from surefit.errors import DataError
-from surefit.results import Note, Task
+from surefit.results import Note, Task, plain
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MANY_LEVELS = 200  # unless each has many rows
@@ -193,7 +193,7 @@ def _target(
             )
     if distinct < 2:
         raise DataError(
-            f'The target "{config.target}" has one value only ({values.iloc[0]!r}); '
+            f'The target "{config.target}" has one value only ({plain(values.iloc[0])!r}); '
             "there is nothing to learn."
         )
     if task == "regression":
@@ -466,7 +466,8 @@ def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
     if missing.any():
         raise DataError(
             f'data.time = "{name}" must be a date or a number in every row; '
-            f"{int(missing.sum()):,} rows are not."
+            f"{int(missing.sum()):,} rows are not, e.g. {plain(values[missing].iloc[0])!r}.",
+            "name the column of the time, clean these rows, or leave data.time out",
         )
     return np.asarray(found)
 

@@ -173,14 +173,16 @@ def by_class(scored: Scored, shared: dict[str, Any]) -> pd.DataFrame | None:
     """Precision and recall of each of three classes or more with intervals, F1, and area."""
     if scored.task != "multiclass":
         return None
-    called = scored.pred.argmax(axis=1)
-    chosen = [metrics.find(name, "binary") for name in ("precision", "recall", "f1")]
+    found = stats.scores(
+        [metrics.of_class(name, k) for k in range(len(scored.classes))
+         for name in ("precision", "recall", "f1")],
+        scored.y, scored.pred, n_resamples=400, **shared,
+    )  # fmt: skip
     area = metrics.find("roc_auc", "binary")
+    own = {"folds": scored.folds, "weights": scored.weights}
     table = []
     for k, name in enumerate(scored.classes):
-        y = (scored.y == k).astype(np.int64)
-        hard = np.column_stack([called != k, called == k]).astype(np.float64)
-        p, r, f = stats.scores(chosen, y, hard, n_resamples=400, **shared)
+        y, (p, r, f) = (scored.y == k).astype(np.int64), found[3 * k : 3 * k + 3]
         soft = np.column_stack([1 - scored.pred[:, k], scored.pred[:, k]])
         table.append(
             {
@@ -193,9 +195,7 @@ def by_class(scored: Scored, shared: dict[str, Any]) -> pd.DataFrame | None:
                 "recall": r.value,
                 "recall_low": r.low,
                 "recall_high": r.high,
-                "roc_auc": stats.mean_value(
-                    area, y, soft, folds=scored.folds, weights=scored.weights
-                ),
+                "roc_auc": stats.mean_value(area, y, soft, **own),
             }
         )
     return pd.DataFrame(table).sort_values("f1", kind="stable").reset_index(drop=True)

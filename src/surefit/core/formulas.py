@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 ECE_BINS = 10
+MIDDLE = 6  # roots of n on either side: twelve standard deviations of a resample's median rank
 
 
 # --- per-row columns ---
@@ -95,20 +96,38 @@ def top_columns(k: int, y: NDArray[Any], pred: NDArray[Any], threshold: float) -
 
 
 def median_error(y: NDArray[Any], pred: NDArray[Any]) -> Any:
-    """A function from weights (b, n) to the weighted median (b,) of the absolute errors."""
+    """A function from weights (b, n) to the weighted median (b,) of the absolute errors.
+
+    Of many rows only those around the middle are cumulated: where the median lies outside them,
+    as with weights that differ much, all are.
+    """
     error = np.abs(np.asarray(pred - y, dtype=np.float64))
     order = np.argsort(error, kind="stable")
-    ranked = error[order]
+    n = len(error)
+    reach = int(MIDDLE * np.sqrt(n)) + 1
+    first, last = max(n // 2 - reach, 0), min(n // 2 + reach, n)
+    below = np.zeros(n)
+    below[order[:first]] = 1.0
 
-    def evaluate(weights: Floats) -> Floats:
-        w = weights[:, order]
-        cumulated = np.cumsum(w, axis=1)
-        half = 0.5 * cumulated[:, -1:]
+    def middle(weights: Floats, start: Floats, whole: Floats, places: NDArray[Any]) -> Floats:
+        """The median among `places`, with the weight `start` before them; NaN where it is not."""
+        ranked = error[places]
+        cumulated = start[:, None] + np.cumsum(weights[:, places], axis=1)
+        half = 0.5 * whole[:, None]
         slack = 1e-12 * half
         low = np.argmax(cumulated >= half - slack, axis=1)
         high = np.argmax(cumulated > half + slack, axis=1)
-        middle = (ranked[low] + ranked[high]) / 2
-        return np.where(half[:, 0] > 0, middle, np.nan)
+        inside = (cumulated[:, -1:] > half + slack)[:, 0] & (start[:, None] < half - slack)[:, 0]
+        return np.where(inside & (whole > 0), (ranked[low] + ranked[high]) / 2, np.nan)
+
+    def evaluate(weights: Floats) -> Floats:
+        whole = weights.sum(axis=1)
+        found = middle(weights, weights @ below, whole, order[first:last])
+        missed = np.isnan(found) & (whole > 0)
+        if missed.any():
+            again = weights[missed]
+            found[missed] = middle(again, np.zeros(len(again)), whole[missed], order)
+        return found
 
     return evaluate
 
@@ -141,16 +160,16 @@ def first_sum(sums: Floats) -> Floats:
     return sums[..., 0]
 
 
-def n_actual(sums: Floats) -> Floats:
-    return thirds(sums)[0][..., 1]
+def n_actual(sums: Floats, k: int = 1) -> Floats:
+    return thirds(sums)[0][..., k]
 
 
 def n_negative(sums: Floats) -> Floats:
     return thirds(sums)[0][..., 0]
 
 
-def n_predicted(sums: Floats) -> Floats:
-    return thirds(sums)[1][..., 1]
+def n_predicted(sums: Floats, k: int = 1) -> Floats:
+    return thirds(sums)[1][..., k]
 
 
 def second_mean(sums: Floats) -> Floats:
@@ -172,8 +191,8 @@ def _f1_by_class(sums: Floats) -> Floats:
     return ratio(2 * hit, actual + predicted)
 
 
-def f1(sums: Floats) -> Floats:
-    return _f1_by_class(sums)[..., 1]
+def f1(sums: Floats, k: int = 1) -> Floats:
+    return _f1_by_class(sums)[..., k]
 
 
 def f1_macro(sums: Floats) -> Floats:
@@ -187,16 +206,16 @@ def f1_weighted(sums: Floats) -> Floats:
     return ratio(share.sum(axis=-1), actual.sum(axis=-1))
 
 
-def precision(sums: Floats) -> Floats:
+def precision(sums: Floats, k: int = 1) -> Floats:
     actual, predicted, hit = thirds(sums)
-    found = ratio(hit[..., 1], predicted[..., 1])
-    none_found = (predicted[..., 1] <= 0) & (actual.sum(axis=-1) > 0)
+    found = ratio(hit[..., k], predicted[..., k])
+    none_found = (predicted[..., k] <= 0) & (actual.sum(axis=-1) > 0)
     return np.where(none_found, 0.0, found)  # scikit-learn's convention
 
 
-def recall(sums: Floats) -> Floats:
+def recall(sums: Floats, k: int = 1) -> Floats:
     actual, _, hit = thirds(sums)
-    return ratio(hit[..., 1], actual[..., 1])
+    return ratio(hit[..., k], actual[..., k])
 
 
 def specificity(sums: Floats) -> Floats:

@@ -12,7 +12,7 @@ from surefit.core.metrics import Metric
 from surefit.core.ranking import doubt_about, enough_rows, paired, spread_of
 from surefit.core.resampling import Layout, ends, layout, widening
 from surefit.errors import ConfigError
-from surefit.results import Verdict, plain
+from surefit.results import Verdict, plain, short, signed
 
 FEWEST_FOR_A_VERDICT = 10
 
@@ -54,8 +54,8 @@ class GateTest:
     note: str = ""
 
     def __str__(self) -> str:
-        ends = f"[{self.low:.4g}, {self.high:.4g}]"
-        return f"{self.verdict}: {self.metric} {self.difference:+.4g} {ends}"
+        ends = f"[{short(self.low)}, {short(self.high)}]"
+        return f"{self.verdict}: {self.metric} {signed(self.difference)} {ends}"
 
     def to_dict(self) -> dict[str, Any]:
         """Stable keys, JSON-ready."""

@@ -193,6 +193,19 @@ def find(name: str, task: Task) -> Metric:
     )
 
 
+def of_class(name: str, k: int) -> Metric:
+    """Precision, recall or F1 of the class of code `k`, among many."""
+    combine, counted = {
+        "precision": (by.precision, by.n_predicted),
+        "recall": (by.recall, by.n_actual),
+        "f1": (by.f1, None),
+    }[name]
+    return _on_labels(
+        f"{name} of class {k}", _MULTICLASS, partial(combine, k=k),
+        counted=partial(counted, k=k) if counted else None,
+    )  # fmt: skip
+
+
 def mean_of(name: str, *, greater_is_better: bool, bounds: tuple[float, float]) -> Metric:
     """The mean of `y` itself, whatever is predicted: of hits, losses or money a row."""
     return Metric(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from surefit.core import manyrows
 from surefit.core.metrics import Floats, Metric, evaluator
 from surefit.core.resampling import Layout, ends, influence, layout, mean_of_folds
 from surefit.core.resampling import resample_counts as resample_counts
@@ -82,31 +83,71 @@ def scores(
     Proportions (accuracy, precision, recall, specificity) without clusters or weights have
     Wilson's interval, with folds around the folds' mean with the rows of all folds. Everything else
     has BCa's (Efron 1987) with quantiles expanded by Student's t (Hesterberg 2015), its degrees of
-    freedom fewer for heavy tails; percentile where a metric has no cheap leave-one-out. In
-    simulation the same over clusters covered as well as, or better than, t intervals by a cluster
-    jackknife.
+    freedom fewer for heavy tails; percentile where a metric has no cheap leave-one-out. From
+    50,000 rows on, resamples are made as `core.manyrows` says. In simulation the same over
+    clusters covered as well as, or better than, t intervals by a cluster jackknife.
     `reliable` is False under 20 clusters or rows, under 10 rows of a class for ranking metrics,
     and where resamples have no spread or the metric is undefined in over 5 % of them.
 
     Raises:
         DataError: lengths differ, or a prediction is not finite.
     """
+    if len(y) >= manyrows.MANY and np.ndim(pred) == 2:
+        y, pred, folds, clusters, weights = _by_score(y, pred, folds, clusters, weights)
     rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
     y, pred = np.asarray(y)[rows.order], np.asarray(pred)[rows.order]
-    evaluate = mean_of_folds(metrics, y, pred, rows)
-    values = evaluate(np.ones((1, len(y))))[0]
+    by_fold = _by_fold(metrics, y, pred, rows)
+    defined = (~np.isnan(by_fold)).sum(axis=0)
+    values = np.where(defined, np.nansum(by_fold, axis=0) / np.maximum(defined, 1), np.nan)
     drawn = [
         j for j, m in enumerate(metrics)
         if not (np.isnan(values[j]) or rows.spare < 1 or _wilson_fits(m, rows))
     ]  # fmt: skip
+    units = {j: influence(metrics[j], y, pred, rows) for j in drawn}
     draws = np.full((n_resamples, len(metrics)), np.nan)
-    if drawn:
-        few = mean_of_folds([metrics[j] for j in drawn], y, pred, rows)
-        draws[:, drawn] = np.concatenate([few(c) for c in rows.draws(n_resamples, seed)])
+    draws[:, drawn] = manyrows.draws(
+        [metrics[j] for j in drawn], y, pred, rows, values=values[drawn],
+        units=[units[j] for j in drawn], n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
+    counted = _counted(metrics, y, pred, rows)
     return tuple(
-        scored(metric, y, pred, rows=rows, value=float(values[j]), draws=draws[:, j], level=level)
+        scored(metric, y, pred, rows=rows, value=float(values[j]), draws=draws[:, j], level=level,
+               units=units.get(j), by_fold=by_fold[:, j], counted=counted.get(j))
         for j, metric in enumerate(metrics)
-    )
+    )  # fmt: skip
+
+
+def _by_fold(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], rows: Layout
+) -> Floats:
+    """The metrics (n_folds, m) of each fold alone."""
+    return np.stack([
+        evaluator(metrics, y[f], pred[f], rows.weights_of(f))(np.ones((1, len(y[f]))))[0]
+        for f in rows.folds
+    ])  # fmt: skip
+
+
+def _counted(
+    metrics: Sequence[Metric], y: NDArray[Any], pred: NDArray[Any], rows: Layout
+) -> dict[int, float]:
+    """The rows that each proportion is taken of; a table of columns is made once for many."""
+    found, sums = {}, {}
+    for j, metric in enumerate(metrics):
+        if metric.columns is None or metric.counted is None or not _wilson_fits(metric, rows):
+            continue
+        key = (metric.columns, metric.threshold)
+        if key not in sums:
+            sums[key] = metric.columns(y, pred, metric.threshold).sum(axis=0)
+        found[j] = float(metric.counted(sums[key]))
+    return found
+
+
+def _by_score(y: Any, pred: Any, *more: Any) -> list[Any]:
+    """Rows in order of the last class's probability: a ranking then reads memory in sequence."""
+    if len(y) != len(pred):
+        return [y, pred, *more]  # refused where it is said how
+    order = np.argsort(-np.asarray(pred)[:, -1], kind="stable")
+    return [None if part is None else np.asarray(part)[order] for part in (y, pred, *more)]
 
 
 def mean_value(
@@ -131,22 +172,33 @@ def scored(
     value: float,
     draws: Floats,
     level: float,
+    units: Floats | None = None,
+    by_fold: Floats | None = None,
+    counted: float | None = None,
 ) -> Score:
-    """A value with its interval from its values (b,) in resamples; all in `rows.order`."""
+    """A value with its interval from its values (b,) in resamples; all in `rows.order`.
+
+    Found here where they are not at hand: `units`, the metric's `influence`; `by_fold`, its value
+    in each fold; `counted`, the rows that a proportion is taken of.
+    """
+    if by_fold is None:
+        by_fold = _by_fold([metric], y, pred, rows)[:, 0]
     tail = (1 - level) / 2
     kept = draws[~np.isnan(draws)]
-    notes, doubts = _left_out(metric, y, pred, rows), []
+    notes, doubts = _left_out(metric, by_fold), []
     low = high = float("nan")
     method = ""
     if np.isnan(value):
         doubts.append(f"{metric.name} is undefined on these rows")
     elif _wilson_fits(metric, rows):
-        low, high = _wilson_of(metric, y, pred, value, tail)
+        if counted is None:
+            counted = _counted([metric], y, pred, rows)[0]
+        low, high = wilson(value, counted, tail)
         method = "Wilson"
     elif rows.spare < 1 or len(kept) < 2:
         doubts.append("too few rows or clusters to tell a spread")
     else:
-        units = influence(metric, y, pred, rows)
+        units = influence(metric, y, pred, rows) if units is None else units
         low, high = np.clip(ends(value, kept, units, rows=rows, tail=tail), *metric.bounds)
         low, high = min(low, value), max(high, value)  # a biased metric's may miss it (ece)
         method = _method(units, rows)
@@ -164,28 +216,12 @@ def _method(units: Floats | None, rows: Layout) -> str:
     return "percentile bootstrap" if units is None else "BCa bootstrap"
 
 
-def _wilson_of(
-    metric: Metric, y: NDArray[Any], pred: NDArray[Any], value: float, tail: float
-) -> tuple[float, float]:
-    assert metric.columns is not None
-    assert metric.counted is not None
-    n = metric.counted(metric.columns(y, pred, metric.threshold).sum(axis=0))
-    return wilson(value, float(n), tail)
-
-
-def _left_out(metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout) -> list[str]:
+def _left_out(metric: Metric, by_fold: Floats) -> list[str]:
     """A note on the folds where the metric is undefined, when only some are."""
-    bad = sum(
-        bool(np.isnan(_value(metric, y[f], pred[f], rows.weights_of(f))))
-        for f in (rows.folds if len(rows.folds) > 1 else [])
-    )
-    if not 0 < bad < len(rows.folds):
+    bad = int(np.isnan(by_fold).sum())
+    if not 0 < bad < len(by_fold):
         return []
-    return [f"{bad} of {len(rows.folds)} folds left out: {metric.name} is undefined there"]
-
-
-def _value(metric: Metric, y: NDArray[Any], pred: NDArray[Any], weights: Floats | None) -> float:
-    return float(evaluator([metric], y, pred, weights)(np.ones((1, len(y))))[0, 0])
+    return [f"{bad} of {len(by_fold)} folds left out: {metric.name} is undefined there"]
 
 
 def _doubts(metric: Metric, y: NDArray[Any], draws: Floats, rows: Layout) -> list[str]:

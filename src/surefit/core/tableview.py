@@ -11,6 +11,7 @@ import pandas as pd
 
 from surefit.core.findings import Finding, Rows
 from surefit.core.page import Page, Section, TableBlock, Tone
+from surefit.results import short
 
 MOST_COLUMNS = 500
 N_BARS, _BARS = 10, "\u00a0▁▂▃▄▅▆▇█"
@@ -24,8 +25,8 @@ def page(title: str, verdict: str, found: Sequence[Finding], rows: Rows, metric:
         tone = "unsure"
     facts = [
         ("Rows", f"{data.n_rows:,}"), ("Features", f"{len(data.columns):,}"),
-        ("Task", data.task), (f"Trivial {metric}", f"{rows.baseline:.4g}"),
-        (f"Best single column: {rows.best_column}", f"{rows.best_score:.4g}"),
+        ("Task", data.task), (f"Trivial {metric}", short(rows.baseline)),
+        (f"Best single column: {rows.best_column}", short(rows.best_score)),
     ]  # fmt: skip
     sections = [
         Section(title="Findings", text="" if found else "None.", table=_findings(found)),
@@ -98,7 +99,7 @@ def _typical(values: pd.Series) -> str:
         return ""
     if pd.api.types.is_float_dtype(values.dtype):
         low, middle, high = np.quantile(present, [0, 0.5, 1])
-        return f"{low:.4g} … {middle:.4g} … {high:.4g}"
+        return f"{short(low)} … {short(middle)} … {short(high)}"
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
         return f"{present.min():%Y-%m-%d} … {present.max():%Y-%m-%d}"
     common = present.value_counts().head(3)

@@ -13,7 +13,7 @@ from surefit.core.metrics import Floats, Metric
 from surefit.core.ranking import best_first, doubt_about
 from surefit.core.resampling import Layout, layout, mean_of_folds
 from surefit.errors import DataError
-from surefit.results import plain
+from surefit.results import plain, short
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class Corrected:
     note: str = ""
 
     def __str__(self) -> str:
-        ends = f"[{self.low:.4g}, {self.high:.4g}]"
-        return f"{self.name}: {self.metric} {self.value:.4g} {ends} (raw {self.raw:.4g})"
+        ends = f"[{short(self.low)}, {short(self.high)}]"
+        return f"{self.name}: {self.metric} {short(self.value)} {ends} (raw {short(self.raw)})"
 
     def to_dict(self) -> dict[str, Any]:
         """Stable keys, JSON-ready."""

@@ -321,7 +321,14 @@ def typed(
         frame = frame.copy(deep=False)
         for name, values in changed.items():
             frame[name] = values
-    return frame, _missing_notes(seen, columns, config) + _renamed_notes(frame)
+    notes = _renamed_notes(frame)
+    twin = f"{config.target}.1"
+    if twin in _twins(frame) and twin not in config.drop:
+        raise DataError(
+            f'Two columns are called "{config.target}", the target; one is read as "{twin}".',
+            f'give each column a name of its own, or data.drop = ["{twin}"]',
+        )
+    return frame, _missing_notes(seen, columns, config) + notes
 
 
 def _is_text(values: pd.Series) -> bool:
@@ -379,13 +386,19 @@ def _renamed_notes(frame: pd.DataFrame) -> list[Note]:
     bare = [n for n in names if n != n.strip()]
     if bare:
         notes.append(Note(text=f"names with blanks around them: {_few([repr(n) for n in bare])}"))
-    twins = [n for n in names if re.fullmatch(r".+\.\d+", n) and n.rpartition(".")[0] in names]
+    twins = _twins(frame)
     if twins:
         notes.append(Note(text=f"columns share a name; the later ones are called {_few(twins)}"))
     nameless = [n for n in names if re.fullmatch(r"Unnamed: \d+", n)]
     if nameless:
         notes.append(Note(text=f"columns without a name are called {_few(nameless)}"))
     return notes
+
+
+def _twins(frame: pd.DataFrame) -> list[str]:
+    """The names that pandas gave to columns that share one."""
+    names = [str(c) for c in frame.columns]
+    return [n for n in names if re.fullmatch(r".+\.\d+", n) and n.rpartition(".")[0] in names]
 
 
 def _few(names: Sequence[str]) -> str:

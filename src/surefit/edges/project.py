@@ -13,6 +13,7 @@ import functools
 import hashlib
 import importlib.util
 import linecache
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -78,6 +79,8 @@ def load(place: str, root: Path, calls: Scratch) -> UserCode:
     with calls.redirected() as written:
         module = _import(file)
         on = redirect.autologgers()
+    if not written:
+        shutil.rmtree(calls.root, ignore_errors=True)
     function = getattr(module, name, None)
     if not callable(function):
         names = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]

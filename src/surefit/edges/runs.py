@@ -9,14 +9,16 @@ import contextlib
 import json
 import re
 import shutil
+import signal
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import pandas as pd
@@ -124,7 +126,10 @@ def closing(run: Run) -> Iterator[Run]:
 
     store, run_id = run.store, run.run_id
     try:
-        with disable_autologging():  # else our fits would become runs of the user's own
+        with (
+            _told_to_end(),
+            disable_autologging(),
+        ):  # else our fits would become runs of the user's own
             yield run
     except (KeyboardInterrupt, SystemExit):
         end(store, run_id, "KILLED", reason="interrupted")
@@ -134,6 +139,24 @@ def closing(run: Run) -> Iterator[Run]:
             end(store, run_id, "FAILED", reason=f"{type(error).__name__}: {first_line(error)}")
         raise
     end(store, run_id, "FINISHED")
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """SIGTERM raises SystemExit while a run is open, where it would else end the process."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def start(

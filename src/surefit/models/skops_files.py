@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED
@@ -67,12 +71,40 @@ def save_skops(thing: Any, path: Path) -> None:
     Raises:
         TypeError: when it holds a type that is not on the reviewed list.
     """
+    _import_skops()
     import skops.io
 
     skops.io.dump(thing, path, compression=ZIP_DEFLATED, compresslevel=3)
     unknown = set(skops.io.get_untrusted_types(file=path)) - set(TRUSTED)
     if unknown:
         raise TypeError(f"types not on the reviewed list: {sorted(unknown)}")
+
+
+def _import_skops() -> None:
+    """Import skops, which looks through all of scikit-learn, but not through PyTorch for that.
+
+    scikit-learn holds an adapter for PyTorch that imports it where it is installed: seconds, for
+    nothing. Only this thread, and only now, is told that there is none.
+    """
+    if "torch" in sys.modules or "skops.io" in sys.modules:
+        return
+    finder = _NoTorch(thread=threading.get_ident())
+    sys.meta_path.insert(0, finder)
+    try:
+        importlib.import_module("skops.io")
+    finally:
+        sys.meta_path.remove(finder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _NoTorch:
+    """Refuses to import torch in one thread."""
+
+    thread: int
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "torch" and threading.get_ident() == self.thread:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def load_skops(path: Path) -> Any:

@@ -17,7 +17,7 @@ from surefit.edges import runs
 from surefit.edges import store as stores
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, did_you_mean
-from surefit.results import Item, Metric, Note, Shown, Tag, Text, plain
+from surefit.results import Item, Metric, Note, Shown, Tag, Text, plain, short
 from surefit.verbs import workspace
 from surefit.verbs.findings import CHECKED, FILE, looked_at
 from surefit.verbs.reporter import Reporter
@@ -76,8 +76,8 @@ class CheckResult(Shown):
             key = self.serious[0].key
             lines.append(f'To accept one: [check] waive = {{ "{key}" = "why it is no leak" }}')
         lines.append(
-            f"Baseline {self.metric} {self.baseline:.4g}; "
-            f"{self.best_column} alone {self.best_score:.4g}"
+            f"Baseline {self.metric} {short(self.baseline)}; "
+            f"{self.best_column} alone {short(self.best_score)}"
         )
         lines.append(f"Run {self.run_id[:8]}   (its page: surefit report {self.run_id[:8]})")
         return [*lines, f"Next: {self.next}"]

@@ -16,7 +16,7 @@ from surefit.edges import candidates, runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError, did_you_mean
-from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text
+from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text, counted
 from surefit.verbs import board, pairs, workspace
 from surefit.verbs.board import TRIALS as TRIALS
 from surefit.verbs.board import Entries
@@ -74,9 +74,9 @@ def compare(
     store = workspace.open_store(project)
     entries = board.gather(store, names, where=where, metric=metric, limit=limit)
     _check_sort(sort, entries)
-    n_rows = len(entries.rows.y)
-    reporter.say(f"Plan:  compare {len(entries.scored)} runs by {entries.metric.name} on "
-                 f"{n_rows:,} rows, 2,000 resamples")  # fmt: skip
+    n_rows, n_runs = len(entries.rows.y), counted(len(entries.scored), "run")
+    reporter.say(f"Plan:  compare {n_runs} by {entries.metric.name} on {n_rows:,} rows, "
+                 "2,000 resamples")  # fmt: skip
     whole, best_score, n_candidates = board.judge(store, entries)
     places = _unpaired(store, entries, whole) if unpaired else ()
     two = pairs.side_by_side(store, project, entries, data, reporter) if len(names) == 2 else None

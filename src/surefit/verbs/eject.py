@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,9 @@ def eject(
         (folder / name).write_text(text, "utf-8")
     parts.to_csv(folder / "parts.csv", index=False)
     return Ejected(
-        run_id=found.record.run_id, folder=str(folder), next=f"python {folder / 'train.py'}"
+        run_id=found.record.run_id,
+        folder=str(folder),
+        next=f"python {shlex.quote(str(folder / 'train.py'))}",
     )
 
 

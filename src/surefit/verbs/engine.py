@@ -8,6 +8,7 @@ same search gives the same table whatever the workers, the timing and the restar
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,10 +22,13 @@ from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.pool import Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
+from surefit.results import decimals
 
 # Trials in a row that fail for one and the same reason and end the search: while none has worked,
 # and later, when something that worked has gone. A grid may have a region that cannot work.
 FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
+
+EVIDENCE = 6000  # characters kept of a failed job's traceback
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -58,7 +62,7 @@ class Rules:
     read: Callable[[Any], tuple[float, bytes | None]]
     trials: int
     spread: Callable[[int, int, int], float | None] = lambda trial, rival, n_folds: None
-    shown: Callable[[int, float], str] = lambda number, value: f"{value:.4f}"
+    shown: Callable[[int, float], str] = lambda number, value: decimals(value)
     until: float = math.inf
     target: float | None = None
     patience: int | None = None
@@ -110,6 +114,7 @@ class Engine:
         self._said = ""
         self._shown = -1  # ended trials, when the progress was shown last
         self._exhausted = False
+        self._size = 0  # workers that there are
 
     def run(self) -> None:
         """Run until the trials are done, the time is up, or the space is exhausted.
@@ -118,6 +123,7 @@ class Engine:
             UserCodeError: when trials in a row fail for one reason.
         """
         self._restore()
+        self._size = self._pool.idle
         while True:
             for number, fold in self._work():
                 self._start(number, fold)
@@ -250,7 +256,8 @@ class Engine:
     def _read(self, outcome: Outcome) -> tuple[State, float | None, str, bytes | None]:
         """A worker's outcome as a fold's: a score that is no finite number is a failure."""
         if outcome.state == "FAILED":
-            return "FAILED", None, outcome.reason, None
+            reason = outcome.reason.removeprefix("UserCodeError: ")
+            return "FAILED", None, reason, _evidence(outcome).encode(errors="replace") or None
         try:
             score, payload = self._rules.read(outcome.value)
         except GivenUpError as why:
@@ -306,7 +313,7 @@ class Engine:
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
         if state == "FAILED":
-            self._failures[trial.number] = reason
+            self._failures[trial.number] = _kind(reason)
             self._give_up_on_equal_failures(trial.number, reason)
 
     def _give_up_on_equal_failures(self, number: int, reason: str) -> None:
@@ -315,9 +322,9 @@ class Engine:
         Counted from this start on: the same command may go on, once the reason is mended.
         """
         first = last = number
-        while self._failures.get(first - 1) == reason:
+        while self._failures.get(first - 1) == self._failures[number]:
             first -= 1
-        while self._failures.get(last + 1) == reason:
+        while self._failures.get(last + 1) == self._failures[number]:
             last += 1
         worked = any(state != "FAILED" for state, _, _ in self._ended.values())
         if last - first + 1 >= (FAILURES_LATER if worked else FAILURES_AT_FIRST):
@@ -343,7 +350,19 @@ class Engine:
         busy = sum(len(t.running) for t in self._open.values())
         self._shown = len(self._ended)
         note = f"best {self._said}, " if self._said else ""
-        self._advance(len(self._ended), f"{note}{busy} of {busy + self._pool.idle} workers busy")
+        busy = min(busy, self._size)  # a job that has ended may not have been looked at yet
+        self._advance(len(self._ended), f"{note}{busy} of {self._size} workers busy")
+
+
+def _evidence(outcome: Outcome) -> str:
+    """The ends of a failed job's traceback and of what it printed."""
+    parts = (outcome.traceback[-EVIDENCE:], outcome.output.strip()[-EVIDENCE // 4 :])
+    return "\nIt printed:\n".join(parts) if parts[1] else parts[0]
+
+
+def _kind(reason: str) -> str:
+    """A failure without the values that differ from trial to trial; its line stays."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|(?<!line )(?<!\w)[-+]?\d[\w.+-]*", "…", reason)
 
 
 def _limits(kept: Any) -> Limits | None:

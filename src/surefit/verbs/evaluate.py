@@ -365,7 +365,7 @@ def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figu
         verified=found.verified, figures=tuple(f.name for f in pictures),
         pictures=tuple(pictures),
         report=f"runs:/{run_id}/report.html",
-        next="surefit tune   (or: surefit compare)",
+        next=f"surefit report {run_id[:8]}   (its page; or: surefit compare)",
         best_feature=single.column if single else None,
         best_feature_value=single.value if single else None,
         left_out=findings.left_out + _without_data(found), slices=findings.slices,

@@ -47,8 +47,9 @@ class _Told:
 class Families:
     """A proposer over several: which family trial k is of depends on seed, k and results alone.
 
-    A family enters with its first starting point, the cheapest first, each once as much has been
-    spent as it costs itself. Else a family is drawn by `core.portfolio` among those that entered;
+    A family enters with its first starting point, the cheapest first, each once `portfolio.ENTRY`
+    times as much has been spent as it costs itself: else a short search would end with first looks
+    at dear families. Else a family is drawn by `core.portfolio` among those that entered;
     within a family its other starting points come first.
     """
 
@@ -96,7 +97,9 @@ class Families:
     def _next(self, k: int) -> str | None:
         spent = sum(sum(seen.asked) for seen in self._seen.values())
         for name in self._order:
-            if not self._seen[name].asked and (k == 0 or spent >= self._studies[name].usual):
+            if not self._seen[name].asked and (
+                k == 0 or spent >= portfolio.ENTRY * self._studies[name].usual
+            ):
                 return name
         arms = {n: seen.arm() for n, seen in self._seen.items() if seen.asked and not seen.done}
         costs = portfolio.expected_costs(arms, greater_is_better=self._greater)

@@ -9,7 +9,7 @@ from pathlib import Path
 from surefit.core import decision
 from surefit.core.decision import Entry
 from surefit.edges import registry, runs
-from surefit.results import Shown
+from surefit.results import Shown, counted
 from surefit.verbs import moves, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
@@ -54,9 +54,8 @@ class History(Shown):
         """The history in words, the newest first."""
         state = f"version {self.version}" if self.version else "not set"
         whole = "the chain of records is whole" if not self.faults else "TAMPERED WITH"
-        lines = [
-            f"models:/{self.model}@{self.alias} is {state}; {len(self.events)} decisions, {whole}"
-        ]
+        n_decisions = counted(len(self.events), "decision")
+        lines = [f"models:/{self.model}@{self.alias} is {state}; {n_decisions}, {whole}"]
         lines += [f"  ! {fault}" for fault in self.faults]
         for e in reversed(self.events):
             lines.append(f"  {e.record:>3}  {e.when or '':<20}  {_told(e)}  (run {e.run_id[:8]})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def init(
                 written.append(name)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from None
-    where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
+    where = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
     return Written(
         directory=str(folder), written=tuple(written), kept=tuple(kept),
         next=f"{where}surefit train   (or: python train.py)",

@@ -25,6 +25,7 @@ from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models.family import Family
+from surefit.results import decimals
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError
 from surefit.verbs.families import FAMILY, Families, Study
@@ -257,7 +258,7 @@ def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
     """A trial's value with its interval, quick enough to show while the search goes on."""
     payloads = [journal.payload(number, fold) for fold in range(work.split.n_folds)]
     if any(p is None for p in payloads):
-        return f"{value:.4f}"
+        return decimals(value)
     tested = [work.split.fold(fold)[1] for fold in range(work.split.n_folds)]
     place = np.searchsorted(work.split.scored_rows, np.concatenate(tested))
     pred = np.concatenate([kept_fold(p)[0] for p in payloads if p is not None])[np.argsort(place)]
@@ -272,9 +273,10 @@ def _shown(work: Workspace, journal: Journal, number: int, value: float) -> str:
         metric, work.data.y[work.split.scored_rows][rows.order], pred[rows.order], rows
     )
     if units is None:
-        return f"{value:.4f}"
+        return decimals(value)
     reach = NORMAL * float(np.sqrt((units**2).sum()))
-    return f"{value:.4f} [{value - reach:.4f}, {value + reach:.4f}]"
+    low, high = np.clip([value - reach, value + reach], *metric.bounds)
+    return f"{decimals(value)} [{decimals(low)}, {decimals(high)}]"
 
 
 class _Spread:

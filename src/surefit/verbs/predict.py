@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
@@ -127,7 +128,7 @@ def predict(
         casts=tuple(casts), ignored=tuple(ignored([n for n in table.names if n != id],
                                                   subject.inputs)),
         seconds=time.monotonic() - started,
-        next=f"surefit evaluate {out}   (once the targets are known)",
+        next=f"surefit evaluate {shlex.quote(str(out))}   (once the targets are known)",
     )  # fmt: skip
 
 

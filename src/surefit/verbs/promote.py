@@ -184,7 +184,7 @@ def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case
         before = looks.asked_before(store, question)
         look = before or looks.next_look(store, keys)
         again = " (the same was asked before: nothing more is spent)" if before else ""
-        reporter.say(f"Plan:  look {look} at {found.how}, against {against}{again}")
+        reporter.say(f"Plan:  look {look}, against {against}, at {found.how}{again}")
         reporter.say(f"       {_cost(case, look)}")
         if before:
             looks.repeat(run, look)

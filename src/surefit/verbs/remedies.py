@@ -15,6 +15,7 @@ from surefit.edges.leftovers import Seen
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import SurefitError
+from surefit.results import counted
 from surefit.verbs import moves
 from surefit.verbs.history import history
 from surefit.verbs.searches import SEARCHES
@@ -215,4 +216,6 @@ def _aliases(
             words = f"{what}: moved outside of surefit, written down without evidence"
             yield note("aliases", words, f"surefit history --to {alias}")
         elif not found.faults:
-            yield fine("aliases", f"{what}; its {len(entries)} decisions are whole")
+            yield fine(
+                "aliases", f"{what}; its log of {counted(len(entries), 'decision')} is whole"
+            )

@@ -31,7 +31,17 @@ from surefit.edges.search import Proposer
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.models import AUTO
-from surefit.results import Item, Metric, Param, Score, Table, Tag, Text, TrialRow
+from surefit.results import (
+    Item,
+    Metric,
+    Param,
+    Score,
+    Table,
+    Tag,
+    Text,
+    TrialRow,
+    decimals,
+)  # fmt: skip
 from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.families import FAMILY
@@ -88,7 +98,7 @@ class Search:
         repr=False, default=lambda journal, trial, rival, n_folds: None
     )
     shown: Callable[[Journal, int, float], str] = field(
-        repr=False, default=lambda journal, number, value: f"{value:.4f}"
+        repr=False, default=lambda journal, number, value: decimals(value)
     )
     preload: tuple[str, ...] = ()
     prefix: str = "model.params."
@@ -179,7 +189,10 @@ class Search:
             return max(complete, key=lambda r: (self.sign * float(r.value or 0), -r.number))
         if not rows:
             raise InputError("The time was up before the first trial ended.", "a longer --budget")
-        raise UserCodeError(f"None of {len(rows)} trials completed; the first: {rows[0].reason}")
+        raise UserCodeError(
+            f"None of {len(rows)} trials completed; the first: {rows[0].reason}",
+            "its run in MLflow has the traceback and what it printed: tag surefit.error",
+        )
 
 
 def open_journal(project: Project, found: Search) -> Journal:
@@ -289,7 +302,8 @@ def needed_calls(found: Search, journal: Journal) -> set[str]:
     }
     unfinished = {trial.number for trial in journal.unfinished()}
     for fold in journal.folds():
-        payload = journal.payload(fold.trial, fold.fold) if fold.trial in unfinished else None
+        counts = fold.trial in unfinished and fold.state == "COMPLETE"
+        payload = journal.payload(fold.trial, fold.fold) if counts else None
         if payload is not None:
             waiting.update(found.calls(payload))
     return waiting
@@ -344,7 +358,9 @@ def _trial_payload(
     metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
     if found.n_folds > 1:
         metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]
-    kept = {f.fold: p for f in folds if (p := journal.payload(trial.number, f.fold)) is not None}
+    payloads = [(f, p) for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
+    kept = {f.fold: payload for f, payload in payloads if f.state == "COMPLETE"}
+    told = [payload.decode() for f, payload in payloads if f.state == "FAILED"]
     metrics += [(m.key, m.value, m.step) for m in found.logged(list(kept.values()))]
     calls = [
         ("" if found.n_folds == 1 else f"fold_{fold}", folder)
@@ -365,6 +381,7 @@ def _trial_payload(
         "tags": {
             "surefit.search": found.fingerprint,
             "surefit.family": family,
+            **({"surefit.error": told[0]} if told else {}),
             recovery.TAG: recovery.packed(trial, folds),
         },
     }

@@ -20,7 +20,17 @@ from surefit.edges import store as stores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
-from surefit.results import Figure, Item, Metric, Score, Table, Tag, TrainResult
+from surefit.results import (
+    Figure,
+    Item,
+    Metric,
+    Score,
+    Table,
+    Tag,
+    TrainResult,
+    decimals,
+    short,
+)  # fmt: skip
 from surefit.verbs import candidate as candidates
 from surefit.verbs import extras, workspace
 from surefit.verbs.reporter import Reporter, about
@@ -136,7 +146,7 @@ def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> l
         for number in range(problem.split.n_folds):
             folds.append(fit.fit_fold(problem, params, number, curve=True))
             problem.forget()  # one candidate fits each fold once
-            advance(number + 1, f"{problem.metric} {folds[-1].score:.4f}")
+            advance(number + 1, f"{problem.metric} {decimals(folds[-1].score)}")
         return folds
 
 
@@ -154,7 +164,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
             if outcome.state == "FAILED":
                 raise UserCodeError(failure(outcome))
             folds[outcome.value.fold] = replace(outcome.value, peak_bytes=outcome.peak_bytes)
-            advance(len(folds), f"{problem.metric} {outcome.value.score:.4f}")
+            advance(len(folds), f"{problem.metric} {decimals(outcome.value.score)}")
     return [folds[number] for number in range(n)]
 
 
@@ -337,7 +347,7 @@ def _prediction_items(work: Workspace, model: Model, pred: np.ndarray) -> Iterat
 
 def _note(work: Workspace, score: Score, base: float) -> str:
     return (
-        f"**{score}** on validation rows (baseline {base:.4g}).\n\n"
+        f"**{score}** on validation rows (baseline {short(base)}).\n\n"
         f"{work.data.describe()}\n\n{work.split.describe()}"
     )
 
