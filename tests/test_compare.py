@@ -142,6 +142,9 @@ def test_no_runs_says_what_to_type(project):
     project.add("broke", y, made(1.0), status="FAILED")
     with pytest.raises(InputError, match="broke: FAILED"):
         project.compare()
+    with pytest.raises(InputError, match="run_name = 'none'") as error:
+        project.compare(where="run_name = 'none'")
+    assert "a wider --where" in str(error.value)
 
 
 def test_a_run_of_plain_mlflow_is_on_the_same_board(project):
@@ -200,6 +203,7 @@ def test_unpaired_is_a_typed_choice_that_the_record_keeps(project):
     plain = project.compare()
     assert plain.unpaired == ()
     assert [s.run_id for s in plain.standings] == [ours]
+    assert "nothing was picked" in str(plain)
     asked = project.compare(unpaired=True)
     assert [u.run_id for u in asked.unpaired] == [other, ours]
     first, second = asked.unpaired

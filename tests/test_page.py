@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from surefit import results
 from surefit.core import figures
 from surefit.core.page import MISSING, Page, Section, TableBlock, cells, csp_hash, render
-from surefit.results import Figure
+from surefit.results import Figure, Score
 
 EVIL = """<script>alert('x')</script>"><img src=x onerror="alert(1)"> & {{ 7 * 7 }} {% raw %}"""
 
@@ -206,3 +207,23 @@ def test_no_row_of_pictures_is_half_empty():
     rows = [wide for _, wide in placed([small, small, small, broad, small])]
     assert rows == [False, False, True, True, True]
     assert placed([]) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "says"),
+    [(0.52, 0.43, "cannot be told from"), (0.82, 0.73, "beats"), (0.42, 0.33, "does not beat")],
+)
+def test_a_baseline_inside_the_interval_is_not_beaten(value: float, low: float, says: str) -> None:
+    """The terminal says what the report says of a score that may be the baseline's."""
+    score = Score(metric="roc_auc", value=value, low=low, high=value + 0.09, n_rows=90,
+                  greater_is_better=True)  # fmt: skip
+    assert results._beats(score, 0.5) == says
+
+
+def test_numbers_are_written_without_powers_where_people_read_them() -> None:
+    """Thousands whole with commas, small ones with four digits, columns with four decimals."""
+    assert [results.short(v) for v in (0.84281, 78711.2)] == ["0.8428", "78,711"]
+    assert [results.ranked(v) for v in (0.843127, 30613.2)] == ["0.84313", "30,613"]
+    assert [results.decimals(v) for v in (0.5, 36669.02, 0.00001234)] == [
+        "0.5000", "36,669", "1.234e-05"]  # fmt: skip
+    assert [results.signed(v) for v in (55587.3, -0.0094)] == ["+55,587", "-0.0094"]

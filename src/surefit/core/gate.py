@@ -17,7 +17,7 @@ from surefit.core.ranking import enough_rows
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import TOO_FEW, Slice
 from surefit.errors import ConfigError, did_you_mean
-from surefit.results import Check, Score, Task, Verdict, short
+from surefit.results import Check, Score, Task, Verdict, signed
 
 UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
 FEWEST = 10  # shared test rows below which nothing is decided
@@ -247,7 +247,7 @@ def slice_check(question: Question, champion: np.ndarray, slices: Sequence[Slice
     for part in large:
         test = _slice_test(question, champion, part, alpha=config.alpha / len(large))
         if test.high < -config.slice_margin:
-            worse.append(f"{part.name} ({_signed(test.difference)} on {part.n_rows:,} rows)")
+            worse.append(f"{part.name} ({signed(test.difference)} on {part.n_rows:,} rows)")
     said = f"shown worse: {', '.join(worse)}" if worse else "none is shown worse"
     reason = f"{said}, of {len(large)} tested"
     if small:
@@ -273,17 +273,13 @@ def _defined(question: Question, part: Slice) -> bool:
 def _tested(name: str, test: GateTest) -> Check:
     side = "in its favour" if test.difference >= 0 else "not in its favour"
     text = (
-        f"{test.metric} {_signed(test.difference)} {side}, one-sided bounds "
-        f"[{_signed(test.low)}, {_signed(test.high)}] at alpha {test.alpha_spent:.3g}"
+        f"{test.metric} {signed(test.difference)} {side}, one-sided bounds "
+        f"[{signed(test.low)}, {signed(test.high)}] at alpha {test.alpha_spent:.3g}"
     )
     more = test.rows_to_decide if test.verdict == "INCONCLUSIVE" else None
     return Check(
         name=name, verdict=test.verdict, reason=text + _would_decide(more), rows_to_decide=more
     )
-
-
-def _signed(value: float) -> str:
-    return short(value) if value < 0 else f"+{short(value)}"
 
 
 def _would_decide(rows: int | None) -> str:
