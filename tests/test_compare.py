@@ -40,10 +40,21 @@ def project(root):
     return boards.make(root, f"project{next(COUNT)}")
 
 
+def test_a_tied_run_from_far_away_is_not_proposed(project):
+    """Being the smallest is no reason where a run is tied only because it scatters widely."""
+    y, made = boards.world(n=60)
+    order = sorted((made(1.0, seed=k) for k in range(8)), key=lambda p: boards.auc(y, p))
+    project.add("far", y, order[0], extra={"model_bytes": 1e3})
+    best = project.add("best", y, order[-1], extra={"model_bytes": 9e6})
+    found = project.compare()
+    assert [s.tied for s in found.standings] == [True, True]
+    assert found.proposed.run_id == best
+
+
 def test_the_best_is_ranked_and_the_cheapest_of_the_tied_proposed(project):
     """Of two equals the smaller is tied with the best and proposed; a poor run is worse."""
     y, made = boards.world()
-    lesser, better = sorted((made(1.0, seed=k) for k in (1, 2)), key=lambda p: boards.auc(y, p))
+    lesser, better = sorted((made(1.0, seed=k) for k in (1, 7)), key=lambda p: boards.auc(y, p))
     small = project.add("small", y, lesser, extra={"model_bytes": 1e3, "fit_seconds": 9})
     project.add("big", y, better, extra={"model_bytes": 9e6, "fit_seconds": 1})
     project.add("poor", y, made(0.0), extra={"model_bytes": 10})

@@ -30,16 +30,20 @@ def _complexity(family: str) -> float | None:
     return float(SIMPLE_FIRST.index(family)) if family in SIMPLE_FIRST else None
 
 
-def cheapest(tied: Sequence[Standing]) -> tuple[Standing, str]:
-    """Of candidates that cannot be told apart the one to prefer, and why.
+def cheapest(tied: Sequence[Standing], spreads: Mapping[str, float]) -> tuple[Standing, str]:
+    """Of candidates that cannot be told from the best the one to prefer, and why.
 
-    By latency, then size, then fit seconds, then the family's simplicity; a cost counts where all
-    that are left have it, and those close to the least (`ALIKE`) go on to the next. Runs of other
-    programs are left out where there are others: they cannot be promoted.
+    Only those within one standard error of the best (`spreads`, of the difference to it, by name)
+    are asked: to be tied with it may just mean to scatter widely. This is the rule of Breiman,
+    Friedman, Olshen and Stone 1984, "Classification and Regression Trees", on paired differences.
+    Of these by latency, then size, then fit seconds, then the family's simplicity; a cost counts
+    where all that are left have it, and those close to the least (`ALIKE`) go on to the next. Runs
+    of other programs are left out where there are others: they cannot be promoted.
     """
-    left = [s for s in tied if not s.outside] or list(tied)
+    near = [s for s in tied if s.worse_by <= spreads.get(s.name, 0.0)]
+    left = [s for s in near if not s.outside] or [s for s in tied if not s.outside] or near
     if len(left) == 1:
-        return left[0], "nothing else is tied with it"
+        return left[0], "no other of the tied is within a standard error of the best"
     reason = "no other is cheaper"
     for why, cost in COSTS:
         costs = [cost(s) for s in left]

@@ -127,7 +127,8 @@ def _result(
         _standing(entries, whole, place, name, sort)
         for place, name in enumerate(whole.ranking.values, start=1)
     ]
-    chosen, why = choosing.cheapest([s for s in standings if s.tied])
+    spreads = {name: d.spread for name, d in whole.ranking.differences.items()}
+    chosen, why = choosing.cheapest([s for s in standings if s.tied], spreads)
     repeats = board.repeats(store, entries, whole.ranking.values)
     return Comparison(
         run_id=run_id, metric=entries.metric.name, n_rows=whole.ranking.n_rows,
@@ -148,8 +149,8 @@ def _next(standings: Sequence[Standing], proposed: Standing, *, whole: bool) -> 
     if proposed.run_id == best.run_id or proposed.outside:
         return f"{line}   (that is {best.name}, {best.run_id[:8]})"
     return (
-        f"surefit promote {proposed.run_id[:8]}   (the cheapest of the tied)   or   {line}   "
-        f"({best.name})"
+        f"{line}   ({best.name})   or   surefit promote {proposed.run_id[:8]}   "
+        f"({proposed.name}, the cheapest of the near)"
     )
 
 
