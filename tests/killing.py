@@ -16,6 +16,7 @@ import random
 import signal
 import sqlite3
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -37,6 +38,10 @@ DRIVERS.set_forkserver_preload([
     "mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store",
     "scipy.stats", "sklearn.ensemble", "surefit.verbs.objective", "surefit.verbs.tune",
 ])  # fmt: skip
+
+# Starting one process asks after all others, and two threads that ask after one at once would tear
+# its answer apart.
+_TURNS = threading.Lock()
 
 MODEL = '''
 import random
@@ -106,18 +111,27 @@ class Driver:
         """Start it, or start it again; it kills itself at that call of its stores."""
         self.folder.mkdir(parents=True, exist_ok=True)
         work = (self.folder, self.search, dict(self.keys), at)
-        self.process = DRIVERS.Process(target=_drive, args=work)
-        self.process.start()
+        with _TURNS:
+            self.process = DRIVERS.Process(target=_drive, args=work)
+            self.process.start()
 
     @property
     def alive(self) -> bool:
         """Whether it has not ended."""
-        return bool(self.process.is_alive())
+        with _TURNS:
+            return bool(self.process.is_alive())
+
+    def ended(self) -> int | None:
+        """Its exit code, once it has ended; None where it hangs."""
+        until = time.monotonic() + PATIENCE
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.01)
+        code: int | None = self.process.exitcode
+        return code
 
     def finished(self) -> list[Any]:
         """The table of trials that it gives at its end."""
-        self.process.join(PATIENCE)
-        assert self.process.exitcode == 0, self._said()
+        assert self.ended() == 0, self._said()
         table: list[Any] = json.loads((self.folder / "table.json").read_text())
         return table
 
@@ -253,8 +267,7 @@ def search_killed_at(
     """
     driver = Driver(folder=folder, search=search)
     driver.start(at=call)
-    driver.process.join(PATIENCE)
-    killed = driver.process.exitcode == -signal.SIGKILL
+    killed = driver.ended() == -signal.SIGKILL
     driver.start()
     return killed, driver.finished()
 
@@ -278,14 +291,14 @@ def kill_driver(driver: Driver, fire: Fire | None = None) -> bool:
         return False
     workers = workers_of(driver.process.pid)
     driver.process.kill()
-    driver.process.join()
     started = time.monotonic()
+    code = driver.ended()
     while any(map(_alive, workers)):
         assert time.monotonic() < started + PATIENCE, "workers outlive their driver"
         time.sleep(0.01)
     if fire is not None:
         fire.outlived = max(fire.outlived, time.monotonic() - started)
-    return bool(driver.process.exitcode == -signal.SIGKILL)
+    return code == -signal.SIGKILL
 
 
 def kill_worker(driver: Driver, rng: random.Random) -> bool:

@@ -18,7 +18,6 @@ import pytest
 import hostile
 from killing import (
     FIRE_SPACE,
-    PATIENCE,
     TRIALS,
     Driver,
     a_function,
@@ -214,8 +213,7 @@ def test_a_search_whose_driver_and_worker_are_killed_ends_in_the_same_table(fold
     """kill -9 at a call of its stores, then of a worker: none lost, none twice, the same values."""
     driver = Driver(folder=folder.path, search=a_function)
     driver.start(at=90)
-    driver.process.join(PATIENCE)
-    assert driver.process.exitcode == -signal.SIGKILL
+    assert driver.ended() == -signal.SIGKILL
     done = committed(folder.path)
     begun = len(calls(folder.path))
     driver.start()
