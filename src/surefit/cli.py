@@ -143,7 +143,7 @@ def evaluate(subject: str, test: bool, target: str | None, config: str | None,
              set_: tuple[str, ...], as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Score predictions: metrics with 95 % intervals, plots and a report, as a run of its own.
 
-    RUN is a run's id (or its beginning), its name, or "last". MODEL is models:/NAME/3 or
+    RUN is a run's id (or its beginning), its name, "last" or "best". MODEL is models:/NAME/3 or
     models:/NAME@production. PREDICTIONS is a CSV or Parquet file with row_id and prediction, or
     probability_CLASS for each class; a run of another program may hold such a table as
     predictions/valid.csv.
@@ -347,7 +347,8 @@ def reproduce(run: str, config: str | None, set_: tuple[str, ...], as_json: bool
               quiet: bool) -> None:  # fmt: skip
     """Run a training run, search or trial again: IDENTICAL, WITHIN NOISE or DIFFERENT.
 
-    Nothing is checked out: what differs in code, configuration, data and environment is named.
+    RUN is an id (or its beginning), a name, "last" or "best". Nothing is checked out: what differs
+    in code, configuration, data and environment is named.
     Exit code 0: IDENTICAL or WITHIN NOISE (of three seeds). 1: DIFFERENT.
     """
     from surefit.verbs.reproduce import reproduce as verb
@@ -366,6 +367,7 @@ def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, 
           as_json: bool, quiet: bool) -> None:  # fmt: skip
     """Write a run, or a search's winner, as a plain script that predicts the same without surefit.
 
+    RUN is an id (or its beginning), a name, "last" or "best".
     DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split),
     and of a model of your own your files; by default ejected/ID.
     """

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Task = Literal["binary", "multiclass", "regression"]
 Verdict = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
+ANSWERS = {"PROMOTED": "passed", "REJECTED": "failed", "INCONCLUSIVE": "open"}  # of one check
 
 SHOWN_REASONS = 3  # of a search's failed trials, the most frequent first
 
@@ -670,7 +671,7 @@ class Decision(Shown):
         if self.forced:
             what = f"is now {self.uri}, by force: {self.why}"
         lines = [f"{self.verdict}: {self.subject} (version {self.version}) {what}"]
-        lines += [f"  {c.verdict.lower():<12} {c.name}: {c.reason}" for c in self.checks]
+        lines += [f"  {ANSWERS[c.verdict]:<7} {c.name}: {c.reason}" for c in self.checks]
         return [*lines, f"Run {self.run_id[:8]}", f"Next: {self.next}"]
 
     def to_dict(self) -> dict[str, Any]:

@@ -60,6 +60,11 @@ class RunRecord:
         return self.tags.get("surefit.kind", "")
 
     @property
+    def answer(self) -> tuple[Any, list[Any]]:
+        """The task and the class labels that its predictions are about."""
+        return self.tags["surefit.task"], json.loads(self.tags.get("surefit.classes", "[]"))
+
+    @property
     def complete(self) -> bool:
         """Whether the run reached its last act."""
         return self.status == "FINISHED" and self.tags.get("surefit.status") == COMPLETE

@@ -16,8 +16,8 @@ from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.models import ensemble
+from surefit.verbs import board, workspace
 from surefit.verbs import candidate as candidates
-from surefit.verbs import workspace
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides, Workspace
@@ -46,7 +46,7 @@ def find(run: str, *, config: str | Path | None, overrides: Overrides) -> Named:
     """The run by that reference, in the store of the project here."""
     here = workspace.project(data=None, target=None, config=config, overrides=overrides)
     store = workspace.open_store(here)
-    return Named(record=runs.find(store, run), store=store, here=here)
+    return Named(record=board.find(store, run), store=store, here=here)
 
 
 def winner(named: Named, reporter: Reporter) -> Again:

@@ -23,7 +23,6 @@ from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import DataError, InputError, SurefitError
 from surefit.results import Score, Task
-from surefit.verbs.evaluate import answer_of
 
 TRIALS = "predictions/trials.parquet"
 LIMIT = 25  # runs whose predictions are read: each costs reading and 2,000 resamples
@@ -62,6 +61,18 @@ class Board:
     scored: Mapping[str, Scored] = field(repr=False)
     ranking: Ranking
     left_out: tuple[LeftOut, ...]
+
+
+def find(store: Store, reference: str) -> RunRecord:
+    """The run of that id, a beginning of its id, or name; "last"; or "best", the first by value.
+
+    Raises:
+        InputError: when none or several match, or nothing can be ranked.
+    """
+    if reference != "best":
+        return runs.find(store, reference)
+    board = assemble(store)
+    return board.records[board.ranking.best]
 
 
 def assemble(
@@ -156,7 +167,7 @@ def _searched(
     unranked: list[tuple[RunRecord, str]] = []
     more, order = False, tuple[str, ...]()
     if first is not None:
-        found = metrics.find(metric or first.tags["surefit.metric"], answer_of(first)[0])
+        found = metrics.find(metric or first.tags["surefit.metric"], first.answer[0])
         ours, unranked, more = candidates.comparable(
             store, asked, first, metric=found.name, greater_is_better=found.greater_is_better,
             limit=limit,
@@ -228,7 +239,7 @@ def _why(record: RunRecord, table: pd.DataFrame | SurefitError | None) -> str:
 
 def _answer(record: RunRecord, table: object) -> tuple[Task, list[Any]]:
     if record.kind or "surefit.task" in record.tags:
-        return answer_of(record)
+        return record.answer
     assert isinstance(table, pd.DataFrame)
     return predictions.guess(table)
 

@@ -22,7 +22,6 @@ from surefit.verbs.board import TRIALS as TRIALS
 from surefit.verbs.board import Entries
 from surefit.verbs.board import assemble as assemble
 from surefit.verbs.board import corrected as corrected
-from surefit.verbs.evaluate import answer_of
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
 
@@ -240,7 +239,7 @@ def _from_predictions(
     try:
         table = runs.read_table(store, record.run_id, predictions.VALID)
         if table is not None:
-            own = predictions.read(table, *answer_of(record))
+            own = predictions.read(table, *record.answer)
             found = stats.score(entries.metric, own.y, own.pred, **own.drawn)
             return found.value, found.low, found.high
     except SurefitError:

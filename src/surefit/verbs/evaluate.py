@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,7 +25,7 @@ from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.redaction import redact
 from surefit.results import Evaluation, Figure, Item, Metric, Table, Tag, Text
-from surefit.verbs import background, looks, own_metrics, workspace
+from surefit.verbs import background, board, looks, own_metrics, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -81,7 +80,7 @@ def evaluate(
     all else is computed, and what is left out is said.
 
     Args:
-        subject: a run (id, start of an id, name, or "last"), a model ("models:/NAME/3",
+        subject: a run (id, start of an id, name, "last" or "best"), a model ("models:/NAME/3",
             "models:/NAME@production"), a run of another program that logged its predictions as
             predictions/valid.parquet or .csv, or a CSV or Parquet file; predictions have the
             columns row_id and prediction or probability_<class>.
@@ -126,7 +125,7 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
             return _from_model(store, found, load())
         version = found.uri()
     else:
-        record = runs.find(store, subject)
+        record = board.find(store, subject)
     if not record.kind:
         (table,) = runs.read_first(store, [record], predictions.FOREIGN)
         if isinstance(table, pd.DataFrame):
@@ -151,7 +150,7 @@ def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     frame = runs.read_table(store, record.run_id, predictions.VALID)
     if frame is None:
         raise InputError(f"Run {record.run_id[:8]} has no {predictions.VALID}.")
-    scored = predictions.read(frame, *answer_of(record))
+    scored = predictions.read(frame, *record.answer)
     work, at, no_data = None, None, ""
     try:
         work = load()
@@ -230,11 +229,6 @@ def rows_of(frame: pd.DataFrame, work: Workspace) -> np.ndarray:
     """Row numbers in the data of a predictions table's rows."""
     position = pd.Series(np.arange(work.data.n_rows), index=work.data.row_id.astype(str))
     return position.reindex(frame["row_id"].astype(str)).dropna().to_numpy(dtype="int64")
-
-
-def answer_of(record: RunRecord) -> tuple[Any, list[Any]]:
-    """The task and the class labels that a run's predictions are about."""
-    return record.tags["surefit.task"], json.loads(record.tags.get("surefit.classes", "[]"))
 
 
 def inherited(record: RunRecord) -> dict[str, str]:

@@ -22,9 +22,8 @@ from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.results import Check, Decision, Metric, Param, Tag, plain
-from surefit.verbs import check as data_check
 from surefit.verbs import (
-    compare,
+    board,
     findings,
     looks,
     moves,
@@ -33,7 +32,8 @@ from surefit.verbs import (
     trial,
     workspace,
 )
-from surefit.verbs.evaluate import answer_of, check_same_data, inherited, rows_of
+from surefit.verbs import check as data_check
+from surefit.verbs.evaluate import check_same_data, inherited, rows_of
 from surefit.verbs.findings import Found
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.rivals import Rivals
@@ -136,16 +136,13 @@ class Judged:
 
 
 def _chosen(store: Store, run: str) -> RunRecord:
-    if run != "best":
-        record = runs.find(store, run)
-        if record.kind not in ("train", "tune") or not record.complete:
-            raise InputError(
-                f'Run {record.run_id[:8]} "{record.name}" is no complete training run or search.',
-                "surefit compare lists those that can be promoted",
-            )
-        return record
-    board = compare.assemble(store)
-    return board.records[board.ranking.best]
+    record = board.find(store, run)
+    if record.kind not in ("train", "tune") or not record.complete:
+        raise InputError(
+            f'Run {record.run_id[:8]} "{record.name}" is no complete training run or search.',
+            "surefit compare lists those that can be promoted",
+        )
+    return record
 
 
 def _check(store: Store, work: Workspace, reporter: Reporter) -> None:
@@ -226,7 +223,7 @@ def _standard_error(
     if any(t is None for t in tables):
         return None
     try:
-        ours, theirs = (predictions.read(t, *answer_of(record)) for t in tables if t is not None)
+        ours, theirs = (predictions.read(t, *record.answer) for t in tables if t is not None)
     except SurefitError:
         return None
     if not np.array_equal(ours.row_id, theirs.row_id):

@@ -10,7 +10,7 @@ from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.results import ReportFile
-from surefit.verbs import workspace
+from surefit.verbs import board, workspace
 from surefit.verbs.evaluate import evaluate
 from surefit.verbs.workspace import Overrides
 
@@ -39,7 +39,7 @@ def report(
     """
     project = workspace.project(data=None, target=None, config=config, overrides=set)
     store = workspace.open_store(project)
-    record = runs.find(store, run)
+    record = board.find(store, run)
     found = record if _has_report(store, record) else _newest_evaluation(store, record)
     if found is None:
         made = evaluate(record.run_id, config=config, set=set, quiet=quiet)
