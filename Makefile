@@ -7,7 +7,7 @@
 # Tests use all optional parts, of which torch may be large; make test PARTS=dev does without, and
 # the tests of the missing ones skip.
 PYTHON ?= python3
-PARTS ?= dev,ray,torch,xgboost,catboost,hyperopt,postgres,s3
+PARTS ?= dev,dev-torch,ray,torch,xgboost,catboost,hyperopt,postgres,s3
 BIN := .venv/bin
 READY := .venv/.ready
 TOOLS := .venv/.tools
