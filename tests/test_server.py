@@ -90,6 +90,15 @@ def test_a_dead_server_is_told_within_seconds(folder, dead_port):
         assert time.monotonic() - started < 15
 
 
+def test_a_dead_database_is_told_within_seconds(folder, dead_port):
+    """Exit code 3 and its place without the password, whatever driver would have tried."""
+    on_server(folder, f"postgresql+psycopg://me:hidden@127.0.0.1:{dead_port}/runs")
+    ended = folder.command("train", "-q")
+    assert ended.code == 3, ended
+    assert f"The database at 127.0.0.1:{dead_port} does not answer" in ended.err
+    assert "hidden" not in ended.err
+
+
 def test_a_server_that_never_answers_is_told_too(folder):
     """A port that takes the connection and says nothing costs ten seconds, not minutes."""
     with socket.create_server(("127.0.0.1", 0)) as silent:

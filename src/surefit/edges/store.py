@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from surefit.errors import InputError, ServiceError
+
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +173,7 @@ def _health(uri: str) -> urllib.request.Request:
 def _answers(uri: str) -> None:
     """One quick look whether a server is there: MLflow itself would try for minutes."""
     if not uri.startswith("http"):
+        _listens(uri)
         return
     try:
         with urllib.request.urlopen(_health(uri), timeout=10):  # noqa: S310
@@ -180,6 +184,25 @@ def _answers(uri: str) -> None:
         reason = getattr(error, "reason", error)
         raise ServiceError(
             f"The MLflow server {uri} does not answer: {reason}.",
+            "start it, or name another store in tracking.uri",
+        ) from None
+
+
+def _listens(uri: str) -> None:
+    """Whether a database's server takes connections, where its address is a host's."""
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return  # MLflow's own message is better
+    port = port or DATABASE_PORTS.get(parts.scheme.partition("+")[0])
+    if not host or not port:
+        return
+    try:
+        socket.create_connection((host, port), timeout=10).close()
+    except OSError as error:
+        raise ServiceError(
+            f"The database at {host}:{port} does not answer: {error.strerror or error}.",
             "start it, or name another store in tracking.uri",
         ) from None
 
