@@ -23,8 +23,7 @@ from surefit.config import DataConfig, SplitConfig
 from surefit.core import data, fit, metrics, split
 from surefit.core.fit import FoldResult, Problem
 from surefit.edges.pool import Job, Pool
-from surefit.verbs.plan import fit_job
-from surefit.verbs.train import preload
+from surefit.verbs.fold_job import PRELOAD, of_trial
 
 FOLDER = Path(os.environ.get("SUREFIT_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 FOLDS, TRIALS = 5, 4
@@ -86,7 +85,7 @@ def _private(pid: int) -> int:
 def measured(fn: Callable[..., Any], problem: Problem, params: dict[str, Any], workers: int) -> Any:
     """Seconds, CPU seconds and bytes of all jobs of a few trials; and the scores."""
     cpu, started = sum(os.times()[2:4]), time.perf_counter()
-    with Pool(fn, workers=workers, preload=preload(), shared=problem) as pool:
+    with Pool(fn, workers=workers, preload=PRELOAD, shared=problem) as pool:
         watch = Together(pool)
         watch.start()
         for number in range(TRIALS * FOLDS):
@@ -115,7 +114,7 @@ def main(workers: int) -> None:
             few = {"num_iterations": 20} if family == "lightgbm" else {"C": 0.01}
             params = models.named(family).resolve(few, rows.task)
             scores = []
-            for way, fn in {"a worker each": alone, "once": fit_job}.items():
+            for way, fn in {"a worker each": alone, "once": of_trial}.items():
                 seconds, cpu, most, score = measured(fn, problem, params, workers)
                 scores.append(score)
                 print(f"| {name} | {family} | {way} | {seconds:.1f} | {cpu:.1f} | "

@@ -19,7 +19,7 @@ from surefit.config import DataConfig, SplitConfig
 from surefit.core import data, fit, split
 from surefit.edges import shelf, worker
 from surefit.edges.pool import Job, Outcome, Pool
-from surefit.verbs.plan import fit_job
+from surefit.verbs.fold_job import of_trial
 from tables import mixed
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -140,7 +140,7 @@ def test_shared_rows_give_the_folds_that_own_rows_give(family: str) -> None:
     cut = split.make(table, SplitConfig(folds=2))
     problem = fit.problem(table, cut, family=family, metric="roc_auc", seed=0)
     params = problem.model.resolve({}, table.task)
-    with Pool(fit_job, workers=2, shared=problem) as pool:
+    with Pool(of_trial, workers=2, shared=problem) as pool:
         found = outcomes(pool, *((params, fold) for fold in (0, 1, 0, 1)))
     for fold in (0, 1):
         here = fit.fit_fold(problem, params, fold)

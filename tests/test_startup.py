@@ -22,6 +22,7 @@ try:
 except SystemExit as end:
     assert end.code == 0, end.code
 """
+WORKERS = {"objective_job": HEAVY, "fold_job": {"mlflow", "optuna", "sqlalchemy", "matplotlib"}}
 SAVING = """
 import pathlib, tempfile
 from surefit.models import skops_files
@@ -54,6 +55,12 @@ def test_help_is_light(verb):
 def test_version_is_light():
     """`surefit --version` answers without the heavy libraries."""
     assert imported(HELP.format(arguments=["--version"])) & HEAVY == set()
+
+
+@pytest.mark.parametrize("job", sorted(WORKERS))
+def test_workers_import_little(job):
+    """What a worker loads to run a job brings in no store, no optimiser, and no more than it needs."""
+    assert imported(f"import surefit.verbs.{job}") & WORKERS[job] == set()
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")

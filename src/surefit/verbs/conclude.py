@@ -19,8 +19,8 @@ from surefit.errors import InputError
 from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
 from surefit.verbs import extras, searches
 from surefit.verbs.board import TRIALS, as_score
-from surefit.verbs.families import FAMILY
-from surefit.verbs.plan import kept_fold, of_family, predict_again
+from surefit.verbs.fold_job import FAMILY, of_family
+from surefit.verbs.plan import kept_fold, predict_again
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 from surefit.verbs.train import (

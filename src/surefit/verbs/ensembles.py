@@ -21,7 +21,7 @@ from surefit.results import EnsembleResult, Item, Metric, Param, Score, Tag, Tri
 from surefit.verbs import extras, workspace
 from surefit.verbs.board import as_score
 from surefit.verbs.conclude import Ended, folds_of, scored_by
-from surefit.verbs.plan import of_family
+from surefit.verbs.fold_job import of_family
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import final_model, record_model, row_weights
 from surefit.verbs.workspace import Workspace

@@ -12,8 +12,7 @@ from surefit.core import portfolio
 from surefit.core.portfolio import Arm
 from surefit.edges.draws import hash_of
 from surefit.edges.search import Proposer, State
-
-FAMILY = "model.family"  # in a trial's parameters, beside those of its family
+from surefit.verbs.fold_job import FAMILY
 
 Params = dict[str, Any]
 

@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
 from surefit.verbs import extras, recovery, searches, workspace
+from surefit.verbs.objective_job import ObjectiveJob
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 
@@ -137,7 +138,7 @@ def _search(
         ),
         fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
         shared=None, read=_read, logged=_logged, calls=_calls,
-        job=_Job(objective=objective, seed=tune.seed, scratch=calls),
+        job=ObjectiveJob(objective=objective, seed=tune.seed, scratch=calls),
         prefix="", value_key="objective",
     )  # fmt: skip
 
@@ -185,7 +186,7 @@ def source_of(function: Callable[..., Any]) -> str:
 
 
 def libraries(source: str) -> tuple[str, ...]:
-    """The modules of known libraries that a file imports anywhere, NumPy always."""
+    """What workers import first: known libraries that a file imports anywhere, and their job."""
     try:
         nodes = list(ast.walk(ast.parse(source)))
     except SyntaxError:  # a function cut out of a notebook, indented
@@ -196,24 +197,8 @@ def libraries(source: str) -> tuple[str, ...]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
-    return tuple(sorted(n for n in names if n.partition(".")[0] in FORKED))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One trial in a worker: the objective's value, and what it logged."""
-
-    objective: Objective
-    seed: int
-    scratch: Scratch
-
-    def __call__(self, shared: None, params: dict[str, Any], fold: int) -> Any:
-        text = json.dumps([self.seed, params], sort_keys=True, default=str)
-        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
-        context = Context(seed=seed)
-        with self.scratch.redirected() as written:
-            value = self.objective(params, context)
-        return value, context.points, written
+    known = {n for n in names if n.partition(".")[0] in FORKED}
+    return (*sorted(known), "surefit.verbs.objective_job")
 
 
 def _read(outcome: Any) -> tuple[float, bytes]:

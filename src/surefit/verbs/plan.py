@@ -14,11 +14,11 @@ import numpy as np
 
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import fit, metrics, race
+from surefit.core import metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
-from surefit.edges import environment, project, samplers, scratch, search, shelf
+from surefit.edges import environment, project, samplers, scratch, search
 from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
@@ -26,12 +26,14 @@ from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models.family import Family
 from surefit.results import decimals
+from surefit.verbs import fold_job
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError
-from surefit.verbs.families import FAMILY, Families, Study
+from surefit.verbs.families import Families, Study
+from surefit.verbs.fold_job import FAMILY, of_family
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
-from surefit.verbs.train import clusters, fit_folds, fold_seconds, preload, row_weights
+from surefit.verbs.train import clusters, fit_folds, fold_seconds, row_weights
 from surefit.verbs.workspace import Workspace
 
 NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
@@ -80,7 +82,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         complete=complete,
         fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
         shared=shared,
-        job=fit_job, read=read, preload=preload(), calls=_calls,
+        job=fold_job.of_trial, read=read, preload=fold_job.PRELOAD, calls=_calls,
         imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work, shared, complete),
@@ -203,20 +205,6 @@ def _proposer(
 
 def _cost(family: Family, usual: float, fixed: Params, params: Mapping[str, Any]) -> float:
     return usual * family.effort({**fixed, **params})
-
-
-def fit_job(
-    problem: Problem, params: Params, fold: int, limits: tuple[float, ...] = ()
-) -> FoldResult:
-    """One fold of one trial, in a worker."""
-    return fit.fit_fold(*of_family(problem, params), fold, limits=limits, share=shelf.once)
-
-
-def of_family(problem: Problem, params: Mapping[str, Any]) -> tuple[Problem, Params]:
-    """The problem for the family that parameters name, and its own parameters."""
-    mine = dict(params)
-    name = mine.pop(FAMILY, problem.family)
-    return (problem if name == problem.family else replace(problem, family=name)), mine
 
 
 def read(result: FoldResult) -> tuple[float, bytes]:

@@ -22,8 +22,8 @@ from surefit.edges.runs import RunRecord
 from surefit.results import TrialRow
 from surefit.verbs import again, conclude, recovery, searches
 from surefit.verbs.again import Again
-from surefit.verbs.families import FAMILY
-from surefit.verbs.plan import of_family, plan
+from surefit.verbs.fold_job import FAMILY, of_family
+from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 from surefit.verbs.train import final_model

@@ -44,7 +44,7 @@ from surefit.results import (
 )  # fmt: skip
 from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
-from surefit.verbs.families import FAMILY
+from surefit.verbs.fold_job import FAMILY
 from surefit.verbs.reporter import Reporter
 
 SEARCHES = Path(".surefit") / "searches"

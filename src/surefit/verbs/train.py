@@ -32,7 +32,7 @@ from surefit.results import (
     short,
 )  # fmt: skip
 from surefit.verbs import candidate as candidates
-from surefit.verbs import extras, workspace
+from surefit.verbs import extras, fold_job, workspace
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.workspace import Data, Overrides, Workspace
 
@@ -154,7 +154,9 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
     n = problem.split.n_folds
     workers = min(n, pool.usable_cores())
     folds: dict[int, FoldResult] = {}
-    with pool.Pool(_fit_job, workers=workers, preload=preload(), shared=problem) as jobs:
+    with pool.Pool(
+        fold_job.of_run, workers=workers, preload=fold_job.PRELOAD, shared=problem
+    ) as jobs:
         for number in range(n):
             jobs.submit(pool.Job(key=number, args=(params, number)))
         while len(folds) < n:
@@ -174,15 +176,6 @@ def failure(outcome: pool.Outcome) -> str:
     if found:
         return told.strip()
     return f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}"
-
-
-def _fit_job(problem: Problem, params: dict[str, Any], fold: int) -> FoldResult:
-    return fit.fit_fold(problem, params, fold, curve=True)
-
-
-def preload() -> tuple[str, ...]:
-    """Modules that workers have before their first job; safe to import before a fork."""
-    return ("pandas", "sklearn.compose", "lightgbm", "surefit.core.fit")
 
 
 def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldResult]) -> Model:

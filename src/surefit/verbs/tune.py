@@ -16,12 +16,12 @@ from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import conclude, ensembles, extras, recovery, searches, workspace
+from surefit.verbs import conclude, ensembles, extras, fold_job, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.searches import Search
-from surefit.verbs.train import fold_seconds, preload
+from surefit.verbs.train import fold_seconds
 from surefit.verbs.workspace import Data, Overrides
 
 SLOWER = 3.0  # a trial's fit than the default's: slow learning rates are in every space
@@ -94,7 +94,7 @@ def tune(
         )
     if given or space is not None:
         project = configuration.amend(project, given, space=space)
-    searches.warm(project.config.tune, preload())
+    searches.warm(project.config.tune, fold_job.PRELOAD)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work, keep=False)
     found = plan(work, chosen)
