@@ -59,7 +59,7 @@ def test_version_is_light():
 
 @pytest.mark.parametrize("job", sorted(WORKERS))
 def test_workers_import_little(job):
-    """What a worker loads to run a job brings in no store, no optimiser, and no more than it needs."""
+    """What a worker loads to run a job brings in no store and no optimiser."""
     assert imported(f"import surefit.verbs.{job}") & WORKERS[job] == set()
 
 
