@@ -32,6 +32,8 @@ class Question:
         rows: the challenger's predictions with their targets.
         look: the look that the error is spent by.
         clusters: (n,) labels of rows that belong together, or None.
+        constant: (n, K) or (n,) one answer for all rows, learnt from the training rows; by default
+            the best that these very rows could have.
         more: metrics besides the standard ones that floors may name: the user's own, and costs.
         n_resamples: for the intervals of floors; fewer where the user's own metrics are slow.
     """
@@ -41,6 +43,7 @@ class Question:
     config: GateConfig
     look: int
     clusters: np.ndarray | None = field(default=None, repr=False)
+    constant: np.ndarray | None = field(default=None, repr=False)
     more: Sequence[Metric] = field(default=(), repr=False)
     n_resamples: int = 2000
 
@@ -174,9 +177,11 @@ def undecidable(question: Question) -> list[Check]:
 
 def baseline_check(question: Question) -> tuple[Check, GateTest]:
     """Whether the challenger beats one answer for all rows."""
-    rows = question.rows
+    rows, answers = question.rows, question.constant
+    if answers is None:
+        answers = constant(rows.y, len(rows.classes), rows.weights)
     test = gatetest.gate(
-        question.metric, rows.y, constant(rows.y, len(rows.classes)), rows.pred,
+        question.metric, rows.y, answers, rows.pred,
         alpha=question.config.alpha, look=question.look, clusters=question.clusters,
         weights=rows.weights,
     )  # fmt: skip

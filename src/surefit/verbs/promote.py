@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.core import dependence, gate, metrics, power, predictions, strata
+from surefit.core import baseline, dependence, gate, metrics, power, predictions, strata
 from surefit.core.gate import Question
 from surefit.core.gatetest import GateTest
 from surefit.core.predictions import Scored
@@ -268,6 +268,7 @@ def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[Gat
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
         clusters=dependence.units(work.data, at), more=more, n_resamples=n_resamples,
+        constant=baseline.constant_answers(work.data, work.split, at, test=True),
     )  # fmt: skip
     undecidable = gate.undecidable(question)
     if undecidable:
