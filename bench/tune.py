@@ -31,7 +31,7 @@ import numpy as np  # noqa: E402
 
 WORKERS = 2
 SPACE = {"depth": "int 3..14", "leaf": "int log 1..64", "features": "0.3..1", "seed": "int 0..99"}
-ROWS = 1100  # so that a fit takes about 15 ms
+ROWS = 2700  # so that a fit takes about 15 ms
 
 Marks = dict[str, float]  # seconds since the start: told, recorded; and counts
 
@@ -291,10 +291,12 @@ def main() -> None:
     for _ in range(given.rounds):
         for name in names:
             marks[name].append(measured(name, given.trials))
+    trials = [{"depth": 3 + k % 12, "leaf": 1 + k, "features": 0.65, "seed": k} for k in range(60)]
+    fit(trials[0])  # with its imports
     started = time.perf_counter()
-    for seed in range(20):
-        fit({"depth": 8, "leaf": 2, "features": 0.8, "seed": seed})
-    each = (time.perf_counter() - started) / 20 * 1000
+    for params in trials:
+        fit(params)
+    each = (time.perf_counter() - started) / len(trials) * 1000
     print(f"{given.trials} trials, a fit {each:.0f} ms, {WORKERS} workers, seconds (median of "
           f"{given.rounds})")  # fmt: skip
     print(table(marks, names[0]))

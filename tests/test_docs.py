@@ -185,7 +185,7 @@ def test_doctor_has_words_for_every_part():
     """surefit doctor says what each optional part is for, by its name in pyproject.toml."""
     from surefit.verbs.doctor import PURPOSES
 
-    assert set(PURPOSES) == set(PARTS) - {"dev"}
+    assert set(PURPOSES) == set(PARTS) - {"dev", "dev-torch"}
 
 
 def test_constraints_are_names_and_versions():

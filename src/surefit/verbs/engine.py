@@ -30,6 +30,8 @@ FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
 
 EVIDENCE = 6000  # characters kept of a failed job's traceback
 
+AHEAD = 1  # jobs handed over beyond one a worker
+
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
@@ -161,10 +163,15 @@ class Engine:
     # --- what to do next ---
 
     def _work(self) -> Iterator[tuple[int, int]]:
-        """Folds to start now, one a free worker: needed ones, new trials', then guesses."""
-        free = self._pool.idle
+        """Folds to hand over now: needed ones, new trials', then guesses for workers still free.
+
+        `AHEAD` more than there are workers, so that none waits while we propose.
+        """
         if time.monotonic() >= self._rules.until:
             return
+        waiting = sum(len(t.running) for t in self._open.values()) - self._size
+        ahead = max(0, AHEAD - max(0, waiting))
+        free = self._pool.idle + ahead
         for number in sorted(self._open):
             trial = self._open[number]
             fold = len(trial.judged())
@@ -174,10 +181,11 @@ class Engine:
         while free and self._ask():
             free -= 1
             yield self._asked - 1, 0
+        free -= ahead
         for number in sorted(self._open):
             trial = self._open[number]
             for fold in range(self._rules.n_folds):
-                if free and fold not in trial.running and fold not in trial.ended:
+                if free > 0 and fold not in trial.running and fold not in trial.ended:
                     free -= 1
                     yield number, fold
 
