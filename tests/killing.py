@@ -314,15 +314,20 @@ def kill_worker(driver: Driver, rng: random.Random) -> bool:
 
 
 def workers_of(driver: int) -> list[int]:
-    """The processes below the driver's zygote."""
-    parents = {}
+    """The workers below a driver, however far down."""
+    parents: dict[int, int] = {}
+    named: set[int] = set()
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            parents[int(place.name)] = int(
-                (place / "stat").read_text().rpartition(")")[2].split()[1]
-            )
-    children = {pid for pid, parent in parents.items() if parent == driver}
-    return sorted(pid for pid, parent in parents.items() if parent in children)
+            head, _, rest = (place / "stat").read_text().rpartition(")")
+            parents[int(place.name)] = int(rest.split()[1])
+            if head.endswith("(surefit-worker"):
+                named.add(int(place.name))
+    below, more = set(), {driver}
+    while more:
+        more = {pid for pid, parent in parents.items() if parent in more}
+        below |= more
+    return sorted(below & named)
 
 
 def _alive(pid: int) -> bool:
