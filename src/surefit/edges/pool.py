@@ -46,7 +46,7 @@ BOOT_SECONDS = 120.0  # for a worker to start, the imports of the user's functio
 BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
 GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
-ATTEMPTS = 2  # of a job whose worker died with the zygote, or was killed by somebody else
+ATTEMPTS = 3  # of a job whose worker died with the zygote, or was killed by somebody else
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,7 +242,7 @@ class Workers(Protocol):
 
 @dataclass
 class _Task:
-    """A job on its way: pickled once, handed out perhaps twice."""
+    """A job on its way: pickled once, handed out perhaps again."""
 
     key: Hashable
     body: bytes
@@ -648,7 +648,7 @@ class Pool:
             elif w.task and w.why:
                 self._fail(w.task, w.why)
             elif w.task and w.task.attempts >= ATTEMPTS:
-                self._fail(w.task, f"the parent of its worker ended twice: {how}")
+                self._fail(w.task, f"the parent of its worker ended {ATTEMPTS} times: {how}")
             elif w.task:
                 self._pending.appendleft(w.task)
         self._workers.clear()
