@@ -90,8 +90,8 @@ def a_table(folder: Path, **keys: Any) -> Any:
     chosen = {"model.build": "model.py:build", "split.folds": FOLDS, "split.test": 0.0,
               "tune.space": {"C": "log 0.001..100"}, "tune.workers": 2}  # fmt: skip
     if not (folder / "model.py").exists():
-        (folder / "model.py").write_text(MODEL.format(calls=str(folder / CALLS)))
         mixed(120)[["size", "age", "city", "y"]].to_csv(folder / "rows.csv", index=False)
+        (folder / "model.py").write_text(MODEL.format(calls=str(folder / CALLS)))  # the last
     return surefit.tune("rows.csv", target="y", trials=TRIALS, quiet=True, set=chosen | keys)
 
 
@@ -250,7 +250,8 @@ def search_under_fire(
         time.sleep(rng.random() * 0.2)
         hit = kill_driver(driver, fire) if hits_driver else kill_worker(driver, rng)
         fire.kills += hit
-        marks.append((len(calls(folder)), committed(folder)))
+        done = committed(folder)  # first: the search may go on meanwhile
+        marks.append((len(calls(folder)), done))
         if hit and hits_driver:
             driver.start()
     fire.table = driver.finished()
@@ -383,13 +384,16 @@ def calls(folder: Path) -> list[str]:
 
 
 def repeated(folder: Path, marks: list[tuple[int, Counter[str]]], *, refits: bool) -> int:
-    """Finished folds that were fitted again after a kill; refits of the winner are none."""
+    """Finished folds that were fitted again after a kill; refits of the winner are none.
+
+    A fold that a kill cut short is begun twice: one such is allowed to a trial that had not ended.
+    """
     begun, again = calls(folder), 0
     ends = [n for n, _ in marks[1:]] + [len(begun)]
     for (start, done), end in zip(marks, ends, strict=True):
         for key, times in Counter(begun[start:end]).items():
             left = (FOLDS if refits else 1) - min(done[key], FOLDS if refits else 1)
-            again += max(0, times - left)
+            again += max(0, times - left - (left > 0))
     return again
 
 
