@@ -23,7 +23,7 @@ from surefit.edges import runs
 from surefit.errors import ConfigError, InputError
 from surefit.results import Param, Text
 from surefit.verbs import board
-from surefit.verbs.compare import assemble
+from surefit.verbs.board import assemble
 
 COUNT = itertools.count()
 # MLflow's own use of SQLAlchemy warns on its first query; nothing of ours does.

@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 
 import hostile
+from surefit.edges import cores as cores_module
 from surefit.edges import nursery, worker
 from surefit.edges import pool as pool_module
-from surefit.edges.pool import Job, Outcome, Pool, usable_cores
+from surefit.edges.cores import usable_cores
+from surefit.edges.pool import Job, Outcome, Pool
 from surefit.errors import ServiceError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -710,7 +712,7 @@ def test_a_container_s_quota_is_found(
     for name, text in files.items():
         (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "fs" / name).write_text(text)
-    assert pool_module._cgroup_cores(tmp_path / "cgroup", tmp_path / "fs") == cores
+    assert cores_module._cgroup_cores(tmp_path / "cgroup", tmp_path / "fs") == cores
 
 
 @pytest.mark.parametrize("workers", [0, -1])

@@ -23,7 +23,8 @@ from pydantic import (
     model_validator,
 )
 
-from surefit.errors import ConfigError, InputError, did_you_mean
+from surefit import mistakes
+from surefit.errors import ConfigError, InputError
 from surefit.redaction import redacted
 
 FILE = "surefit.toml"
@@ -394,14 +395,14 @@ def validate(tables: Mapping[str, Any], *, file: Path | None = None) -> Config:
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
-        mistakes = _mistakes([dict(e) for e in error.errors(include_url=False)], tables)
+        found = mistakes.listed([dict(e) for e in error.errors(include_url=False)], tables, Config)
         if file is None and not (isinstance(data, Mapping) and {"path", "target"} & set(data)):
             raise ConfigError(
                 "No data set is named here, and there is no surefit.toml in this folder.",
                 "surefit train FILE --target COLUMN",
             ) from None
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        lines = "\n".join(f"  - {m}" for m in mistakes)
+        count = "1 mistake" if len(found) == 1 else f"{len(found)} mistakes"
+        lines = "\n".join(f"  - {m}" for m in found)
         untold = isinstance(data, Mapping) and "target" not in data
         fix = "--target COLUMN says which column is to be predicted" if untold else None
         raise ConfigError(f"The configuration has {count}:\n{lines}", fix) from None
@@ -430,29 +431,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
-        raise _not_toml(path, text, str(error)) from None
-
-
-def _not_toml(path: Path, text: str, said: str) -> ConfigError:
-    """What is wrong with the file, the line itself, and for the common mistakes what to write."""
-    place = re.search(r"at line (\d+)", said)
-    lines = text.rstrip().splitlines() or [""]
-    line = lines[int(place[1]) - 1 if place and int(place[1]) <= len(lines) else -1].strip()
-    return ConfigError(f"{path} is not valid TOML: {said}.\n  {line}", _toml_fix(line, said))
-
-
-def _toml_fix(line: str, said: str) -> str:
-    """What to write instead of a line that is no TOML."""
-    value = re.fullmatch(r"([\w.-]+)\s*=\s*([A-Za-z_][^\"'#\[\]{}=]*?)\s*(?:#.*)?", line)
-    if "declare" in said:
-        return "give each [section] once, and put all its keys under it"
-    if "overwrite" in said:
-        return "give each key once"
-    if "\\" in line:
-        return r"a path with \ stands in single quotes: path = 'C:\data\churn.csv'"
-    if value and value[2].lower() in ("true", "false"):
-        return f"{value[1]} = {value[2].lower()}"
-    return f'{value[1]} = "{value[2]}"' if value else 'key = "text", key = 1, or key = ["a", "b"]'
+        raise mistakes.not_toml(path, text, str(error)) from None
 
 
 def _arguments(data: str | None, target: str | None) -> dict[str, Any]:
@@ -522,53 +501,6 @@ def _flatten(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = value
     return flat
-
-
-def _mistakes(errors: list[dict[str, Any]], tables: Mapping[str, Any]) -> list[str]:
-    """One line a key; where a key takes several types, each says what it would have taken."""
-    found: dict[str, tuple[str, list[str]]] = {}
-    for error in errors:
-        place, said = _mistake(error, tables)
-        shown = "" if isinstance(error["input"], Mapping) else f" = {error['input']!r}"
-        if error["type"] in ("extra_forbidden", "missing"):
-            shown = ""
-        found.setdefault(place, (shown, []))[1].append(said)
-    return [f"{place}{shown}: {', or '.join(said)}" for place, (shown, said) in found.items()]
-
-
-def _mistake(error: dict[str, Any], tables: Mapping[str, Any]) -> tuple[str, str]:
-    """The dotted key of a mistake, and what is wrong with it."""
-    place = _place(error["loc"], tables)
-    kind, message = error["type"], error["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        advice = did_you_mean(str(error["loc"][-1]), _known(error["loc"][:-1]))
-        return place, f"there is no such key; {advice}"
-    if kind == "missing":
-        return place, "is required"
-    if kind == "string_pattern_mismatch":
-        message = "use letters, digits, '.', '_' and '-' only (at most 100)"
-    return place, f"{message[:1].lower()}{message[1:]}"
-
-
-def _place(loc: tuple[Any, ...], tables: Any) -> str:
-    """The dotted key; what pydantic adds to it, to name a branch of a union, is left out."""
-    parts = []
-    for part in loc:
-        if not isinstance(tables, Mapping | list):
-            break
-        parts.append(str(part))
-        missing = isinstance(tables, Mapping) and part not in tables
-        tables = None if missing else tables[part]
-    return ".".join(parts)
-
-
-def _known(place: tuple[Any, ...]) -> list[str]:
-    section: type[BaseModel] = Config
-    for part in place:
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *get_args(annotation)]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(section.model_fields)
 
 
 def remember(project: Project) -> None:

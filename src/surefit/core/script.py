@@ -15,20 +15,17 @@ from surefit.results import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """All that the script holds.
+class Subject:
+    """The run that a script is of, its rows and its settings.
 
     Attributes:
         read: the line that reads the table, an expression of pandas.
-        columns: dicts with the name and kind of each feature.
-        rounds: steps of the final fit, for families that take steps.
+        columns: dicts with the name, kind and dtype of each feature.
         weight: the column of row weights.
-        monotone: column of the matrix → direction.
     """
 
     run_id: str
     name: str
-    family: str
     task: Task
     read: str
     target: str
@@ -36,8 +33,20 @@ class Recipe:
     columns: Sequence[dict[str, str]]
     params: Mapping[str, Any] = field(repr=False)
     seed: int
-    rounds: int | None
     weight: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Subject):
+    """All that the script of a built-in family holds.
+
+    Attributes:
+        rounds: steps of the final fit, for families that take steps.
+        monotone: column of the matrix → direction.
+    """
+
+    family: str
+    rounds: int | None
     monotone: Mapping[int, int] = field(default_factory=dict, repr=False)
 
 

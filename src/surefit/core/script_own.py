@@ -13,41 +13,29 @@ from typing import Any, Literal
 
 from surefit.core import portable, preprocess
 from surefit.core.data import MAX_LEVELS
+from surefit.core.script import Subject
 from surefit.errors import InputError
 from surefit.models.params import Params
-from surefit.results import Task
 
 _PLAIN = {"preprocess"}  # what of surefit a user's file may use: it is written beside it
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnRecipe:
-    """All that the script holds.
+class OwnRecipe(Subject):
+    """All that the script of a model of the user's own holds.
 
     Attributes:
         place: "model.py:build".
         files: the user's sources, by path.
-        read: an expression of pandas that reads the table.
-        columns: dicts with the name and dtype of each feature.
         answers: functions that make probabilities of whatever the model answers.
         context: what a loop's context is made of: the class of its rows, and functions that copy a
             state and put it back.
     """
 
-    run_id: str
-    name: str
     kind: Literal["build", "train"]
     place: str
     files: Mapping[str, str] = field(repr=False)
-    task: Task
-    read: str
-    target: str
-    classes: Sequence[Any]
-    columns: Sequence[dict[str, str]]
-    params: Mapping[str, Any] = field(repr=False)
-    seed: int
     labels: Literal["as_given", "codes"]
-    weight: str | None
     answers: Sequence[Callable[..., Any]] = field(repr=False)
     context: Sequence[Any] = field(repr=False)
 

@@ -14,20 +14,18 @@ together.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import math
-import os
-import socket
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from surefit.edges import journal_lock
+from surefit.edges.journal_lock import Lock
 from surefit.errors import InputError, ServiceError, SurefitError
 
 Ended = Literal["COMPLETE", "PRUNED", "FAILED"]
@@ -118,7 +116,10 @@ def open(path: str | Path, fingerprint: str, meta: Mapping[str, Any]) -> Journal
         ServiceError: it cannot be opened or written, or is damaged.
     """
     file = Path(path)
-    lock = _acquire(file)
+    try:
+        lock = journal_lock.acquire(file)
+    except OSError as error:
+        raise _unwritable(Path(f"{file}.lock"), error) from error
     try:
         return Journal(file, lock, fingerprint, meta)
     except BaseException:
@@ -129,7 +130,7 @@ def open(path: str | Path, fingerprint: str, meta: Mapping[str, Any]) -> Journal
 class Journal:
     """An open journal; made by `open`. Any thread may call any method."""
 
-    def __init__(self, path: Path, lock: _Lock, fingerprint: str, meta: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, lock: Lock, fingerprint: str, meta: Mapping[str, Any]) -> None:
         self.path = path
         self._lock = lock
         self._mutex = threading.RLock()
@@ -505,91 +506,6 @@ class Journal:
 
     def _one(self, sql: str, *values: Any) -> Any:
         return self._all(sql, *values)[0]
-
-
-# --- the lock ---
-
-_held: weakref.WeakSet[_Lock] = weakref.WeakSet()
-
-
-class _Lock:
-    """An exclusive OS lock, which the kernel frees when the holder dies."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
-        _held.add(self)
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            self.forget()
-
-    def forget(self) -> None:
-        """Let go without unlocking: a forked child would else keep its dead parent's lock."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _forget_all() -> None:
-    for lock in list(_held):
-        lock.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
-
-
-def _acquire(path: Path) -> _Lock:
-    """The lock beside `path`; InputError names the process that has it."""
-    file = Path(f"{path}.lock")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise _unwritable(file, error) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(_myself()).encode(), 0)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 4096, 0)
-        os.close(descriptor)
-        raise _occupied(path, holder) from None
-    except OSError as error:
-        os.close(descriptor)
-        raise _unwritable(file, error) from error
-    return _Lock(descriptor)
-
-
-def _myself() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "boot_id": _boot_id(),
-        "started_at": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:  # not Linux
-        return ""
-
-
-def _occupied(path: Path, holder: bytes) -> InputError:
-    """Who has the lock; only for the message, so half-written facts do no harm."""
-    try:
-        facts = json.loads(holder)
-        who = f"process {facts['pid']} on {facts['host']} since {facts['started_at']}"
-        here = (facts["host"], facts["boot_id"]) == (socket.gethostname(), _boot_id())
-        stop = f"kill {facts['pid']}" if here else f"kill {facts['pid']} on {facts['host']}"
-    except (ValueError, KeyError, TypeError):
-        who, stop = "another process", "stop that process"
-    return InputError(
-        f"This search is running already: {who} writes {path}.",
-        f"wait for it, or stop it ({stop}) and run this command again; nothing is lost",
-    )
 
 
 # --- what can go wrong ---

@@ -202,12 +202,7 @@ class _Nursery:
         self._unsafe: str | None = None  # the import that started threads
         self._children: dict[int, int] = {}  # pid → number
         self._idle_since = time.monotonic()
-        self._wake = os.pipe()
-        for fd in self._wake:
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._wake = worker.woken_by_children()
 
     def set_up(self) -> None:
         """Take the first message: what to import."""

@@ -30,7 +30,8 @@ from typing import Any
 
 import cloudpickle
 
-from surefit.edges.pool import ATTEMPTS, Job, Outcome, Pool, usable_cores
+from surefit.edges.cores import usable_cores
+from surefit.edges.pool import ATTEMPTS, Job, Outcome, Pool
 from surefit.edges.worker import one_line
 from surefit.errors import MissingExtraError, ServiceError
 

@@ -160,6 +160,17 @@ def live_on() -> None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
+def woken_by_children() -> tuple[int, int]:
+    """A pipe that SIGCHLD writes to, so that poll() wakes up; Ctrl-C is left to the driver."""
+    pipe = os.pipe()
+    for fd in pipe:
+        os.set_blocking(fd, False)
+    signal.set_wakeup_fd(pipe[1], warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return pipe
+
+
 def named(name: bytes) -> None:
     """Give this process a name that `ps` and `top` show."""
     if sys.platform == "linux":
@@ -316,13 +327,7 @@ class _Zygote:
         self._shelf: Shelf | None = None
         self._poll = select.poll()
         self._poll.register(control, select.POLLIN)
-        # a handler that does nothing, and a pipe that SIGCHLD writes to: poll() wakes up
-        self._wake = os.pipe()
-        for fd in self._wake:
-            os.set_blocking(fd, False)
-        signal.set_wakeup_fd(self._wake[1], warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._wake = woken_by_children()
         signal.signal(signal.SIGTERM, lambda *_: self._end(0.0))
         self._poll.register(self._wake[0], select.POLLIN)
 

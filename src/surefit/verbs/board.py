@@ -181,9 +181,7 @@ def _searched(
     return _Chosen(ours=ours, outside=strangers, unranked=unranked, more=more, order=order)
 
 
-def _with_predictions(
-    store: Store, chosen: _Chosen, wanted: str | None, where: str = ""
-) -> Entries:
+def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None, where: str) -> Entries:
     """Read the predictions, and set aside what is not on the rows of the first that has any."""
     everyone = [*chosen.ours, *chosen.outside]
     tables = dict(zip(
@@ -244,7 +242,7 @@ def _answer(record: RunRecord, table: object) -> tuple[Task, list[Any]]:
     return predictions.guess(table)
 
 
-def _nothing(unranked: Sequence[tuple[RunRecord, str]], where: str = "") -> InputError:
+def _nothing(unranked: Sequence[tuple[RunRecord, str]], where: str) -> InputError:
     why = "\n".join(f"  - {r.run_id[:8]} {r.name}: {reason}" for r, reason in unranked[:40])
     said = "There is no run to compare" + (f" where {where}." if where else ".")
     return InputError(

@@ -18,10 +18,7 @@ from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError, did_you_mean
 from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text, counted
 from surefit.verbs import board, pairs, workspace
-from surefit.verbs.board import TRIALS as TRIALS
 from surefit.verbs.board import Entries
-from surefit.verbs.board import assemble as assemble
-from surefit.verbs.board import corrected as corrected
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
 

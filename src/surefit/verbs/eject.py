@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -72,19 +73,28 @@ def eject(
 
 
 def _recipe(found: Again) -> script.Recipe:
-    data, problem = found.work.data, found.chosen.problem
+    problem = found.chosen.problem
     return script.Recipe(
-        run_id=found.record.run_id, name=found.record.name, family=problem.family, task=data.task,
-        read=_read(found.work.config, found.work.project.root), target=data.target,
-        classes=data.classes, columns=[c.to_dict() for c in data.columns],
-        params=found.chosen.params, seed=problem.seed, rounds=_rounds(found.record, problem),
-        weight=found.work.config.data.weight, monotone=_monotone(found),
+        **_subject(found), family=problem.family, rounds=_rounds(found.record, problem),
+        monotone=_monotone(found),
     )  # fmt: skip
+
+
+def _subject(found: Again) -> dict[str, Any]:
+    """The fields of `script.Subject`."""
+    work, data = found.work, found.work.data
+    return {
+        "run_id": found.record.run_id, "name": found.record.name, "task": data.task,
+        "read": _read(work.config, work.project.root), "target": data.target,
+        "classes": data.classes, "columns": [c.to_dict() for c in data.columns],
+        "params": found.chosen.params, "seed": found.chosen.problem.seed,
+        "weight": work.config.data.weight,
+    }  # fmt: skip
 
 
 def _own_texts(found: Again) -> dict[str, str]:
     """The script of a run of the user's own function, their files, and what those lean on."""
-    code, data, problem = found.chosen.code, found.work.data, found.chosen.problem
+    code = found.chosen.code
     assert code is not None
     if code.digest != found.record.tags.get("surefit.code"):
         raise InputError(
@@ -93,12 +103,8 @@ def _own_texts(found: Again) -> dict[str, str]:
         )
     model = found.work.config.model
     recipe = script_own.OwnRecipe(
-        run_id=found.record.run_id, name=found.record.name,
-        kind="build" if model.build else "train", place=code.place, files=code.files,
-        task=data.task, read=_read(found.work.config, found.work.project.root),
-        target=data.target, classes=data.classes, columns=[c.to_dict() for c in data.columns],
-        params=found.chosen.params, seed=problem.seed, labels=model.labels,
-        weight=found.work.config.data.weight, answers=own.ANSWERS, context=loop.PLAIN,
+        **_subject(found), kind="build" if model.build else "train", place=code.place,
+        files=code.files, labels=model.labels, answers=own.ANSWERS, context=loop.PLAIN,
     )  # fmt: skip
     texts = {"train.py": script_own.script(recipe)}
     texts |= {f"code/{path}": text for path, text in code.files.items()}

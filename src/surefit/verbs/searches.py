@@ -22,6 +22,7 @@ from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
 from surefit.edges import nursery, pool, raypool, runs, samplers, search
+from surefit.edges.cores import usable_cores
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.project import UserCode
@@ -107,7 +108,7 @@ class Search:
     @property
     def workers(self) -> int:
         """Processes that compute, one thread each; on Ray, as many as this machine would have."""
-        cores = pool.usable_cores()
+        cores = usable_cores()
         wanted = cores if isinstance(self.tune.workers, str) else self.tune.workers
         return max(1, min(wanted, self.n_jobs))
 
@@ -139,7 +140,7 @@ class Search:
 
     def crowded(self) -> str:
         """What to say where more workers were asked for than there are cores; else ""."""
-        cores = pool.usable_cores()
+        cores = usable_cores()
         if self.on_ray or self.workers <= cores:
             return ""
         return (

@@ -17,6 +17,7 @@ from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs, scratch
 from surefit.edges import store as stores
+from surefit.edges.cores import usable_cores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
@@ -104,7 +105,7 @@ def train(
         model = final_model(problem, params, folds)
         outcome = record_model(run, work, model, folds)
         run.log(extras.items(work, model))
-        run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-pool.usable_cores() :]))])
+        run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-usable_cores() :]))])
         record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
         if outcome.logged.is_pickle:
             reporter.say(PICKLED)
@@ -128,13 +129,13 @@ def _plan(problem: Problem, work: Workspace) -> str:
     fits = f"{n + 1} fits of {problem.family} ({n} folds, then all training rows)"
     if work.config.split.valid is not None:
         fits = f"1 fit of {problem.family}, scored on the validation rows"
-    share = 1 if not _worth_a_pool(problem) else min(n, pool.usable_cores())
+    share = 1 if not _worth_a_pool(problem) else min(n, usable_cores())
     return f"{fits}, {about((n / share + 1) * fold_seconds(problem))}"
 
 
 def _worth_a_pool(problem: Problem) -> bool:
     total = problem.split.n_folds * fold_seconds(problem)
-    return problem.split.n_folds > 1 and pool.usable_cores() > 1 and total > WORTH_A_POOL
+    return problem.split.n_folds > 1 and usable_cores() > 1 and total > WORTH_A_POOL
 
 
 def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> list[FoldResult]:
@@ -152,7 +153,7 @@ def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> l
 
 def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list[FoldResult]:
     n = problem.split.n_folds
-    workers = min(n, pool.usable_cores())
+    workers = min(n, usable_cores())
     folds: dict[int, FoldResult] = {}
     with pool.Pool(
         fold_job.of_run, workers=workers, preload=fold_job.PRELOAD, shared=problem
@@ -182,7 +183,7 @@ def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldRe
     """The model that is logged: of all training rows, or the one that the validation set scored."""
     rounds = [f.rounds for f in folds if f.rounds]
     # threads that wait for each other cost more than they bring on few rows, or on a busy machine
-    threads = pool.usable_cores() if fold_seconds(problem) > WORTH_A_POOL else 1
+    threads = usable_cores() if fold_seconds(problem) > WORTH_A_POOL else 1
     if problem.split.n_folds > 1:
         return fit.fit_all(problem, params, rounds=rounds, threads=threads)
     train_rows, _ = problem.split.fold(0)
