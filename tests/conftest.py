@@ -43,6 +43,25 @@ def _plain_environment() -> Iterator[None]:
     os.environ.update(kept)
 
 
+PLACES = ("TRACKING_URI", "REGISTRY_URI", "EXPERIMENT_ID", "EXPERIMENT_NAME", "RUN_ID")
+
+
+def _named_places() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if k.removeprefix("MLFLOW_") in PLACES}
+
+
+@pytest.fixture(autouse=True)
+def _no_place_is_left() -> Iterator[None]:
+    """No call leaves MLflow a store, an experiment or a run that later calls would follow."""
+    before = _named_places()
+    yield
+    after = _named_places()
+    for key in after:
+        del os.environ[key]
+    os.environ.update(before)
+    assert after == before
+
+
 @pytest.fixture(scope="session")
 def mlflow_loaded() -> None:
     """MLflow and SQLAlchemy imported: what they warn of while they load is not ours."""

@@ -51,6 +51,9 @@ def search(
             journal, asked, pool, rules, message=message, advance=lambda done, note: None
         ).run()  # fmt: skip
         assert len(journal.outbox_pending()) == len(journal.trials()) - len(journal.unfinished())
+        for trial in journal.trials():
+            sent = [m.payload for m in journal.outbox_pending() if m.key == str(trial.number)]
+            assert sent in ([], [[f.score for f in journal.folds(trial.number)]])
         return journal.trials()
 
 

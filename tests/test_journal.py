@@ -128,6 +128,16 @@ def test_a_late_worker_does_not_count(path):
         assert [fold.fold for fold in record.folds(0)] == [0]
 
 
+@pytest.mark.parametrize("state", ["PRUNED", "FAILED"])
+def test_folds_behind_the_one_that_decided_are_forgotten(record, state):
+    """What a faster worker had finished ahead is no part of what the trial did."""
+    record.ask(0, {})
+    for fold in (2, 0, 1):
+        record.commit_fold(0, fold, token=record.lease(0, fold), state="COMPLETE", score=0.1 * fold)
+    record.finish_trial(0, state, reason="behind after fold 1", last=1)
+    assert [fold.fold for fold in record.folds(0)] == [0, 1]
+
+
 def test_trials_are_asked_and_end_once(record):
     """Repeats do nothing; gaps, other values and values that are not finite are refused."""
     record.ask(0, {"a": 1})

@@ -102,14 +102,19 @@ def test_a_run_that_raises_is_failed_with_its_reason_and_is_never_complete(folde
 
 
 @pytest.fixture
-def users_mlflow(tmp_path, pristine):
+def users_mlflow(tmp_path, pristine, monkeypatch):
     """A person's own MLflow session with another store; put back as it was."""
     import shutil
 
     import mlflow
+    from mlflow.tracking import fluent
 
     shutil.copy(pristine, tmp_path / "own.db")
     before = mlflow.get_tracking_uri()
+    monkeypatch.setattr(fluent, "_active_experiment_id", None)
+    for key in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):  # what MLflow sets itself
+        monkeypatch.setenv(key, "")
+        monkeypatch.delenv(key)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'own.db'}")
     yield mlflow
     while mlflow.active_run():

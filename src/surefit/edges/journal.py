@@ -201,11 +201,16 @@ class Journal:
         value: float | None = None,
         reason: str = "",
         *,
+        last: int | None = None,
         message: Message | None = None,
     ) -> None:
         """End a trial and put its message in the outbox, both or neither.
 
         The same end again does nothing.
+
+        Args:
+            last: the fold that decided. Those behind it, which a free worker may have finished
+                meanwhile, are forgotten: what a trial has done depends on no worker's speed.
 
         Raises:
             SurefitError: it was never asked, has another end, or COMPLETE has no finite value.
@@ -225,6 +230,8 @@ class Journal:
                 "UPDATE trial SET state = ?, value = ?, reason = ?, ended = ? WHERE number = ?",
                 (state, value, reason, time.time(), number),
             )
+            if last is not None:
+                self._sql.execute("DELETE FROM fold WHERE trial = ? AND fold > ?", (number, last))
             if message is not None:
                 self._put(message)
 

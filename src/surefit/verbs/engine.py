@@ -317,7 +317,7 @@ class Engine:
         )  # fmt: skip
         counted = [f for f in trial.ended.values() if f.fold <= last]
         message = self._message(ended, sorted(counted, key=lambda f: f.fold))
-        self._journal.finish_trial(trial.number, state, value, reason, message=message)
+        self._journal.finish_trial(trial.number, state, value, reason, last=last, message=message)
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
         if state == "FAILED":
