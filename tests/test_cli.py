@@ -82,6 +82,8 @@ def test_several_mistakes_at_once_are_all_told(folder):
          'did you mean "lightgbm"'),
         (["train", "sklearn:iris", "--target", "target", "--set", "model.params.learning_rat=1"],
          'did you mean "learning_rate"'),
+        (["train", "sklearn:iris", "--target", "target", "--set", "model.params.n_estimators=9"],
+         'here it is "num_iterations"'),
         (["train", "sklearn:iris", "--target", "target", "--set", "metric.optimize=log_los"],
          'did you mean "log_loss"'),
         (["train", "sklearn:iris", "--target", "target", "--to", "production"], "through the gate"),

@@ -321,6 +321,13 @@ def test_na_among_numbers_is_missing_whatever_the_texts_mean():
     assert '(20 "NA")' in notes(data)
 
 
+def test_many_numbers_taken_as_classes_are_told():
+    """Sixty numbers that somebody says are classes are sixty classes, and that is said."""
+    data = look(table(60).assign(y=range(60)), task="classification")
+    assert len(data.classes) == 60
+    assert "y has 60 distinct numbers, each a class" in notes(data)
+
+
 def test_classes_that_read_alike_are_told():
     """Two classes that differ by blanks or case only are pointed out, and kept."""
     data = look(table(60).assign(y=["no", "yes", "Yes "] * 20))

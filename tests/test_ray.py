@@ -102,6 +102,13 @@ def test_the_shared_value_is_there_and_read_only(workers: Workers) -> None:
     assert outcome.value == (float(SHARED["x"].sum()), False)
 
 
+def test_peak_memory_is_the_jobs(workers: Workers) -> None:
+    """One job that uses 100 MB, wherever it ran, is in what the workers had at once."""
+    found = outcomes(workers, ("keep", 100_000_000), ("double", 1))
+    assert 100e6 < found[0].peak_bytes < 150e6
+    assert 100e6 < workers.peak_bytes < 200e6
+
+
 def test_workers_import_no_store(workers: Workers) -> None:
     """No MLflow, Optuna or SQLite where jobs run, and one thread for each."""
     found = outcomes(workers, ("modules",), ("environment",))

@@ -191,6 +191,13 @@ def _target(
                     override=f'data.task = "{other}"',
                 )
             )
+    elif task == "classification" and numeric and 20 < distinct <= MAX_CLASSES:
+        notes.append(
+            Note(
+                text=f"{config.target} has {distinct:,} distinct numbers, each a class",
+                override='data.task = "regression"',
+            )
+        )
     if distinct < 2:
         raise DataError(
             f'The target "{config.target}" has one value only ({plain(values.iloc[0])!r}); '

@@ -172,6 +172,22 @@ def _shared_file(value: Any) -> _SharedFile:
 # --- the pool ---
 
 
+class Peaks:
+    """The memory that jobs had at once at most: of the largest, one for each worker."""
+
+    def __init__(self, n_workers: int) -> None:
+        self._largest = [0] * n_workers
+
+    def add(self, n_bytes: int) -> None:
+        """A job's own memory at its peak."""
+        self._largest = sorted([*self._largest, n_bytes])[1:]
+
+    @property
+    def total(self) -> int:
+        """The sum, in bytes."""
+        return sum(self._largest)
+
+
 class Workers(Protocol):
     """What runs a search's jobs: `Pool` here, `RayPool` on a cluster. Used from one thread."""
 
@@ -190,7 +206,7 @@ class Workers(Protocol):
 
     @property
     def peak_bytes(self) -> int:
-        """Memory of the jobs that ran at once, at most; 0 where it is not this machine's."""
+        """Memory of the jobs that ran at once, at most, on whichever machines."""
 
     def __enter__(self) -> Self: ...
 
@@ -280,7 +296,7 @@ class Pool:
         self._workers: dict[int, _Worker] = {}  # by uid
         self._pending: collections.deque[_Task] = collections.deque()
         self._finished: collections.deque[Outcome] = collections.deque()
-        self._peaks: list[int] = []  # the largest jobs, one for each worker
+        self._peaks = Peaks(workers)
         self._closed = False
         if shared is not None:
             self.share(shared)
@@ -359,7 +375,7 @@ class Pool:
     @property
     def peak_bytes(self) -> int:
         """Memory of the jobs that ran at once, at most: of the largest, one for each worker."""
-        return sum(self._peaks)
+        return self._peaks.total
 
     def close(self) -> None:
         """End all processes, jobs included, within a second: SIGTERM, then SIGKILL."""
@@ -551,7 +567,7 @@ class Pool:
 
     def _finish(self, outcome: Outcome) -> None:
         self._finished.append(outcome)
-        self._peaks = sorted([*self._peaks, outcome.peak_bytes])[-self._n_workers :]
+        self._peaks.add(outcome.peak_bytes)
 
     def _bury(self, w: _Worker, code: int, peak: int, why: str, printed: bytes) -> None:
         """A worker has ended: its job with it, unless the answer came before."""

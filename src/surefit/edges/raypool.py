@@ -31,7 +31,7 @@ from typing import Any
 import cloudpickle
 
 from surefit.edges.cores import usable_cores
-from surefit.edges.pool import ATTEMPTS, Job, Outcome, Pool
+from surefit.edges.pool import ATTEMPTS, Job, Outcome, Peaks, Pool
 from surefit.edges.worker import one_line
 from surefit.errors import MissingExtraError, ServiceError
 
@@ -80,6 +80,7 @@ class RayPool:
         except BaseException:
             self.kill()
             raise
+        self._peaks = Peaks(self.n_workers)
         self._name = uuid.uuid4().hex
         # Loaded by import there: a function of ours, and no copy of this module.
         self._task = self._ray.remote(max_retries=0, num_cpus=threads, max_calls=0)(_run)
@@ -114,8 +115,8 @@ class RayPool:
 
     @property
     def peak_bytes(self) -> int:
-        """0: the jobs run on other machines."""
-        return 0
+        """Memory of the jobs that ran at once, at most: of the largest, one for each worker."""
+        return self._peaks.total
 
     def cancel(self, key: Hashable) -> None:
         """Forget a job, and stop it if it runs: no outcome will come. Unknown keys pass."""
@@ -167,6 +168,7 @@ class RayPool:
             reason = f"its Ray worker was lost {ATTEMPTS} times: {one_line(error)}"
             self._finished.append(Outcome(key=sent.key, state="FAILED", reason=reason))
             return
+        self._peaks.add(outcome.peak_bytes)
         self._finished.append(replace(outcome, key=sent.key))
 
     def _give_up_late(self) -> None:

@@ -109,6 +109,13 @@ _KNOWN = {
     "border_count", *OURS,
 }  # fmt: skip
 
+_ALIASES = {
+    "n_estimators": "iterations", "num_trees": "iterations", "num_boost_round": "iterations",
+    "max_depth": "depth", "eta": "learning_rate", "reg_lambda": "l2_leaf_reg",
+    "max_bin": "border_count", "min_child_samples": "min_data_in_leaf",
+    "num_leaves": "max_leaves",
+}  # fmt: skip
+
 
 # Space: TabArena's for CatBoost (Apache-2.0; figures only). Starting points: the library's default
 # and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
@@ -134,6 +141,7 @@ FAMILY = Family(
         "boosting_type": "Plain",
     },
     known=lambda task: _KNOWN,
+    aliases=lambda: _ALIASES,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",
         "depth": "int 4..8",

@@ -126,6 +126,7 @@ class Family:
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
         cost: about how many seconds one fit takes on one core: (rows, columns, outputs) → seconds.
         effort: hyperparameters → what a fit costs beside one with the defaults.
+        aliases: other names of its hyperparameters → the one that is used here, for advice.
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
         carves: whether the last fit gives up rows for early stopping, as those of the folds do.
@@ -149,6 +150,7 @@ class Family:
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
     cost: Callable[[int, int, int], float]
     effort: Callable[[Params], float] = lambda params: 1.0
+    aliases: Callable[[], Mapping[str, str]] = dict
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
     carves: bool = False
@@ -167,10 +169,14 @@ class Family:
         if self.open:
             return dict(params)
         known = self.known(task)
-        wrong = [f"model.params.{k}: {did_you_mean(k, known)}" for k in params if k not in known]
+        wrong = [f"model.params.{k}: {self._advice(k, known)}" for k in params if k not in known]
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+    def _advice(self, name: str, known: set[str]) -> str:
+        same = self.aliases().get(name)
+        return f'here it is "{same}"' if same in known else did_you_mean(name, known)
 
 
 def boosting_effort(params: Params, *, leaves: float, usual: float = 31) -> float:

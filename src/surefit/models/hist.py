@@ -99,6 +99,7 @@ FAMILY = Family(
     steps="max_iter",
     defaults=_defaults,
     known=_names,
+    aliases=lambda: {"n_estimators": "max_iter", "num_leaves": "max_leaf_nodes"},
     space=lambda task: {
         "learning_rate": "log 0.005..0.2",
         "max_leaf_nodes": "int log 4..200",

@@ -158,6 +158,13 @@ def _known(task: Task) -> set[str]:
     return {*OURS, *aliases} - taken
 
 
+def _aliases() -> dict[str, str]:
+    from lightgbm.basic import _ConfigAliases
+
+    known = _ConfigAliases._get_all_param_aliases()
+    return {alias: name for name, others in known.items() for alias in others if alias != name}
+
+
 # Space: TabArena's for LightGBM (Apache-2.0; figures only). Starting points: the library's default,
 # the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491), and
 # extremely randomised trees.
@@ -188,6 +195,7 @@ FAMILY = Family(
     steps="num_iterations",
     defaults=_defaults,
     known=_known,
+    aliases=_aliases,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",
         "num_leaves": "int log 2..200",

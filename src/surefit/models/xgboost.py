@@ -111,6 +111,11 @@ _KNOWN = {
     "scale_pos_weight", *OURS,
 }  # fmt: skip
 
+_ALIASES = {
+    "n_estimators": "num_boost_round", "num_round": "num_boost_round", "eta": "learning_rate",
+    "lambda": "reg_lambda", "alpha": "reg_alpha", "min_split_loss": "gamma",
+}  # fmt: skip
+
 
 # Space: TabArena's for XGBoost (Apache-2.0; figures only). Starting points: the library's default
 # and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
@@ -135,6 +140,7 @@ FAMILY = Family(
         "early_stopping_rounds": 50,
     },
     known=lambda task: _KNOWN,
+    aliases=lambda: _ALIASES,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",
         "max_depth": "int log 4..10",

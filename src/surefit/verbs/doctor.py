@@ -145,15 +145,19 @@ def _parts(by_extra: dict[str, list[Requirement]]) -> Iterator[Symptom]:
     present = [extra for extra, parts in by_extra.items() if all(r.fits for r in parts)]
     if present:
         yield fine("optional parts", f"ready: {', '.join(present)}")
+    absent = {}
     for extra, parts in by_extra.items():
-        if extra in present:
-            continue
+        purpose = PURPOSES.get(extra, f"the part {extra}")
         outside = [f"{r.name} {r.installed} is outside {r.wanted}" for r in parts
                    if r.installed and not r.fits]  # fmt: skip
-        lacking = [r.name for r in parts if r.installed is None]
-        why = "; ".join([*outside, *([f"{', '.join(lacking)} not installed"] if lacking else [])])
-        purpose = PURPOSES.get(extra, f"the part {extra}")
-        yield note("optional parts", f"{purpose}: {why}", _install(f"surefit[{extra}]"))
+        if outside:
+            words = f"{purpose}: {'; '.join(outside)}"
+            yield note("optional parts", words, _install(f"surefit[{extra}]"))
+        elif extra not in present:
+            absent[extra] = purpose
+    if absent:  # nobody may have asked for them
+        told = ", ".join(f"{extra} ({purpose})" for extra, purpose in absent.items())
+        yield fine("optional parts", f"not installed, for whoever wants them: {told}")
 
 
 def _install(what: str) -> str:
