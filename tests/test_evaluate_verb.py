@@ -127,6 +127,27 @@ def test_own_metrics_costs_and_thresholds_come_from_the_configuration(project):
     assert 0 < found.threshold < 1
 
 
+def test_what_a_metric_logs_makes_no_run(project):
+    """A metric that talks to MLflow opens no run and no store beside the evaluation's."""
+    (project / "metrics.py").write_text(
+        "import mlflow\n\n"
+        "def share(y_true, y_pred):\n"
+        "    mlflow.log_metric('called', 1.0)\n"
+        "    return (y_true == 'yes') * 1.0\n", "utf-8"
+    )  # fmt: skip
+    import mlflow
+
+    made = {p.name for p in project.iterdir()}
+    found = surefit.evaluate(quiet=True, set=['metric.also=["metrics.py:share"]'])
+    assert 0 < found.score("share").value < 1
+    assert mlflow.active_run() is None
+    assert {p.name for p in project.iterdir()} == made
+    client = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}")
+    known = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert found.run_id in {run.info.run_id for run in known}
+    assert not [run for run in known if "called" in run.data.metrics]
+
+
 def test_the_users_failure_shows_the_users_line(project):
     """A metric that fails is told with its file, line and text; a missing one with the nearest."""
     (project / "metrics.py").write_text(
@@ -155,6 +176,7 @@ def test_a_file_cut_short_is_refused(project):
 
 def test_a_report_is_written_to_a_file(project):
     """The newest evaluation of a run goes to a file; where there is none, one is made."""
+    surefit.evaluate(quiet=True)
     written = surefit.report(out="page.html", quiet=True)
     html = (project / "page.html").read_text("utf-8")
     assert written.n_bytes < 2_000_000

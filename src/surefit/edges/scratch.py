@@ -40,16 +40,20 @@ def place(root: Path) -> Scratch:
     return Scratch(root=str((root / FOLDER / token).absolute()), template=_template(root))
 
 
-def at_import(root: Path, place: str) -> Scratch:
+def at_import(root: Path, place: str, *, called: bool = False) -> Scratch:
     """Where MLflow calls go that a file ("model.py:build") makes as it is imported.
 
     They stay for as long as this process; a store is made ready where the file makes some.
+
+    Args:
+        called: a store is needed for calls inside the file's functions too.
     """
     folder = Path(tempfile.gettempdir()) / f"surefit-{os.urandom(8).hex()}"
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     template = Path(_template(root))
     file = root / Path(place.rpartition(":")[0]).expanduser()
-    if file.is_file() and not template.is_file() and _calls_at_import(file.read_text("utf-8")):
+    text = file.read_text("utf-8") if file.is_file() and not template.is_file() else ""
+    if "mlflow" in text if called else _calls_at_import(text):
         template.parent.mkdir(parents=True, exist_ok=True)
         _make_template(template, "")
     return Scratch(root=str(folder), template=str(template))

@@ -48,7 +48,7 @@ def load(project: Project, scored: Scored, reporter: Reporter) -> tuple[list[Met
         if not user_code.names_function(spec):
             found.append(metrics.find(spec, scored.task))
             continue
-        calls = scratch.at_import(project.root, spec)
+        calls = scratch.at_import(project.root, spec, called=True)
         function = user_code.function(spec, project.root, calls)
         started = time.perf_counter()
         per_row = own.gives_rows(function, scored.y, scored.pred, scored.task, scored.classes)
