@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,15 @@ def _no_place_is_left() -> Iterator[None]:
         del os.environ[key]
     os.environ.update(before)
     assert after == before
+
+
+@pytest.fixture
+def mlflow_at() -> Iterator[Callable[[str | None], None]]:
+    """Points MLflow's own functions at a store for the length of a test."""
+    import mlflow
+
+    yield mlflow.set_tracking_uri
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture(scope="session")

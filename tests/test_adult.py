@@ -14,7 +14,7 @@ DATA = Path(os.environ.get("SUREFIT_DATA", Path(__file__).parents[2] / "shared" 
 
 
 @pytest.mark.skipif(not (DATA / "adult_train.csv").is_file(), reason="SUREFIT_DATA is not here")
-def test_the_default_reaches_its_known_score_on_adult(tmp_path, monkeypatch):
+def test_the_default_reaches_its_known_score_on_adult(tmp_path, monkeypatch, mlflow_at):
     """Without any choice it is as good as LightGBM's own default: .8715 accuracy and .9274 AUC."""
     import mlflow
     from sklearn.metrics import accuracy_score, roc_auc_score
@@ -24,7 +24,7 @@ def test_the_default_reaches_its_known_score_on_adult(tmp_path, monkeypatch):
     target = test.columns[-1]
     settings = {"split.test": 0.0, "split.folds": 5}
     result = surefit.train(DATA / "adult_train.csv", target=target, set=settings, quiet=True)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow_at(f"sqlite:///{tmp_path / 'mlflow.db'}")
     answer = mlflow.pyfunc.load_model(result.model_uri).predict(test.drop(columns=[target]))
     truth = test[target].astype(str).str.rstrip(".").to_numpy()
     positive = answer.columns[-1]

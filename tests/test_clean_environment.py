@@ -24,7 +24,9 @@ print(json.dumps({"columns": list(answer.columns), "values": answer.iloc[:, 1:].
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="installs MLflow anew: set CI=1 to run it")
-def test_a_promoted_model_answers_where_only_its_own_requirements_are_installed(folder, tmp_path):
+def test_a_promoted_model_answers_where_only_its_own_requirements_are_installed(
+    folder, tmp_path, mlflow_at
+):
     """Its requirements.txt is all that a new environment needs: no surefit, the same answers."""
     import mlflow
 
@@ -39,7 +41,7 @@ def test_a_promoted_model_answers_where_only_its_own_requirements_are_installed(
     rows = tmp_path / "rows.parquet"
     table.drop(columns="bought").to_parquet(rows)
 
-    mlflow.set_tracking_uri(folder.uri)
+    mlflow_at(folder.uri)
     uri = "models:/promoted@production"
     asked = mlflow.artifacts.download_artifacts(f"{uri}/requirements.txt", dst_path=str(tmp_path))
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "clean"], check=True)

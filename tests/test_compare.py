@@ -7,7 +7,6 @@ import runpy
 import subprocess
 from importlib import resources
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -73,7 +72,9 @@ def test_the_best_is_ranked_and_the_cheapest_of_the_tied_proposed(project):
     assert "wider than it need be" in str(found)
 
 
-def test_the_written_script_picks_the_same_by_plain_mlflow(tmp_path, pristine, monkeypatch, capsys):
+def test_the_written_script_picks_the_same_by_plain_mlflow(
+    tmp_path, pristine, monkeypatch, capsys, mlflow_at
+):
     """Of runs with equal metrics both take the newest; rows of other data and trials are no rival.
 
     The script is the one that `surefit init` writes.
@@ -94,11 +95,8 @@ def test_the_written_script_picks_the_same_by_plain_mlflow(tmp_path, pristine, m
     project.add("last", y, made(0.2))
     script = resources.files("surefit") / "templates" / "project" / "compare.py"
     monkeypatch.chdir(folder.path)
-    before = mlflow.get_tracking_uri()
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    finally:
-        mlflow.set_tracking_uri(before)
+    mlflow_at(None)  # the script says where
+    runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr().out
     assert printed.partition("Best by plain MLflow:")[2].strip() == newest
     assert surefit.compare(quiet=True).best.run_id == newest

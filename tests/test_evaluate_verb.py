@@ -49,7 +49,7 @@ def project(rows, tmp_path_factory):
         yield folder
 
 
-def test_a_run_is_evaluated_from_its_predictions(project):
+def test_a_run_is_evaluated_from_its_predictions(project, mlflow_at):
     """Scores, slices, baselines and a report come out, and the worst slice is the bad one."""
     found = surefit.evaluate(quiet=True)
     assert found.best_feature == "x"
@@ -75,13 +75,13 @@ def test_the_run_on_saved_predictions_and_on_a_file_of_them_are_equal(project):
     assert mine.look >= 1  # in random order, another test may have looked before
 
 
-def test_the_run_on_the_model_equals_the_run_on_its_predictions(project):
+def test_the_run_on_the_model_equals_the_run_on_its_predictions(project, mlflow_at):
     """The model loaded by plain MLflow answers as the stored predictions say, to rounding."""
     trained = surefit.train(quiet=True, name="loaded", register=True)
     stored = surefit.evaluate(trained.run_id, test=True, quiet=True)
     import mlflow
 
-    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlflow.db'}")
+    mlflow_at(f"sqlite:///{project / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model(trained.model_uri)
     data = pd.read_csv("rows.csv")
     sealed = pd.read_parquet(next(project.rglob("predictions/test.parquet")))["row_id"]

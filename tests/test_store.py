@@ -102,7 +102,7 @@ def test_a_run_that_raises_is_failed_with_its_reason_and_is_never_complete(folde
 
 
 @pytest.fixture
-def users_mlflow(tmp_path, pristine, monkeypatch):
+def users_mlflow(tmp_path, pristine, monkeypatch, mlflow_at):
     """A person's own MLflow session with another store; put back as it was."""
     import shutil
 
@@ -110,16 +110,13 @@ def users_mlflow(tmp_path, pristine, monkeypatch):
     from mlflow.tracking import fluent
 
     shutil.copy(pristine, tmp_path / "own.db")
-    before = mlflow.get_tracking_uri()
     monkeypatch.setattr(fluent, "_active_experiment_id", None)
-    for key in ("MLFLOW_EXPERIMENT_ID", "MLFLOW_TRACKING_URI"):  # what MLflow sets itself
-        monkeypatch.setenv(key, "")
-        monkeypatch.delenv(key)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'own.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # set_experiment sets it: taken back at the end
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    mlflow_at(f"sqlite:///{tmp_path / 'own.db'}")
     yield mlflow
     while mlflow.active_run():
         mlflow.end_run()
-    mlflow.set_tracking_uri(before)
 
 
 def test_the_callers_mlflow_session_is_left_alone(users_mlflow, folder):
