@@ -193,13 +193,17 @@ def _where(result: Evaluation, pictures: Sequence[Figure]) -> Section:
 
 def _slices(result: Evaluation) -> Section:
     metric = result.scores[0].metric
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (s.column, s.value, s.score.n_rows, _ranged(s.score.value, s.score.low, s.score.high),
          s.rest, _ranged(s.worse_by, s.low, s.high),
          "few rows" if s.small else "worse" if s.worse else "")
         for s in result.slices[:SLICES_SHOWN]
     ]  # fmt: skip
-    columns = ("column", "value", "rows", metric, "the rest", "worse by", "shown")
+    columns: tuple[str, ...] = (
+        "column", "value", "rows", metric, "the rest", "worse by", "shown"
+    )  # fmt: skip
+    if not any(row[-1] for row in rows):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     caption = (
         f"The first {SLICES_SHOWN} of {len(result.slices)}; all of them in plots/slices.csv."
         if len(result.slices) > SLICES_SHOWN
@@ -214,9 +218,11 @@ def _ranged(value: float, low: float, high: float) -> str | None:
         return None
     if not math.isfinite(low):
         return short(value)
-    if abs(value) < 1:
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{short(value)} [{short(low)}, {short(high)}]"
+    largest = max(abs(value), abs(low), abs(high))
+    if largest >= 1_000:
+        return f"{short(value)} [{short(low)}, {short(high)}]"
+    places = 3 if largest < 10 else 2 if largest < 100 else 1
+    return f"{value:.{places}f} [{low:.{places}f}, {high:.{places}f}]"
 
 
 def _worst(table: pd.DataFrame) -> Section:

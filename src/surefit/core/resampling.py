@@ -261,12 +261,14 @@ def skewness(value: float, draws: Floats, units: Floats | None) -> tuple[float, 
 
 
 def ends(
-    value: float, draws: Floats, units: Floats | None, *, rows: Layout, tail: float
-) -> tuple[float, float]:
+    value: float, draws: Floats, units: Floats | None, *, rows: Layout, tail: float,
+    most: float = np.inf,
+) -> tuple[float, float]:  # fmt: skip
     """The interval that leaves `tail` on either side: BCa with units, else percentile.
 
     Both with quantiles expanded as in `widening`. Where fewer than 10 draws lie beyond an end,
-    its quantile is not known, and the end is at least as far out as the t interval's.
+    its quantile is not known, and the end is at least as far out as the t interval's; of a score
+    that is at most `most` and has no least, that of the logarithm of what it lacks.
     """
     wide = widening(tail, units, rows)
     bias, a = skewness(value, draws, units)
@@ -275,9 +277,17 @@ def ends(
     levels = ndtr(bias + z / np.where(inside > 0, inside, np.nan))
     levels = np.where(np.isnan(levels), np.array([0.0, 1.0]), levels)
     low, high = np.quantile(draws, levels)
-    reach = wide * draws.std(ddof=1)
+    far_low, far_high = _t_ends(value, draws, wide, most)
     if levels[0] * len(draws) < 10:
-        low = min(low, value - reach)
+        low = min(low, far_low)
     if (1 - levels[1]) * len(draws) < 10:
-        high = max(high, value + reach)
+        high = max(high, far_high)
     return float(low), float(high)
+
+
+def _t_ends(value: float, draws: Floats, wide: float, most: float) -> tuple[float, float]:
+    if not (np.isfinite(most) and value < most and (draws < most).all()):
+        reach = wide * draws.std(ddof=1)
+        return value - reach, value + reach
+    reach = np.exp(wide * np.log(most - draws).std(ddof=1))
+    return most - (most - value) * reach, most - (most - value) / reach

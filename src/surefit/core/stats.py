@@ -199,7 +199,10 @@ def scored(
         doubts.append("too few rows or clusters to tell a spread")
     else:
         units = influence(metric, y, pred, rows) if units is None else units
-        low, high = np.clip(ends(value, kept, units, rows=rows, tail=tail), *metric.bounds)
+        least, most = metric.bounds
+        reach = most if np.isinf(least) else np.inf
+        found = ends(value, kept, units, rows=rows, tail=tail, most=reach)
+        low, high = np.clip(found, least, most)
         low, high = min(low, value), max(high, value)  # a biased metric's may miss it (ece)
         method = _method(units, rows)
         doubts += _doubts(metric, y, draws, rows)
