@@ -133,7 +133,9 @@ def unusable(record: RunRecord) -> str:
     if record.status == "RUNNING":
         return "still running"
     if not record.complete:
-        return f"{record.status}: {record.tags.get('surefit.reason', 'did not complete')}"
+        why = record.tags.get("surefit.reason", "did not complete")
+        again = "; the same surefit tune goes on with it" if record.kind == "tune" else ""
+        return f"{record.status}: {why}{again}"
     return ""
 
 
