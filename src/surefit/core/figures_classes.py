@@ -138,11 +138,11 @@ def draw_scores(numbers: pd.DataFrame) -> Figure:
     shown = parts[:MAX_PANELS]
     some = f": the {len(shown)} worst of {len(parts)} classes" if len(shown) < len(parts) else ""
     title = f"Probability of each class, on its rows and on all others{some}"
-    across = min(len(shown), 3 if len(shown) in (5, 6, 9) else 4)
+    across = min(len(shown), {4: 2, 5: 3, 6: 3, 9: 3}.get(len(shown), 4))
     down = -(-len(shown) // across)
     side = 3.0 if down == 1 else 2.3
     drawing, axes = canvas.start(
-        title, width=max(5.6, 0.6 + side * across), height=1.5 + 0.7 * side * down, rows=down,
+        title, width=max(8.0, 0.6 + side * across), height=1.5 + 0.7 * side * down, rows=down,
         columns=across,
     )  # fmt: skip
     highest = max(float(part[column].max()) for _, part in shown for column in SHARES)
