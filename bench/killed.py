@@ -10,7 +10,6 @@ tables of trials are the same.
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import sqlite3
@@ -23,7 +22,10 @@ from pathlib import Path
 from typing import Any
 
 KILLS = 3
-COMMAND = ("tune", "sklearn:digits", "--target", "target", "--json", "--quiet",
+ENDED = "SELECT count(ended) FROM trial"
+TABLE = ("SELECT number, state, params, value FROM trial ORDER BY number",
+         "SELECT trial, fold, state, score FROM fold ORDER BY trial, fold")  # fmt: skip
+COMMAND = ("tune", "sklearn:digits", "--target", "target", "--quiet",
            "--set", "tune.workers=2", "--set", "model.params.num_iterations=150")  # fmt: skip
 
 
@@ -35,15 +37,15 @@ def started(folder: Path, trials: int) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def ended_trials(folder: Path) -> int:
-    """How many trials the search's journal holds that have ended."""
+def asked(folder: Path, query: str) -> list[Any]:
+    """What the search's journal answers; nothing where there is none yet."""
     for file in folder.glob(".surefit/searches/*.sqlite"):
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as journal,
         ):
-            return int(journal.execute("SELECT count(ended) FROM trial").fetchone()[0])
-    return 0
+            return journal.execute(query).fetchall()
+    return []
 
 
 def searched(trials: int, kills: int) -> tuple[float, Any]:
@@ -53,22 +55,19 @@ def searched(trials: int, kills: int) -> tuple[float, Any]:
         begun = time.perf_counter()
         for kill in range(kills):
             process = started(folder, trials)
-            while ended_trials(folder) < trials * (kill + 1) // (kills + 1):
+            enough = trials * (kill + 1) // (kills + 1)
+            while asked(folder, ENDED) < [(enough,)]:
                 if process.poll() is not None:
                     raise SystemExit(f"ended before it was killed: {process.stderr.read()}")  # type: ignore[union-attr]
                 time.sleep(0.02)
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
         process = started(folder, trials)
-        out, err = process.communicate()
+        _, err = process.communicate()
         taken = time.perf_counter() - begun
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode}: {err[-1500:]}")
-    table = [
-        [t["number"], t["state"], t["params"], t["value"], t["fold_scores"]]
-        for t in json.loads(out)["trials"]
-    ]
-    return taken, table
+        if process.returncode:
+            raise SystemExit(f"exit code {process.returncode}: {err[-1500:]}")
+        return taken, [asked(folder, query) for query in TABLE]
 
 
 def main() -> None:
