@@ -362,9 +362,10 @@ class Evaluation(Shown):
             for s in self.scores
         ]
         rest = "\n".join(self.lines()[1 + len(self.scores) :])
+        columns = ("metric", "value", "low", "high", "interval by", "mind")
         return (
             f"<p><b>{html.escape(head)}</b></p>"
-            f"{_html_table(('metric', 'value', 'low', 'high', 'interval by', 'mind'), cells)}"
+            f"{_html_table(*without_silence(columns, cells))}"
             f"<pre>{html.escape(rest)}</pre>{_html_pictures(self.pictures)}"
         )
 
@@ -388,6 +389,15 @@ class Evaluation(Shown):
             return [f"None of {len(self.slices)} slices is shown to be worse than the rest."]
         shown = [f"  {s}" for s in worse[:3]]
         return [f"{len(worse)} of {len(self.slices)} slices are worse than the rest:", *shown]
+
+
+def without_silence(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """A table without its last column where that says nothing in any row."""
+    if any(row[-1] for row in rows):
+        return columns, rows
+    return columns[:-1], [row[:-1] for row in rows]
 
 
 def _html_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -13,7 +13,7 @@ from surefit.core.calibration import Calibration
 from surefit.core.evaluation import Findings
 from surefit.core.page import Page, Section, TableBlock, Tone
 from surefit.core.threshold import Choice
-from surefit.results import Evaluation, Figure, Score, short
+from surefit.results import Evaluation, Figure, Score, short, without_silence
 
 SLICES_SHOWN = 40
 FEATURES_SHOWN = 10
@@ -150,8 +150,9 @@ def _sections(
 
 def score_rows(scores: Sequence[Score]) -> TableBlock:
     """Scores as a table."""
-    rows = [(s.metric, s.value, s.low, s.high, s.method, s.note) for s in scores]
-    return TableBlock(columns=COLUMNS, rows=rows)
+    scored = [(s.metric, s.value, s.low, s.high, s.method, s.note) for s in scores]
+    columns, rows = without_silence(COLUMNS, scored)
+    return TableBlock(columns=columns, rows=rows)
 
 
 def _how_good(result: Evaluation) -> Section:
@@ -193,17 +194,15 @@ def _where(result: Evaluation, pictures: Sequence[Figure]) -> Section:
 
 def _slices(result: Evaluation) -> Section:
     metric = result.scores[0].metric
-    rows: list[tuple[Any, ...]] = [
+    rows: Sequence[Sequence[Any]] = [
         (s.column, s.value, s.score.n_rows, _ranged(s.score.value, s.score.low, s.score.high),
          s.rest, _ranged(s.worse_by, s.low, s.high),
          "few rows" if s.small else "worse" if s.worse else "")
         for s in result.slices[:SLICES_SHOWN]
     ]  # fmt: skip
-    columns: tuple[str, ...] = (
-        "column", "value", "rows", metric, "the rest", "worse by", "shown"
-    )  # fmt: skip
-    if not any(row[-1] for row in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    columns, rows = without_silence(
+        ("column", "value", "rows", metric, "the rest", "worse by", "shown"), rows
+    )
     caption = (
         f"The first {SLICES_SHOWN} of {len(result.slices)}; all of them in plots/slices.csv."
         if len(result.slices) > SLICES_SHOWN
