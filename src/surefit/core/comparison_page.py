@@ -18,11 +18,12 @@ from surefit.comparison import (
 )
 from surefit.core.figures_search import leaderboard
 from surefit.core.page import Page, Section, TableBlock, render
-from surefit.results import Figure, short
+from surefit.results import Figure, ranked, short
 
 MOST_CODE = 50_000  # characters of a diff on the page
 FLIPS = 25  # of a pair on the page
 MOST_ROWS = 200  # of a table on the page; the run's CSV files have all
+MORE_ROWS = "more rows"
 
 
 def pictures(result: Comparison) -> Figure:
@@ -84,19 +85,22 @@ def _leaderboard(result: Comparison, figures: Sequence[Figure]) -> Section:
     if result.more:
         text += " Only the best by their recorded metric were read; there are more."
     shown = [_row(result, s) for s in result.standings[:MOST_ROWS]]
-    block = TableBlock(columns=list(shown[0]), rows=[list(row.values()) for row in shown])
+    said = [key for key in shown[0] if any(row[key] is not None for row in shown)]
+    if MORE_ROWS in said:
+        text += f" “{MORE_ROWS}”: about as many as would tell it."
+    block = TableBlock(columns=said, rows=[[row[key] for key in said] for row in shown])
     return Section(title="Leaderboard", text=text, figures=figures, table=block)
 
 
 def _row(result: Comparison, s: Standing) -> dict[str, object]:
     """What a reader wants first; leaderboard.csv has the rest."""
-    state = "best" if s.rank == 1 else "tied" if s.tied else "worse"
     apart = "" if s.rank == 1 else f"{short(s.worse_by)} [{short(s.low)}, {short(s.high)}]"
     return {
-        "place": "=" if s.tied and result.tied else str(s.rank), "run": s.run_id[:8],
+        "place": "best" if s.rank == 1 else "tied" if s.tied else f"{s.rank}, worse",
+        "run": s.run_id[:8],
         "name": s.name + (" (other program)" if s.outside else ""),
-        result.metric: f"{s.score.value:.5g} [{short(s.score.low)}, {short(s.score.high)}]",
-        "worse by": apart, "": state, "more rows to tell": (
+        result.metric: f"{ranked(s.score.value)} [{short(s.score.low)}, {short(s.score.high)}]",
+        "worse by": apart, MORE_ROWS: (
             max(0, s.rows_to_decide - result.n_rows) if s.rows_to_decide else None
         ), "one row, ms": s.latency_ms, "model, kB": s.model_bytes and s.model_bytes / 1000,
         "fit, s": s.fit_seconds,
