@@ -127,6 +127,11 @@ def a_lambda(shared: Any) -> Any:
     return lambda x: x + 1
 
 
+def blob(shared: Any, n_bytes: int) -> bytes:
+    """A large result."""
+    return b"x" * n_bytes
+
+
 def flood(shared: Any, n_bytes: int) -> str:
     """Print far more than any pipe holds."""
     print("first words")

@@ -79,6 +79,21 @@ def test_a_time_budget_gives_the_beginning_and_the_rest_follows(tmp_path: Path) 
     assert table(search(tmp_path / "part")) == whole
 
 
+def test_a_search_ends_by_failures_in_the_order_of_trials(tmp_path: Path) -> None:
+    """Five that fail end it, also where a sixth that works has ended before them."""
+
+    def fragile(shared: float, params: dict[str, Any], fold: int) -> float:
+        if params["i"] < 5:
+            time.sleep(0.3)
+            raise ValueError("no luck")
+        return float(params["i"])
+
+    chosen = {"space": spaces.parse({"i": list(range(12))}), "method": "grid", "trials": 12}
+    for workers in (1, 8):
+        with pytest.raises(UserCodeError, match="5 trials in a row"):
+            search(tmp_path / str(workers), fragile, workers=workers, **chosen)
+
+
 @pytest.mark.parametrize(("good", "ends"), [(0, 5), (10, 20)])
 def test_equal_failures_in_a_row_end_a_search(tmp_path: Path, good: int, ends: int) -> None:
     """Five while nothing has worked, twenty after: the user's own error first; it can go on."""

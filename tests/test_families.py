@@ -151,6 +151,8 @@ def test_a_fit_is_the_same_on_one_thread_and_two_first_and_again(family, task):
     chosen = params(family, task)
     first = fit.fit_fold(posed, chosen, 1, threads=1)
     fit.fit_fold(posed, {**chosen, **other(family)}, 1)
+    if task != "regression" and "class_weight" in models.named(family).known(task):
+        fit.fit_fold(posed, {**chosen, "class_weight": "balanced"}, 1)
     again = fit.fit_fold(posed, chosen, 1, threads=2)
     fresh = fit.fit_fold(replace(posed, memory={}), chosen, 1, curve=True, threads=2)
     assert (first.pred == again.pred).all()

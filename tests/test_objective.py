@@ -104,6 +104,22 @@ def test_the_same_call_again_runs_nothing_and_more_trials_extend(folder: Path) -
     assert len(trial_runs(folder, "parabola")) == 9
 
 
+def diverging(params: dict[str, Any], context: Context) -> float:
+    """A loop whose loss is no number for a while."""
+    context.log(loss=float("nan") if params["x"] < 0.5 else 0.1)
+    context.log(loss=float("inf"))
+    return float(params["x"])
+
+
+def test_a_loss_that_is_no_number_does_not_end_the_search(folder: Path) -> None:
+    """What cannot be recorded as a number is left out of the trial's run; the rest is there."""
+    result = surefit.tune(diverging, {"x": "0..1"}, trials=8, quiet=True)
+    assert result.count("COMPLETE") == 8
+    logged = [r for r in trial_runs(folder, "diverging") if "loss" in r.data.metrics]
+    assert 0 < len(logged) < 8
+    assert {r.data.metrics["loss"] for r in logged} == {0.1}
+
+
 def test_hostile_objectives_fail_alone_with_a_reason(folder: Path) -> None:
     """What raises, exits, dies, hangs or returns no number is FAILED; the others go on."""
     result = surefit.tune(

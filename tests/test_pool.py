@@ -335,6 +335,20 @@ def test_a_job_past_its_deadline_is_killed() -> None:
         assert pool.next(timeout=0.5) is None
 
 
+def test_a_large_answer_in_time_counts_when_the_driver_looks_late() -> None:
+    """An answer that no socket holds at once is read to its end, whatever the time is then."""
+    with Pool(hostile.call, workers=1, deadline=1.0) as pool:
+        assert run(pool, "double", 1).value == 2
+        for n_bytes in (400_000, 3_000_000) * 3:
+            pool.submit(Job(key=n_bytes, args=("blob", n_bytes)))
+            pool.next(timeout=0)
+            time.sleep(1.3)
+            outcome = pool.next(timeout=10)
+            assert outcome is not None
+            assert outcome.state == "DONE", outcome.reason
+            assert len(outcome.value) == n_bytes
+
+
 def test_a_deadline_holds_when_the_driver_looks_late() -> None:
     """A job that took too long is FAILED also if it ended before anybody looked."""
     with Pool(hostile.call, workers=1, deadline=0.3) as pool:

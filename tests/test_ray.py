@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import hostile
+from surefit.edges import raypool
 from surefit.edges.pool import Job, Outcome, Pool, Workers
 from surefit.edges.raypool import RayPool
 from surefit.errors import MissingExtraError
@@ -115,6 +116,18 @@ def test_workers_import_no_store(workers: Workers) -> None:
     heavy = {"mlflow", "optuna", "sqlite3", "surefit.edges.journal"}
     assert not heavy & set(found[0].value)
     assert found[1].value["OMP_NUM_THREADS"] == "1"
+
+
+@needs_ray
+def test_a_job_that_waits_for_its_turn_is_not_late(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline is a job's own: what it waited in the queue is no part of it."""
+    monkeypatch.setattr(raypool, "LATE", 0.0)
+    with RayPool(hostile.call, address="ray", most=1, deadline=4.0) as pool:
+        assert outcomes(pool, ("double", 1))[0].value == 2
+        found = outcomes(pool, ("hang", 2.5), ("hang", 2.5), ("hang", 2.5))
+    assert [o.state for o in found.values()] == ["DONE"] * 3
 
 
 @needs_ray

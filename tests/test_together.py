@@ -77,6 +77,13 @@ def test_the_same_families_are_drawn_again_after_a_kill_at_any_trial():
         assert ask_all(families(), 30, whole[:cut]) == whole
 
 
+def test_a_family_whose_grid_is_done_stays_done_after_a_kill():
+    """A search rebuilt from its record knows which families have nothing left to propose."""
+    whole = ask_all(families("grid"), 40, [])
+    for cut in range(1, len(whole)):
+        assert ask_all(families("grid"), 40, whole[:cut]) == whole
+
+
 def test_a_grid_of_several_families_ends_when_all_points_are_tried():
     """Each point of each family once."""
     asked = ask_all(families("grid"), 40, [])

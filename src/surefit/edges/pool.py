@@ -477,13 +477,22 @@ class Pool:
 
     def _overdue(self, w: _Worker) -> None:
         if w.state == "busy":
-            self._end(w, self._too_long())
+            self._hear_out(w)
+            if w.state == "busy" and not w.answer:
+                self._end(w, self._too_long())
         elif w.state == "booting":
             self._end(w, f"did not start within {BOOT_SECONDS:.0f} s")
         elif w.state == "silent":
             self._end(w, "closed its connection to the driver")
         else:  # SIGKILL has no effect while a process hangs in the kernel: go on without it
             self._bury(w, -signal.SIGKILL, 0, "", b"")
+
+    def _hear_out(self, w: _Worker) -> None:
+        """Read an answer to its end that has begun to arrive: we may be late, not the worker."""
+        until = time.monotonic() + GONE_SECONDS
+        while w.inbox.partial and w.state == "busy" and time.monotonic() < until:
+            time.sleep(0.001)
+            self._listen(w)
 
     def _too_long(self) -> str:
         return f"exceeded {float(self._deadline or 0)} s"

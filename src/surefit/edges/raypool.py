@@ -123,6 +123,7 @@ class RayPool:
         self._finished = deque(o for o in self._finished if o.key != key)
         for reference in [r for r, sent in self._sent.items() if sent.key == key]:
             del self._sent[reference]
+            self._freed()
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference)
 
@@ -159,6 +160,7 @@ class RayPool:
 
     def _take(self, reference: Any) -> None:
         sent = self._sent.pop(reference)
+        self._freed()
         try:
             outcome: Outcome = self._ray.get(reference)
         except Exception as error:  # the job's own errors are values: this is Ray's
@@ -171,12 +173,17 @@ class RayPool:
         self._peaks.add(outcome.peak_bytes)
         self._finished.append(replace(outcome, key=sent.key))
 
+    def _freed(self) -> None:
+        """A worker is free: the first of the jobs that waited may start now."""
+        for waiting in list(self._sent.values())[self.n_workers - 1 :]:
+            waiting.since = time.monotonic()
+
     def _give_up_late(self) -> None:
         """A job whose Ray worker no longer answers: the pool inside it should have ended it."""
         if self._deadline is None:
             return
         now = time.monotonic()
-        for reference, sent in list(self._sent.items()):
+        for reference, sent in list(self._sent.items())[: self.n_workers]:  # the others wait
             if now - sent.since > self._deadline + LATE:
                 with contextlib.suppress(Exception):
                     self._ray.cancel(reference, force=True)

@@ -108,6 +108,11 @@ class Inbox:
         self._sock = sock
         self._data = bytearray()
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun to arrive."""
+        return bool(self._data)
+
     def read(self) -> tuple[list[tuple[tuple[Any, ...], bytes]], bool]:
         """The messages complete by now, and whether the other side is still there."""
         is_open = True

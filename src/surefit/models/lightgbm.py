@@ -46,14 +46,14 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     weight = weights(params, train, setting.n_classes)
     rounds = setting.rounds or int(params["num_iterations"])
     binned = _binned(native, train, "train", setting, reference=None)
-    binned.set_weight(weight)
+    _weigh(binned, weight)
     sets: list[Any] = []
     names: list[str] = []
     callbacks: list[Any] = []
     losses: dict[str, Any] = {}
     if stop is not None and setting.rounds is None:
         stopping = _binned(native, stop, "stop", setting, reference=binned)
-        stopping.set_weight(weights(params, stop, setting.n_classes))
+        _weigh(stopping, weights(params, stop, setting.n_classes))
         sets.append(stopping)
         names.append("valid")
         callbacks.append(
@@ -97,6 +97,12 @@ def _binned(params: dict[str, Any], rows: Rows, part: str, setting: Setting, ref
             free_raw_data=False,
         ).construct()
     return setting.cache[key]
+
+
+def _weigh(binned: Any, weight: np.ndarray | None) -> None:
+    """Set the rows' weights; those of an earlier fit stay where LightGBM is given none, or ones."""
+    binned.set_field("weight", None)
+    binned.set_weight(weight)
 
 
 def _curve(losses: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:

@@ -106,7 +106,10 @@ class Engine:
         self._journal, self._proposer, self._pool, self._rules = journal, proposer, pool, rules
         self._message, self._advance = message, advance
         self._ended: dict[int, tuple[State, float | None, list[float]]] = {}
-        self._failures: dict[int, str] = {}
+        self._failures: dict[int, str] = {}  # of this start: number → its reason
+        self._looked = 0  # trials whose end was looked at, in their order
+        self._in_a_row: list[str] = []  # the kind of each of the last ones that failed alike
+        self._worked = False
         self._told = 0
         # number and fold scores of the complete trials told, in order
         self._complete: list[tuple[int, list[float]]] = []
@@ -321,25 +324,29 @@ class Engine:
         if state != "COMPLETE":
             self._journal.drop_payloads([trial.number])
         if state == "FAILED":
-            self._failures[trial.number] = _kind(reason)
-            self._give_up_on_equal_failures(trial.number, reason)
+            self._failures[trial.number] = reason
+        self._give_up_on_equal_failures()
 
-    def _give_up_on_equal_failures(self, number: int, reason: str) -> None:
-        """End the search where trials around this one failed in a row, all alike.
+    def _give_up_on_equal_failures(self) -> None:
+        """End the search where trials failed in a row, all alike: in their order, however fast.
 
         Counted from this start on: the same command may go on, once the reason is mended.
         """
-        first = last = number
-        while self._failures.get(first - 1) == self._failures[number]:
-            first -= 1
-        while self._failures.get(last + 1) == self._failures[number]:
-            last += 1
-        worked = any(state != "FAILED" for state, _, _ in self._ended.values())
-        if last - first + 1 >= (FAILURES_LATER if worked else FAILURES_AT_FIRST):
-            raise UserCodeError(
-                f"{reason}\n  {last - first + 1} trials in a row failed so: the search ends.",
-                "mend it and run the same command: it goes on behind them",
-            )
+        while self._looked in self._ended:
+            reason = self._failures.get(self._looked)
+            self._worked |= self._ended[self._looked][0] != "FAILED"
+            self._looked += 1
+            if reason is None or self._in_a_row[:1] != [_kind(reason)]:
+                self._in_a_row.clear()
+            if reason is None:
+                continue
+            self._in_a_row.append(_kind(reason))
+            if len(self._in_a_row) == (FAILURES_LATER if self._worked else FAILURES_AT_FIRST):
+                n = len(self._in_a_row)
+                raise UserCodeError(
+                    f"{reason}\n  {n} trials in a row failed so: the search ends.",
+                    "mend it and run the same command: it goes on behind them",
+                )
 
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())

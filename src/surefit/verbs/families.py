@@ -78,6 +78,11 @@ class Families:
         """Take trial k from the record."""
         mine = dict(params)
         name = str(mine.pop(FAMILY))
+        while (drawn := self._next(k)) not in (None, name):  # it had nothing left to propose
+            assert drawn
+            if not self._seen[drawn].asked:
+                break
+            self._seen[drawn].done = True
         self._studies[name].proposer.replay(len(self._seen[name].asked), mine)
         self._took(name, mine)
 

@@ -362,7 +362,8 @@ def _trial_payload(
     payloads = [(f, p) for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
     kept = {f.fold: payload for f, payload in payloads if f.state == "COMPLETE"}
     told = [payload.decode() for f, payload in payloads if f.state == "FAILED"]
-    metrics += [(m.key, m.value, m.step) for m in found.logged(list(kept.values()))]
+    logged = found.logged(list(kept.values()))
+    metrics += [(m.key, m.value, m.step) for m in logged if math.isfinite(m.value)]
     calls = [
         ("" if found.n_folds == 1 else f"fold_{fold}", folder)
         for fold, payload in kept.items() for folder in found.calls(payload)
