@@ -77,12 +77,12 @@ def by_workers(search: str) -> Outcome:
     """One search by 1, 2 and 8 workers, whose fits last as long as they like each time."""
     import killing
 
-    def one(workers: int) -> list[Any]:
-        return killing.calm(fresh(str(workers)), getattr(killing, search),
+    def one(place: int, workers: int) -> list[Any]:
+        return killing.calm(fresh(str(place)), getattr(killing, search),
                             **{"tune.workers": workers})  # fmt: skip
 
     with folders() as fresh:
-        tables = [one(workers) for workers in (1, 2, 8, 8)]
+        tables = [one(*each) for each in enumerate((1, 2, 8, 8))]
     same = all(table == tables[0] for table in tables)
     return Outcome(cells=[str(len(tables[0])), "yes" if same else "NO"], held=same)
 
