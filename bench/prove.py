@@ -146,13 +146,14 @@ def rewrite(page: str, parts: dict[str, str]) -> str:
 def mended(page: str, area: str, part: str) -> str:
     """The area's part of the page with the tables of `part` in it, and when those were made."""
     old = dict(re.findall(r"<!-- area (\w+) -->\n(.*?)(?=<!-- area |\Z)", page, re.DOTALL))
-    *tables, foot = re.split(r"^(?=## |<sub>)", part, flags=re.MULTILINE)[1:]
-    *kept, foot_kept = re.split(r"^(?=## |<sub>)", old.get(area, foot), flags=re.MULTILINE)
-    known = {t.splitlines()[0]: t for t in kept if t.strip()}
-    titles = ", ".join(t.splitlines()[0].removeprefix("## ") for t in tables)
-    again = f"<sub>{titles}, of {foot.removeprefix('<sub>').strip()}\n"
-    ordered = known | {t.splitlines()[0]: t for t in tables}
-    return "\n".join(t.strip() + "\n" for t in [*ordered.values(), foot_kept, again] if t.strip())
+    blocks = [re.split(r"^(?=## |<sub>)", t, flags=re.MULTILINE) for t in (old.get(area, ""), part)]
+    kept, new = ([b.strip() + "\n" for b in found if b.strip()] for found in blocks)
+    tables = {t.splitlines()[0]: t for t in [*kept, *new] if t.startswith("## ")}
+    titles = ", ".join(t.splitlines()[0].removeprefix("## ") for t in new if t.startswith("## "))
+    foot = f"<sub>{titles}, of {new[-1].removeprefix('<sub>')}"
+    feet = [f for f in kept if f.startswith("<sub>") and not f.startswith(f"<sub>{titles}, of ")]
+    order = [f"## {s.title}" for s in sections_of(area)]
+    return "\n".join([*(tables[t] for t in order if t in tables), *feet, foot])
 
 
 def main() -> int:
