@@ -25,6 +25,7 @@ failed, and names it. The worlds live in tests/, so that the suite runs a short 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.metadata
 import multiprocessing
@@ -83,7 +84,8 @@ def outcomes_of(sections: list[Section], scale: float) -> Iterator[tuple[int, in
     jobs: list[tuple[int, int, Future[Outcome]]] = []
     fresh = multiprocessing.get_context("spawn")
     shared = [(i, s) for i, s in enumerate(sections) if not s.alone]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=fresh) as pool:
+    cores = len(os.sched_getaffinity(0))
+    with one_thread_each(), ProcessPoolExecutor(cores, mp_context=fresh) as pool:
         jobs = [(i, j, pool.submit(run, r, scale)) for i, s in shared for j, r in enumerate(s.rows)]
         for i, j, job in jobs:
             yield i, j, given(job)
@@ -91,6 +93,18 @@ def outcomes_of(sections: list[Section], scale: float) -> Iterator[tuple[int, in
         for j, row in enumerate(section.rows if section.alone else ()):
             with ProcessPoolExecutor(1, mp_context=fresh) as pool:
                 yield i, j, given(pool.submit(run, row, scale))
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes started within compute on one thread each: there are as many as cores."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def given(job: Future[Outcome]) -> Outcome:

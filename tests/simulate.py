@@ -328,7 +328,7 @@ def looks_at_equals(
     return Rate(hits=by_gate, trials=n_projects), Rate(hits=by_point, trials=n_projects)
 
 
-def power_of_gains(gain, n, n_datasets, seed, *, look=1, differ=0.06, n_resamples=1000):
+def power_of_gains(gain, n, n_datasets, seed, *, look=1, differ=0.06, n_resamples=5000):
     """The rates at which a true gain in accuracy is promoted: by the gate, by theory, by the point.
 
     The two models differ at random in a share `differ` of the rows, and in a further share `gain`

@@ -70,8 +70,7 @@ def judge(
     sorted_y, n = np.asarray(y)[rows.order], len(candidates)
     parts = ranking.parts_of(metric, sorted_y, pool, rows)
     raw = _known(metric, np.hstack([part(np.ones((1, len(y)))) for part in parts])[0], n)
-    best = int(ranking.best_first(metric.sign * raw)[0])
-    draws, kept, done = [], [], 0
+    draws, left, done = [], [], 0
     for counts in rows.draws(n_resamples, seed):
         drawn = np.hstack([part(counts) for part in parts[:n]])
         draws.append(drawn)
@@ -79,7 +78,7 @@ def judge(
         if few > 0:
             rest = [part(counts[:few]) for part in parts[n:]]
             together = np.hstack([drawn[:few], *rest])
-            kept.append(winner.left_over(metric, parts, together, counts[:few], best=best))
+            left.append(winner.left_over(metric, parts, raw, counts[:few], rows, drawn=together))
         done += len(counts)
     every = ranking.pair_up(
         metric, sorted_y, pool[:n], rows=rows, parts=parts[:n], draws=np.concatenate(draws)
@@ -92,9 +91,12 @@ def judge(
         for j, name in enumerate(candidates)
     }  # fmt: skip
     found = None
-    if kept:
-        names = [*candidates, *further]
-        found = winner.summed_up(metric, names, raw, np.concatenate(kept), rows=rows, level=level)
+    if left:
+        found = winner.summed_up(
+            metric, [*candidates, *further], raw,
+            winner.picked_apart(metric, parts, raw, rows, seed), np.concatenate(left),
+            rows=rows, level=level,
+        )  # fmt: skip
     return Contest(
         ranking=ranking.ranked(metric, list(candidates), every, level=level), scores=scores,
         corrected=found,

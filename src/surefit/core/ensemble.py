@@ -7,6 +7,7 @@ replacement; the best ensemble met on the way is kept. The members' share is the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
 from surefit.core.resampling import Layout, layout, mean_of_folds
-from surefit.core.winner import Corrected, summed_up
+from surefit.core.winner import Corrected, left_out, summed_up
 from surefit.errors import DataError
 
 STEPS = 10  # additions at most
@@ -23,7 +24,7 @@ MOST = 8  # candidates at most: those beyond the best few of each family bring n
 PARTS = 5  # of the rows, where there is one validation set, to choose on four and predict on one
 PATIENCE = 3  # additions without a better ensemble, after which no more are tried
 LEAST_RESAMPLES, MOST_RESAMPLES = 40, 100
-WORK = 4e8  # values looked at over all resamples
+WORK = 4e8  # values looked at over all resamples, and as many over all parts
 
 
 def select(
@@ -99,8 +100,8 @@ def corrected(
 ) -> Corrected:
     """The ensemble's score, corrected for having been chosen on these rows.
 
-    Bootstrap bias correction as in `winner.corrected_best`: in each resample the ensemble is
-    selected anew on the rows drawn and scored on those not drawn.
+    As in `winner.corrected_best`, with the ensemble selected anew in the place of the pick: on
+    parts of the rows for the value, in resamples for the interval.
 
     Raises:
         DataError: the metric is undefined on these rows.
@@ -113,14 +114,20 @@ def corrected(
     raw = judge(np.ones((1, len(y))))[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows.")
-    kept = []
-    for drawn in rows.draws(_affordable(preds), seed):
-        for counts in drawn:
-            chosen = select(metric, y, preds, rows, counts)
-            left = (counts == 0).astype("float64")[None, :]
-            again = mean_of_folds([metric], y, mixed(preds, chosen), rows)(left)[0, 0]
-            kept.append([float(again), float(judge(left)[0, 0])])
-    return summed_up(metric, ["ensemble"], raw, np.asarray(kept), rows=rows, level=level)
+    n = _affordable(preds)
+
+    def anew(chosen_on: Floats, kept: Floats) -> Floats:
+        """The score on rows not kept (1,) of the ensemble selected where rows count so often."""
+        chosen = mixed(preds, select(metric, y, preds, rows, chosen_on))
+        judge = mean_of_folds([metric], y, chosen, rows)
+        whole, inside = judge(np.vstack([np.ones(len(y)), kept]))[:, 0]
+        return left_out(whole, np.array([inside]), kept[None, :], rows)
+
+    parts = itertools.chain.from_iterable(rows.kept(PARTS, -(-n // PARTS), seed))
+    apart = np.concatenate([anew(kept, kept) for kept in parts])
+    draws = itertools.chain.from_iterable(rows.draws(n, seed))
+    left = np.concatenate([anew(counts, (counts > 0).astype("float64")) for counts in draws])
+    return summed_up(metric, ["ensemble"], raw, apart, left, rows=rows, level=level)
 
 
 def _affordable(preds: Sequence[NDArray[Any]]) -> int:

@@ -50,14 +50,8 @@ def resample_counts(
     Raises:
         DataError: a cluster lies in two strata, or lengths differ.
     """
-    unit = np.arange(n) if clusters is None else _codes(clusters, n, "clusters")
-    stratum = np.zeros(n, dtype=np.intp) if strata is None else _codes(strata, n, "strata")
+    unit, members = _units(n, strata, clusters)
     n_units = int(unit.max(initial=-1)) + 1
-    of_unit = np.zeros(n_units, dtype=np.intp)
-    of_unit[unit] = stratum
-    if not np.array_equal(of_unit[unit], stratum):
-        raise DataError("a cluster lies in two strata: draw without strata instead.")
-    members = [_places(of_unit == s) for s in range(int(of_unit.max(initial=-1)) + 1)]
     rng = np.random.default_rng(seed)
     most = max(1, cells // max(n, 1))
     for start in range(0, n_resamples, most):
@@ -66,6 +60,53 @@ def resample_counts(
         for places, m in members:
             counts[:, places] = _drawn(rng, b, m)
         yield counts if clusters is None else counts[:, unit]
+
+
+def rows_kept(
+    n: int,
+    *,
+    n_parts: int,
+    repeats: int,
+    seed: int,
+    strata: NDArray[Any] | None = None,
+    clusters: NDArray[Any] | None = None,
+    cells: int = CELLS_A_CHUNK,
+) -> Iterator[Floats]:
+    """Chunks (b, n) of 1 for a row that is kept, 0 for one left out; `n_parts * repeats` in all.
+
+    In each repeat the units (rows, or whole clusters) of each stratum are dealt out at random to
+    `n_parts` parts of about one size, each of which is left out once. A chunk holds at most about
+    `cells` numbers. The same seed gives the same.
+
+    Raises:
+        DataError: a cluster lies in two strata, or lengths differ.
+    """
+    unit, members = _units(n, strata, clusters)
+    rng = np.random.default_rng(seed)
+
+    def dealt() -> Iterator[NDArray[np.bool_]]:
+        part = np.empty(int(unit.max(initial=-1)) + 1, dtype=np.intp)
+        for _ in range(repeats):
+            for places, m in members:  # which parts are the larger ones differs by stratum
+                part[places] = (rng.permutation(m) + rng.integers(n_parts)) % n_parts
+            yield from (part[unit] != k for k in range(n_parts))
+
+    every = dealt()
+    while chunk := list(itertools.islice(every, max(1, cells // max(n, 1)))):
+        yield np.array(chunk, dtype=np.float64)
+
+
+def _units(
+    n: int, strata: NDArray[Any] | None, clusters: NDArray[Any] | None
+) -> tuple[Codes, list[tuple[Codes | slice, int]]]:
+    """Each row's unit (n,), and for each stratum where its units are and how many."""
+    unit = np.arange(n) if clusters is None else _codes(clusters, n, "clusters")
+    stratum = np.zeros(n, dtype=np.intp) if strata is None else _codes(strata, n, "strata")
+    of_unit = np.zeros(int(unit.max(initial=-1)) + 1, dtype=np.intp)
+    of_unit[unit] = stratum
+    if not np.array_equal(of_unit[unit], stratum):
+        raise DataError("a cluster lies in two strata: draw without strata instead.")
+    return unit, [_places(of_unit == s) for s in range(int(of_unit.max(initial=-1)) + 1)]
 
 
 def _places(chosen: NDArray[np.bool_]) -> tuple[Codes | slice, int]:
@@ -116,6 +157,13 @@ class Layout:
     def weights_of(self, fold: slice) -> Floats | None:
         """The weights of a fold's rows."""
         return None if self.weights is None else self.weights[fold]
+
+    def kept(self, n_parts: int, repeats: int, seed: int) -> Iterator[Floats]:
+        """Chunks (b, n) of the rows kept, in the order; see `rows_kept`. At most a part a unit."""
+        return rows_kept(
+            len(self.order), n_parts=min(n_parts, self.n_units), repeats=repeats, seed=seed,
+            strata=self.strata, clusters=self.clusters,
+        )  # fmt: skip
 
     def draws(self, n_resamples: int, seed: int, *, cells: int = CELLS_A_CHUNK) -> Iterator[Floats]:
         """Chunks (b, n) of counts, in the order, of at most about `cells` numbers."""

@@ -16,7 +16,7 @@ from surefit.core import contest, filters, metrics, predictions, ranking, stats,
 from surefit.core.contest import Contest
 from surefit.core.predictions import Scored
 from surefit.core.ranking import Ranking
-from surefit.core.winner import Corrected
+from surefit.core.winner import METHOD, Corrected
 from surefit.edges import candidates, runs
 from surefit.edges.candidates import Question
 from surefit.edges.runs import RunRecord
@@ -311,7 +311,7 @@ def _trials(store: Store, record: RunRecord, rows: Scored) -> tuple[dict[str, np
 
 
 def corrected(metric: metrics.Metric, rows: Scored, pool: Mapping[str, np.ndarray]) -> Score:
-    """Bootstrap bias correction over all candidates (`winner.corrected_best`), as a Score."""
+    """The best of all candidates, corrected by `winner.corrected_best`, as a Score."""
     if len(pool) == 1:
         (pred,) = pool.values()
         return stats.score(metric, rows.y, pred, **rows.drawn)
@@ -324,7 +324,7 @@ def as_score(found: Corrected, notes: Sequence[str]) -> Score:
     return Score(
         metric=found.metric, value=found.value, low=found.low, high=found.high,
         n_rows=found.n_rows, greater_is_better=found.greater_is_better,
-        method="bootstrap bias correction", reliable=found.reliable,
+        method=METHOD, reliable=found.reliable,
         note="; ".join(["the interval is wider than it need be", *notes]),
     )  # fmt: skip
 

@@ -12,6 +12,7 @@ from surefit.core import ensemble as chosen_by
 from surefit.core import fit, metrics
 from surefit.core.fit import FoldResult, Model
 from surefit.core.resampling import layout
+from surefit.core.winner import METHOD
 from surefit.edges import runs
 from surefit.edges.runs import Run
 from surefit.models import ensemble
@@ -76,7 +77,7 @@ def _known(
     key = f"corrected_{end.work.metric}"
     true = replace(
         score, value=record.metrics[key], low=record.metrics[f"{key}_low"],
-        high=record.metrics[f"{key}_high"], method="bootstrap bias correction", note=ANEW,
+        high=record.metrics[f"{key}_high"], method=METHOD, note=ANEW,
     )  # fmt: skip
     return EnsembleResult(
         run_id=record.run_id, model_uri=f"models:/{record.tags['surefit.model']}",
