@@ -9,6 +9,7 @@ it again. Optuna is imported inside the functions that use it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import inspect
 import math
@@ -37,6 +38,7 @@ UNFIT = {"GridSampler": "grid", "BruteForceSampler": "grid", "QMCSampler": "qmc"
 _FEWEST = 8  # complete trials below which importances would be noise
 
 Suggest = Callable[[Any], Any]  # a user's function of an Optuna trial
+Distributions = Mapping[str, "optuna.distributions.BaseDistribution"]
 
 
 def check_sampler(name: str) -> None:
@@ -114,8 +116,9 @@ class Sampled(_Study):
             self.adopt(k, params)
             return params
         if not self.remembers:
-            self._study.sampler = _sampler(self._name, hash_of(self._seed, k) % 2**32)
-        with _quiet(), _steady(self._name):
+            seed = hash_of(self._seed, k) % 2**32
+            self._study.sampler = _sampler(self._name, seed, self._distributions)
+        with quiet(), _steady(self._name):
             places = self._study.ask(self._distributions).params
         return decode(self._space, places)
 
@@ -138,7 +141,7 @@ class Suggested(_Study):
     def propose(self, k: int) -> Params | None:
         if not self.remembers:
             self._study.sampler = _sampler(self._name, hash_of(self._seed, k) % 2**32)
-        with _quiet(), _steady(self._name):
+        with quiet(), _steady(self._name):
             trial = self._study.ask()
             with _explained(self._suggest):
                 self._suggest(trial)
@@ -217,10 +220,15 @@ def _named(suggest: Suggest) -> str:
     return str(getattr(suggest, "__name__", "the space"))
 
 
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def _sampler(
+    name: str, seed: int, axes: Distributions | None = None
+) -> optuna.samplers.BaseSampler:
+    """A sampler of Optuna's; `axes` are known where every trial has the same."""
     import optuna
 
     make = getattr(optuna.samplers, name)
+    if name == "TPESampler" and axes is not None:
+        make = functools.partial(_tpe_class(), axes=axes)
     known = inspect.signature(make).parameters
     options: dict[str, Any] = {"seed": seed}
     if name == "TPESampler":
@@ -231,6 +239,23 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         warnings.simplefilter("ignore")  # that a sampler is experimental was the user's choice
         made: optuna.samplers.BaseSampler = make(**options)
     return made
+
+
+@functools.cache
+def _tpe_class() -> Any:
+    from optuna.samplers import TPESampler
+
+    class TPEOfAxes(TPESampler):
+        """TPE that is told the axes, where Optuna's own goes through all trials to find them."""
+
+        def __init__(self, *, axes: Distributions, **options: Any) -> None:
+            super().__init__(**options)
+            self._axes = axes
+
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return dict(self._axes)
+
+    return TPEOfAxes
 
 
 def importances(
@@ -313,7 +338,7 @@ def _study(greater_is_better: bool) -> tuple[optuna.storages.InMemoryStorage, op
 
     storage = optuna.storages.InMemoryStorage()
     direction = "maximize" if greater_is_better else "minimize"
-    with _quiet():
+    with quiet():
         # A sampler is given so that Optuna seeds none from the system; each ask replaces it.
         sampler = optuna.samplers.RandomSampler(seed=0)
         study = optuna.create_study(
@@ -323,11 +348,18 @@ def _study(greater_is_better: bool) -> tuple[optuna.storages.InMemoryStorage, op
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Optuna without its news; the user's own verbosity is back at the end."""
+def quiet() -> Iterator[None]:
+    """Optuna without its news; the user's own verbosity is back at the end.
+
+    A change costs half a millisecond, which all of Python's loggers take: within another such
+    block there is none.
+    """
     import optuna
 
     level = optuna.logging.get_verbosity()
+    if level >= optuna.logging.ERROR:
+        yield
+        return
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield

@@ -290,6 +290,7 @@ def run(
     with (
         _workers(found) as workers,
         recorded,
+        samplers.quiet(),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
