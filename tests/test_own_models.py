@@ -102,11 +102,11 @@ def write(folder: Path, source: str) -> None:
     (folder / "model.py").write_text(textwrap.dedent(source))
 
 
-def trained(**chosen):
+def trained(*, quiet=True, **chosen):
     settings = {f"model.{k.replace('__', '.')}": v for k, v in chosen.items()}
     settings |= {"split.folds": 3, "data.drop": chosen.pop("drop", [])}
     settings.pop("model.drop", None)
-    return surefit.train("iris.parquet", target="kind", set=settings, quiet=True)
+    return surefit.train("iris.parquet", target="kind", set=settings, quiet=quiet)
 
 
 def apart_from_stored(folder: Path, result) -> float:
@@ -328,6 +328,22 @@ NET = """
             ctx.log(train_loss=float(loss.detach()))
         return net
 """
+
+
+def test_a_model_that_is_not_on_the_cpu_says_what_it_needs(folder, capsys):
+    """Tensors on another device are named in the run; those on the CPU need nothing."""
+    pytest.importorskip("torch")
+    arguments = {"train": "model.py:train", "params__epochs": 3, "drop": ["colour"]}
+    write(folder, NET)
+    assert "surefit.device" not in tags(folder, trained(**arguments).run_id).data.tags
+    away = "k)\n            self.spare = torch.empty(2, device='meta')\n"
+    write(folder, NET.replace("k)\n", away, 1))
+    capsys.readouterr()
+    result = trained(**arguments, quiet=False)
+    assert tags(folder, result.run_id).data.tags["surefit.device"] == "meta"
+    assert "its tensors are on meta" in capsys.readouterr().err
+
+
 STEEP = """
     import numpy as np
 

@@ -50,12 +50,13 @@ class FittedModel(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Logged:
-    """A model in the store: its id, its manifest's SHA-256, and its size."""
+    """A model in the store: its id, its manifest's SHA-256, its size; what its files need."""
 
     model_id: str
     digest: str
     n_bytes: int
     is_pickle: bool = False
+    devices: tuple[str, ...] = ()
 
 
 def log(
@@ -91,7 +92,7 @@ def log(
                 folder, code, parts, model, columns, classes, example, run.run_id, created.model_id
             )
             digest, n_bytes = _seal(folder)
-            is_pickle = own.is_pickle(folder)
+            is_pickle, devices = own.is_pickle(folder), own.devices_of(folder)
             client.log_model_artifacts(created.model_id, str(folder))
     except BaseException:
         client.finalize_logged_model(created.model_id, "FAILED")
@@ -100,7 +101,10 @@ def log(
     from mlflow.entities import LoggedModelOutput
 
     client.log_outputs(run.run_id, [LoggedModelOutput(created.model_id, step=0)])
-    return Logged(model_id=created.model_id, digest=digest, n_bytes=n_bytes, is_pickle=is_pickle)
+    return Logged(
+        model_id=created.model_id, digest=digest, n_bytes=n_bytes, is_pickle=is_pickle,
+        devices=devices,
+    )  # fmt: skip
 
 
 def _write_parts(

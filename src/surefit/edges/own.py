@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.metadata
+import io
 import json
 import os
 import pickletools
@@ -331,7 +332,7 @@ def _save(own: Own, estimator: Answering, folder: Path) -> None:
     project.carry(own.code.folder)  # modules that were imported only as the function ran, too
     try:
         with project.users_line():
-            data = cloudpickle.dumps(model)
+            data, devices = pickled(model)
             asked = named.asked_for(data, project.own_modules(Path(own.code.folder)))
         names = cloudpickle.dumps(asked) if asked else b""
     finally:
@@ -343,13 +344,36 @@ def _save(own: Own, estimator: Answering, folder: Path) -> None:
             "keep ctx and surefit's functions out of the model's attributes and methods",
         )
     (folder / "model.pkl").write_bytes(data)
+    if devices:
+        (folder / "devices.json").write_text(json.dumps(devices), "utf-8")
     if names:
         (folder / "names.pkl").write_bytes(names)
+
+
+def pickled(model: Any) -> tuple[bytes, list[str]]:
+    """A model's pickle, with its code, and the devices besides the CPU that its tensors are on."""
+    torch = sys.modules.get("torch")
+    devices: set[str] = set()
+
+    class Noting(cloudpickle.Pickler):
+        def persistent_id(self, value: Any) -> None:
+            if torch is not None and isinstance(value, torch.Tensor):
+                devices.add(value.device.type)
+
+    file = io.BytesIO()
+    Noting(file).dump(model)
+    return file.getvalue(), sorted(devices - {"cpu"})
 
 
 def is_pickle(model_folder: Path) -> bool:
     """Whether a saved model holds a pickle."""
     return any(model_folder.rglob("parts/model.pkl"))
+
+
+def devices_of(model_folder: Path) -> tuple[str, ...]:
+    """What a saved model needs besides a CPU to be loaded: ("cuda",)."""
+    files = model_folder.rglob("parts/devices.json")
+    return tuple(d for file in files for d in json.loads(file.read_text("utf-8")))
 
 
 def _modules_in(data: bytes) -> set[str]:

@@ -32,6 +32,7 @@ from surefit.verbs.train import (
     record_calls,
     record_model,
     row_weights,
+    warn_of_files,
 )
 from surefit.verbs.workspace import Workspace
 
@@ -134,6 +135,7 @@ def _winner(
         folds = fit_folds(problem, params, reporter)
     model = final_model(problem, params, folds)
     outcome = record_model(parent, end.work, model, folds)
+    warn_of_files(outcome.logged, reporter)
     parent.log(extras.of_model(end.work, model))
     record_calls(parent, model, (), imported=end.found.imported)
     return scored_by(end.work, folds), outcome.logged.model_id

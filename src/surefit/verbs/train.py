@@ -42,6 +42,10 @@ PICKLED = (
     "Model: its own class leaves no safer form than a pickle with its code: loading it runs that "
     "code\n       [tag surefit.pickle = true; a scikit-learn pipeline alone needs none]"
 )
+ELSEWHERE = (
+    "Model: its tensors are on {where}: it can be loaded only where there is such a device\n"
+    "       → return it on the CPU (net.cpu()), and move rows to where it is as it predicts"
+)
 CURVE_POINTS = 100  # steps of a loss curve that are recorded, beside the last
 
 
@@ -107,12 +111,19 @@ def train(
         run.log(extras.items(work, model))
         run.log([extras.memory(sum(sorted(f.peak_bytes for f in folds)[-usable_cores() :]))])
         record_calls(run, model, folds, imported=chosen.code.calls if chosen.code else ())
-        if outcome.logged.is_pickle:
-            reporter.say(PICKLED)
+        warn_of_files(outcome.logged, reporter)
     chosen.forget()
     stores.analyze(store)
     version = _register(store, run, to, stages=work.config.gate.stages) if register or to else None
     return _result(work, run, outcome, version, problem.family)
+
+
+def warn_of_files(logged: bundle.Logged, reporter: Reporter) -> None:
+    """Say what a model's files ask of whoever loads them."""
+    if logged.is_pickle:
+        reporter.say(PICKLED)
+    if logged.devices:
+        reporter.say(ELSEWHERE.format(where=" and ".join(logged.devices)))
 
 
 def fold_seconds(problem: Problem) -> float:
@@ -249,6 +260,7 @@ def log_model(run: Run, work: Workspace, model: Model, pred: np.ndarray) -> bund
     run.log([
         Metric(key="model_bytes", value=logged.n_bytes),
         Tag(key="surefit.pickle", value=str(logged.is_pickle).lower()),
+        *([Tag(key="surefit.device", value=", ".join(logged.devices))] if logged.devices else []),
         Tag(key="surefit.model", value=logged.model_id),
         Tag(key="surefit.manifest", value=logged.digest),
         Tag(key="surefit.classes", value=json.dumps(data.classes)),
