@@ -1,7 +1,7 @@
 """How often racing drops the trial that would have won, and what it saves, on real tables.
 
 python bench/racing.py [TRIALS] [TABLE...]: random trials of LightGBM are fitted on all their folds
-once; then the race is run on them in 300 random orders, window 8, as the engine runs it.
+once; then the race is run on them in 300 random orders, as the engine runs it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from surefit.config import DataConfig, SplitConfig
+from surefit.config import DataConfig, SplitConfig, TuneConfig
 from surefit.core import data, fit, metrics, race, space, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
@@ -25,7 +25,8 @@ TABLES = {
     "house_prices.csv": "SalePrice", "parkinsons.csv": "total_UPDRS",
     "california_housing.csv": "MedHouseVal",
 }  # fmt: skip
-ORDERS, WINDOW, FOLDS = 300, 8, 5
+ORDERS, FOLDS = 300, 5
+WINDOW = TuneConfig().trials_in_flight(FOLDS)
 RULES = ("2 %", "2 % and rows")
 
 

@@ -3,7 +3,7 @@
 python bench/racing_steps.py [TRIALS] [TABLE...]: random trials of LightGBM with early stopping are
 fitted on three folds once, with their curves of the loss by round; then the race by folds is run
 on them in 60 random orders, alone and with rules that stop a fit by its curve. A curve is held
-against those of the complete trials told (window 8), at the same round, or at the same product of
+against those of the complete trials told, at the same round, or at the same product of
 round and learning rate ("pace").
 """
 

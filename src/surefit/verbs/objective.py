@@ -134,7 +134,7 @@ def _search(
         complete=lambda params: samplers.replayed(suggest, params)[0] if suggest else params,
         propose=lambda: search.proposer(
             tune.method, suggest or dimensions, seed=tune.seed,
-            greater_is_better=direction == "maximize", window=tune.window,
+            greater_is_better=direction == "maximize", window=tune.trials_in_flight(1),
         ),
         fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
         shared=None, read=_read, logged=_logged, calls=_calls,
@@ -155,7 +155,8 @@ def _fingerprint(
         "code": source_of(objective), "which": _which(objective),
         "space": spaces.digest(dimensions), "direction": direction,
         "function": [source_of(suggest), _which(suggest)] if suggest else None,
-        "method": config.tune.method, "seed": config.tune.seed, "window": config.tune.window,
+        "method": config.tune.method, "seed": config.tune.seed,
+        "window": config.tune.trials_in_flight(1),
         "versions": environment.pinned((*DECIDES, *samplers.decides(config.tune.method))),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -184,13 +184,14 @@ def _proposer(
     make = functools.partial(
         search.proposer, tune.method, seed=tune.seed, greater_is_better=greater
     )
+    window = tune.trials_in_flight(work.split.n_folds)
     if suggest:
-        return make(space=suggest, window=tune.window)
+        return make(space=suggest, window=window)
     grid = tune.method == "grid"
     if not work.config.model.together:
         (name,) = known
         starts = () if grid else _starts(_family(problem, name).starts(work.data.task), known[name])
-        return make(space=known[name], starts=starts, window=tune.window)
+        return make(space=known[name], starts=starts, window=window)
     studies = {}
     for name, dimensions in known.items():
         family = models.named(name)
@@ -345,7 +346,8 @@ def _fingerprint(
         "space": {name: spaces.digest(dimensions) for name, dimensions in known.items()},
         "function": [code.place, code.digest] if code else None,
         "fixed": {name: dict(values) for name, values in fixed.items()},
-        "method": config.method, "window": config.window, "race": config.race,
+        "method": config.method, "race": config.race,
+        "window": config.trials_in_flight(work.split.n_folds),
         "versions": environment.versions_of((*DECIDES, *libraries, *by_method)),
     }  # fmt: skip
     if config.rows or config.epochs:

@@ -123,6 +123,11 @@ class Search:
         chosen = self.tune.workers
         return chosen if isinstance(chosen, str) and chosen.startswith("ray") else ""
 
+    @property
+    def window(self) -> int:
+        """Trials in flight: trial k is proposed from the results up to k - window."""
+        return self.tune.trials_in_flight(self.n_folds)
+
     def where(self) -> str:
         """Who computes, in words."""
         if self.on_ray:
@@ -139,8 +144,14 @@ class Search:
         return "       without their predictions: those that decide are computed again"
 
     def crowded(self) -> str:
-        """What to say where more workers were asked for than there are cores; else ""."""
-        cores = usable_cores()
+        """What to say where there are more workers than cores, or than work for them; else ""."""
+        cores, most = usable_cores(), self.window * self.n_folds
+        if not self.on_ray and most < self.workers <= cores:
+            wanted = -(-self.workers // self.n_folds)
+            return (
+                f"Note:  {self.workers} workers, and at most {most} jobs at once for them: "
+                f"tune.window = {wanted} has work for all (another search)"
+            )
         if self.on_ray or self.workers <= cores:
             return ""
         return (
@@ -239,8 +250,9 @@ def parent_run(
 def _search_items(found: Search) -> Iterator[Item]:
     if found.family:
         yield Param(key="model.family", value=found.family)
-    for key in ("method", "seed", "window", "race"):
+    for key in ("method", "seed", "race"):
         yield Param(key=f"tune.{key}", value=getattr(found.tune, key))
+    yield Param(key="tune.window", value=found.window)
     for key, text in found.described().items():
         yield Param(key=f"tune.space.{key}", value=text)
     for family, values in found.fixed.items():
@@ -275,7 +287,7 @@ def run(
     if found.tune.budget:
         until = time.monotonic() + configuration.seconds(found.tune.budget)
     rules = Rules(
-        n_folds=found.n_folds, window=found.tune.window, race=found.tune.race,
+        n_folds=found.n_folds, window=found.window, race=found.tune.race,
         greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,
         trials=found.tune.trials, until=until, target=found.tune.target,
         patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
@@ -320,7 +332,7 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
 
     def limits(number: int, fold: int) -> tuple[float, ...]:
         told = [t.number for t in journal.trials()
-                if t.state == "COMPLETE" and t.number <= number - found.tune.window]  # fmt: skip
+                if t.state == "COMPLETE" and t.number <= number - found.window]  # fmt: skip
         for rival in told:
             if (rival, fold) not in curves:
                 payload = journal.payload(rival, fold)
