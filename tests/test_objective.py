@@ -16,6 +16,7 @@ import pytest
 
 import surefit
 from surefit.core.context import Context
+from surefit.edges.cores import usable_cores
 from surefit.errors import ConfigError, UserCodeError
 from surefit.verbs.objective import libraries
 
@@ -198,6 +199,16 @@ def test_patience_and_target_end_it_early(folder: Path) -> None:
         set={"tune.patience": 5, "tune.window": 1}, quiet=True,
     )  # fmt: skip
     assert len(flat.trials) == 6
+
+
+@pytest.mark.skipif(usable_cores() < 2, reason="one core: a second worker only takes turns")
+def test_workers_that_would_idle_are_told_how_to_have_work(folder: Path, capsys: Any) -> None:
+    """A window shorter than the workers leaves some without a job; the usual one does not."""
+    few = {"tune.window": 1, "tune.workers": 2}
+    surefit.tune(parabola, SPACE, trials=4, set=few)
+    assert "2 workers have at most 1 job at once: tune.window = 2" in capsys.readouterr().err
+    surefit.tune(parabola, SPACE, trials=4, set={"tune.workers": 2})
+    assert "at once" not in capsys.readouterr().err
 
 
 def test_a_wrong_direction_or_space_is_refused() -> None:

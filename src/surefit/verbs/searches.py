@@ -149,7 +149,7 @@ class Search:
         if not self.on_ray and most < self.workers <= cores:
             wanted = -(-self.workers // self.n_folds)
             return (
-                f"Note:  {self.workers} workers, and at most {most} jobs at once for them: "
+                f"Note:  {self.workers} workers have at most {most} job{'s' * (most != 1)} at once: "
                 f"tune.window = {wanted} has work for all (another search)"
             )
         if self.on_ray or self.workers <= cores:
