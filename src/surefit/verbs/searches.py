@@ -149,8 +149,8 @@ class Search:
         if not self.on_ray and most < self.workers <= cores:
             wanted = -(-self.workers // self.n_folds)
             return (
-                f"Note:  {self.workers} workers have at most {most} "
-                f"job{'s' * (most != 1)} at once: tune.window = {wanted} has work for all (another search)"
+                f"Note:  {self.workers} workers have at most {most} job{'s' * (most != 1)} at "
+                f"once: tune.window = {wanted} has work for all (another search)"
             )
         if self.on_ray or self.workers <= cores:
             return ""
