@@ -355,6 +355,31 @@ def power_of_gains(gain, n, n_datasets, seed, *, look=1, differ=0.06, n_resample
     return Rate(hits=hits, trials=n_datasets), theory, Rate(hits=by_point, trials=n_datasets)
 
 
+def power_by_all_outcomes(gain, n, *, look=1, differ=0.06, n_resamples=5000):
+    """The same chance without chance: the gate's verdict on each count of rows that only one gets
+    right, weighted by how likely it is; and the theory. Counts whose z is a deviate away from the
+    critical one are taken as decided."""
+    metric, tail = metrics.find("accuracy", "binary"), spent(0.05, look)
+    ours, theirs = differ / 2 + gain, differ / 2
+    critical, power = float(-ndtri(tail)), 0.0
+    wins = binom(n, ours)
+    for a in range(int(wins.ppf(1e-4)), int(wins.ppf(1 - 1e-4)) + 1):
+        losses = binom(n - a, theirs / (1 - ours))
+        for b in range(int(losses.ppf(1e-4)), int(losses.ppf(1 - 1e-4)) + 1):
+            z = (a - b) / math.sqrt(max(a + b, 1))
+            promoted = z > critical
+            if abs(z - critical) < 1:
+                champion, challenger = np.full((2, n), 0.8)
+                champion[:a], challenger[a : a + b] = 0.2, 0.2
+                both = (np.column_stack([1 - p, p]) for p in (champion, challenger))
+                y = np.ones(n, dtype=int)
+                found = gate(metric, y, *both, look=look, n_resamples=n_resamples)
+                promoted = found.verdict == "PROMOTED"
+            power += float(wins.pmf(a) * losses.pmf(b)) * promoted
+    error = math.sqrt((differ + gain - gain**2) / n)
+    return power, power_at(gain, error, alpha=0.05, look=look)
+
+
 def false_discoveries(n, n_datasets, seed, *, n_columns=4, n_bad=1, harm=0.35) -> float:
     """The mean share of slices called worse that are not, where `n_bad` columns have a bad one.
 
