@@ -6,7 +6,7 @@ import pytest
 import luck
 from surefit.core import metrics
 from surefit.core.resampling import layout, mean_of_folds
-from surefit.core.winner import corrected_best, left_out
+from surefit.core.winner import apart, corrected_best
 
 
 def test_a_search_winners_corrected_score_is_near_its_truth():
@@ -38,20 +38,56 @@ def test_what_few_rows_do_to_a_metric_is_not_blamed_on_luck():
     assert abs(corrected) < abs(raw) / 2
 
 
-def test_a_score_on_rows_left_out_is_that_of_these_rows():
-    """For a mean the pseudo-value of rows left out is their own, weights and all."""
+def test_what_rows_left_out_have_of_a_value_is_theirs():
+    """For a weighted mean it is their own mean times their share, and parts add up to the whole."""
     rng = np.random.default_rng(4)
     y, pred, weights = rng.normal(size=(3, 40))
-    weights = np.abs(weights)
-    rows = layout(40, weights=weights)
-    mae = metrics.find("mae", "regression")
-    judge = mean_of_folds([mae], y, pred, rows)
+    rows = layout(40, weights=np.abs(weights))
+    judge = mean_of_folds([metrics.find("mae", "regression")], y, pred, rows)
     (kept,) = rows.kept(5, 4, 1)
     assert kept.shape == (20, 40)
     assert (1 - kept).sum(axis=0).tolist() == [4] * 40
     assert set(kept.sum(axis=1)) == {32}
     whole, inside = judge(np.ones((1, 40)))[:, 0], judge(kept)[:, 0]
-    assert left_out(whole, inside, kept, rows) == pytest.approx(judge(1 - kept)[:, 0])
+    left, pick, best = apart(rows.share(1 - kept), (whole, inside), (whole, inside)).T
+    assert pick == pytest.approx(left * judge(1 - kept)[:, 0])
+    assert pick.sum() / left.sum() == pytest.approx(whole[0])
+    assert best.tolist() == pick.tolist()
+
+
+FIVE, MANY = [600, 50, 50, 50, 50], [400, 150] + [20] * 20
+UNEVEN = {
+    "five groups, each a fold": {"folds": FIVE, "clusters": FIVE},
+    "a group that is a fold": {"folds": [400, 220, 220], "clusters": [400] + [40] * 11},
+    "groups in one set": {"clusters": MANY},
+    "weights": {"weights": 800},
+    "weights in folds": {"folds": [200] * 4, "weights": 800},
+    "weights and groups": {"clusters": MANY, "weights": sum(MANY)},
+}
+
+
+@pytest.mark.parametrize("name", ["accuracy", "roc_auc", "mae", "r2"])
+@pytest.mark.parametrize("arrangement", UNEVEN)
+def test_nothing_is_taken_off_where_nothing_was_picked(name, arrangement):
+    """Groups of any size and heavy weights: a candidate far ahead of all others keeps its score."""
+    task = "binary" if name in ("accuracy", "roc_auc") else "regression"
+    metric, rng = metrics.find(name, task), np.random.default_rng(5)
+    given = {
+        key: rng.lognormal(sigma=2, size=sizes)
+        if key == "weights"
+        else np.repeat(np.arange(len(sizes)), sizes)
+        for key, sizes in UNEVEN[arrangement].items()
+    }
+    n = len(next(iter(given.values())))
+    y = rng.normal(size=n) if task == "regression" else rng.integers(0, 2, n)
+    noise = rng.normal(size=n) * (0.2 + 0.1 * (given.get("clusters", np.arange(n)) % 3))
+    near, far = y + noise, 5 - 5 * y
+    if task == "binary":
+        near, far = (np.column_stack([1 - p, p]) for p in (np.clip(near, 0, 1), 1 - y))
+    found = corrected_best(metric, y, {"near": near, "far": far}, n_resamples=100, **given)
+    assert found.name == "near"
+    assert found.value == pytest.approx(found.raw)
+    assert found.low <= found.raw <= found.high
 
 
 def test_whole_clusters_of_each_stratum_are_left_out():

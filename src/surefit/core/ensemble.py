@@ -7,8 +7,7 @@ replacement; the best ensemble met on the way is kept. The members' share is the
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
 from surefit.core.resampling import Layout, layout, mean_of_folds
-from surefit.core.winner import Corrected, left_out, summed_up
+from surefit.core.winner import Corrected, apart, not_drawn, summed_up
 from surefit.errors import DataError
 
 STEPS = 10  # additions at most
@@ -114,20 +113,25 @@ def corrected(
     raw = judge(np.ones((1, len(y))))[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows.")
-    n = _affordable(preds)
+    n, one = _affordable(preds), np.ones((1, len(y)))
 
-    def anew(chosen_on: Floats, kept: Floats) -> Floats:
-        """The score on rows not kept (1,) of the ensemble selected where rows count so often."""
-        chosen = mixed(preds, select(metric, y, preds, rows, chosen_on))
-        judge = mean_of_folds([metric], y, chosen, rows)
-        whole, inside = judge(np.vstack([np.ones(len(y)), kept]))[:, 0]
-        return left_out(whole, np.array([inside]), kept[None, :], rows)
+    def anew(counts: Floats) -> Callable[[Floats], Floats]:
+        """The values (b, 1) of the ensemble selected where rows count so often (1, n)."""
+        chosen = mixed(preds, select(metric, y, preds, rows, counts[0]))
+        return mean_of_folds([metric], y, chosen, rows)
 
-    parts = itertools.chain.from_iterable(rows.kept(PARTS, -(-n // PARTS), seed))
-    apart = np.concatenate([anew(kept, kept) for kept in parts])
-    draws = itertools.chain.from_iterable(rows.draws(n, seed))
-    left = np.concatenate([anew(counts, (counts > 0).astype("float64")) for counts in draws])
-    return summed_up(metric, ["ensemble"], raw, apart, left, rows=rows, level=level)
+    parts, left = [], []
+    for kept in (k[None, :] for some in rows.kept(PARTS, -(-n // PARTS), seed) for k in some):
+        again = anew(kept)
+        pick, best = ((f(one)[:, 0], f(kept)[:, 0]) for f in (again, judge))
+        parts.append(apart(rows.share(1 - kept), pick, best))
+    for counts in (c[None, :] for some in rows.draws(n, seed) for c in some):
+        again = anew(counts)
+        left.append(not_drawn(again, float(again(one)[0, 0]), counts, rows))
+    return summed_up(
+        metric, ["ensemble"], raw, np.concatenate(parts), np.concatenate(left), rows=rows,
+        level=level,
+    )  # fmt: skip
 
 
 def _affordable(preds: Sequence[NDArray[Any]]) -> int:

@@ -154,6 +154,18 @@ class Layout:
         """Each fold's rows in the order."""
         return [slice(a, b) for a, b in itertools.pairwise(self.edges.tolist())]
 
+    @property
+    def alike(self) -> bool:
+        """Whether all rows count the same, each for itself."""
+        return self.clusters is None and self.weights is None
+
+    def share(self, counts: Floats) -> Floats:
+        """The share of the rows (b,) that 0s and 1s (b, n) choose: its mean over the folds."""
+        weights = np.ones(len(self.order)) if self.weights is None else self.weights
+        in_fold = [(f, float(weights[f].sum())) for f in self.folds]
+        found = [counts[:, f] @ weights[f] / total for f, total in in_fold if total > 0]
+        return np.asarray(np.mean(found, axis=0))
+
     def weights_of(self, fold: slice) -> Floats | None:
         """The weights of a fold's rows."""
         return None if self.weights is None else self.weights[fold]

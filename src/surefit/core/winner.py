@@ -107,25 +107,30 @@ def corrected_best(
 def picked_apart(
     metric: Metric, parts: Sequence[Any], raw: Floats, rows: Layout, seed: int
 ) -> Floats:
-    """What the best on the rows kept scores on those left out (b,), each of `parts` a candidate.
+    """The pick on the rows kept, and the best of all rows, on those left out: see `apart`.
 
-    `raw` (c,) holds the candidates' values on all rows.
+    Each of `parts` is a candidate; `raw` (c,) holds their values on all rows.
     """
-    found = [np.zeros(0)]
+    best, found = int(best_first(metric.sign * raw)[0]), [np.zeros((0, 3))]
     for kept in rows.kept(PARTS, REPEATS, seed):
         inside = np.hstack([part(kept) for part in parts])
         chosen = np.argmax(np.where(np.isnan(inside), -np.inf, metric.sign * inside), axis=1)
-        found.append(left_out(raw[chosen], inside[np.arange(len(kept)), chosen], kept, rows))
+        pick = raw[chosen], inside[np.arange(len(kept)), chosen]
+        found.append(apart(rows.share(1 - kept), pick, (raw[best], inside[:, best])))
     return np.concatenate(found)
 
 
-def left_out(whole: Floats, inside: Floats, kept: Floats, rows: Layout) -> Floats:
-    """The value on rows left out (b,), from that on all rows and on those kept (b, n)."""
-    weights = np.ones(kept.shape[1]) if rows.weights is None else rows.weights
-    share = kept @ weights / weights.sum()
-    out = np.full(len(kept), np.nan)
-    np.divide(whole - share * inside, 1 - share, out=out, where=share < 1)
-    return out
+def apart(left: Floats, pick: tuple[Floats, Floats], best: tuple[Floats | float, Floats]) -> Floats:
+    """Rows (b, 3): the share left out, and what of the pick's and the best's value lies there.
+
+    Args:
+        left: (b,) the share of the rows left out.
+        pick, best: values on all rows, and (b,) on the rows kept. What of a value lies in rows left
+            out is what the rows kept do not account for; over parts that make up all rows it sums,
+            for a mean over rows, to the value.
+    """
+    lie = [whole - (1 - left) * inside for whole, inside in (pick, best)]
+    return np.column_stack([left, *lie])
 
 
 def left_over(
@@ -138,23 +143,44 @@ def left_over(
     """
     drawn = np.hstack([part(counts) for part in parts]) if drawn is None else drawn
     chosen = np.argmax(np.where(np.isnan(drawn), -np.inf, metric.sign * drawn), axis=1)
-    kept = (counts > 0).astype(np.float64)
-    inside = np.empty(len(counts))
+    out = np.empty(len(counts))
     for j in np.unique(chosen):
-        inside[chosen == j] = parts[j](kept[chosen == j])[:, 0]
-    return left_out(raw[chosen], inside, kept, rows)
+        out[chosen == j] = not_drawn(parts[j], float(raw[j]), counts[chosen == j], rows)
+    return out
+
+
+def not_drawn(part: Any, whole: float, counts: Floats, rows: Layout) -> Floats:
+    """A candidate's value on the rows not drawn (b,): there alone, or what those drawn leave of it.
+
+    The second where rows count alike: metrics that a few rows do not have, or have badly, are well
+    defined so. With clusters or weights what is left may be next to nothing, and is not divided by.
+    """
+    if not rows.alike:
+        return np.asarray(part((counts == 0).astype(np.float64))[:, 0])
+    kept = (counts > 0).astype(np.float64)
+    left, out = rows.share(1 - kept), np.full(len(counts), np.nan)
+    lie = whole - (1 - left) * part(kept)[:, 0]
+    np.divide(lie, left, out=out, where=left > 0)
+    return out
 
 
 def summed_up(
-    metric: Metric, names: Sequence[str], raw: Floats, apart: Floats, drawn: Floats, *,
+    metric: Metric, names: Sequence[str], raw: Floats, parts: Floats, drawn: Floats, *,
     rows: Layout, level: float,
 ) -> Corrected:  # fmt: skip
-    """The correction from raw values (c,), scores on rows left out, and on rows not drawn."""
+    """The correction from raw values (c,), `apart` (b, 3), and scores on rows not drawn.
+
+    Where rows do not count alike (clusters, weights) only what the pick lacks beside the best is
+    taken off, so that nothing is where the pick is always the best.
+    """
     best = int(best_first(metric.sign * raw)[0])
-    apart, drawn = apart[~np.isnan(apart)], drawn[~np.isnan(drawn)]
-    if len(apart) > 1 and len(drawn) > 1:
+    parts, drawn = parts[~np.isnan(parts).any(axis=1)], drawn[~np.isnan(drawn)]
+    total = float(parts[:, 0].sum())
+    if total > 0 and len(parts) > 1 and len(drawn) > 1:
+        _, pick, same = parts.sum(axis=0) / total
+        center = pick if rows.alike else raw[best] + pick - same
         reach = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()
-        value, low, high = np.clip(apart.mean() + np.array([0.0, *reach]), *metric.bounds).tolist()
+        value, low, high = np.clip(center + np.array([0.0, *reach]), *metric.bounds).tolist()
         doubt = doubt_about(rows)
     else:
         value = low = high = float("nan")
