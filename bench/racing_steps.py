@@ -14,15 +14,16 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-from racing import FOLDER, TABLES, WINDOW
+from racing import FOLDER, TABLES
 
-from surefit.config import DataConfig, SplitConfig
+from surefit.config import DataConfig, SplitConfig, TuneConfig
 from surefit.core import data, fit, metrics, race, space, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
 from surefit.models import named
 
 ORDERS, FOLDS = 60, 3
+WINDOW = TuneConfig().trials_in_flight(FOLDS)
 PACES = np.linspace(0.25, 50, 200)  # learning rate x rounds
 FREE_ROUNDS, FREE_PACE = 10, 0.5  # where nothing is stopped yet
 Rule = tuple[str, str, float]  # where curves are held together, against whom, and the slack

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import hostile
+import surefit
 from surefit.edges import raypool
 from surefit.edges.pool import Job, Outcome, Pool, Workers
 from surefit.edges.raypool import RayPool
@@ -147,6 +148,16 @@ def test_a_search_gives_the_same_table_on_ray(folder: Any, cluster: Any) -> None
     for run in folder.runs("tags.`surefit.kind` = 'trial'" + where):
         folder.client.delete_run(run.info.run_id)
     check_mirror(folder, remote)
+
+
+@needs_ray
+def test_workers_of_a_cluster_that_would_idle_are_told(
+    folder: Any, cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """How many there are is known once the cluster has answered."""
+    few = {"tune.window": 1, "tune.workers": "ray"}
+    surefit.tune(lambda params, context: params["x"], {"x": "0..1"}, trials=3, set=few)
+    assert "2 workers have at most 1 job at once: tune.window = 2" in capsys.readouterr().err
 
 
 @needs_ray

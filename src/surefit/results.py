@@ -466,7 +466,7 @@ class EnsembleResult(Shown):
     Attributes:
         members: weight by trial.
         score: of out-of-fold predictions by ensembles that were chosen on the other folds.
-        corrected: of the ensemble as it is, selected anew in each resample.
+        corrected: of the ensemble as it is, selected anew on parts of the rows.
     """
 
     run_id: str

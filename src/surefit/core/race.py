@@ -19,6 +19,8 @@ FEWEST_CURVES = 5  # complete trials before a loop is given up in the middle
 FREE_EPOCHS = 3
 DOUBT = 1.0  # standard errors within which a shortfall of 2 % may be chance: it is not dropped
 SHOWN = 4.0  # standard errors beyond which any shortfall is real
+# All that a race decides by: a search belongs to the rule that it was begun with.
+RULE = (FEWEST_TOLD, BEHIND, RIVALS, FEWEST_CURVES, FREE_EPOCHS, DOUBT, SHOWN)
 
 
 @dataclass(frozen=True, kw_only=True)

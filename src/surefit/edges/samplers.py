@@ -352,12 +352,10 @@ def quiet() -> Iterator[None]:
     """Optuna without its news; the user's own verbosity is back at the end.
 
     A change costs half a millisecond, which all of Python's loggers take: within another such
-    block there is none.
+    block there is none. Where Optuna was not imported there is nothing to quieten.
     """
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    if level >= optuna.logging.ERROR:
+    optuna = sys.modules.get("optuna")
+    if optuna is None or (level := optuna.logging.get_verbosity()) >= optuna.logging.ERROR:
         yield
         return
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -27,7 +27,7 @@ from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import final_model, record_model, row_weights
 from surefit.verbs.workspace import Workspace
 
-ANEW = "an ensemble is selected anew in each resample"
+ANEW = "an ensemble is selected anew on parts of the rows"
 BEST_OF_EACH = 3  # trials of a family that are looked at before further ones of another
 
 

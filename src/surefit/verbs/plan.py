@@ -346,7 +346,7 @@ def _fingerprint(
         "space": {name: spaces.digest(dimensions) for name, dimensions in known.items()},
         "function": [code.place, code.digest] if code else None,
         "fixed": {name: dict(values) for name, values in fixed.items()},
-        "method": config.method, "race": config.race,
+        "method": config.method, "race": config.race and race.RULE,
         "window": config.trials_in_flight(work.split.n_folds),
         "versions": environment.versions_of((*DECIDES, *libraries, *by_method)),
     }  # fmt: skip

@@ -145,18 +145,22 @@ class Search:
 
     def crowded(self) -> str:
         """What to say where there are more workers than cores, or than work for them; else ""."""
-        cores, most = usable_cores(), self.window * self.n_folds
-        if not self.on_ray and most < self.workers <= cores:
-            wanted = -(-self.workers // self.n_folds)
-            return (
-                f"Note:  {self.workers} workers have at most {most} job{'s' * (most != 1)} at "
-                f"once: tune.window = {wanted} has work for all (another search)"
-            )
+        cores = usable_cores()
         if self.on_ray or self.workers <= cores:
-            return ""
+            return "" if self.on_ray else self.idle(self.workers)
         return (
             f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
             'for jobs that wait, slower for those that compute (tune.workers = "auto")'
+        )
+
+    def idle(self, n_workers: int) -> str:
+        """What to say where so many workers have more hands than work; else ""."""
+        most = self.window * self.n_folds
+        if n_workers <= most:
+            return ""
+        return (
+            f"Note:  {n_workers} workers have at most {most} job{'s' * (most != 1)} at once: "
+            f"tune.window = {-(-n_workers // self.n_folds)} has work for all (another search)"
         )
 
     @property
@@ -305,6 +309,8 @@ def run(
         samplers.quiet(),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
+        if isinstance(workers, raypool.RayPool) and (note := found.idle(workers.n_workers)):
+            reporter.say(note)
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
         return workers.peak_bytes
 
