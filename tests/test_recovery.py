@@ -94,6 +94,19 @@ def test_a_lost_journal_is_rebuilt_from_mlflow(folder: Any, searched: Any) -> No
     check_mirror(folder, longer)
 
 
+@pytest.mark.parametrize("trials", [4, 6])
+def test_a_search_whose_run_was_deleted_has_all_its_trials_again(folder: Any, trials: int) -> None:
+    """Under a new run: trials that are left change their parent, those that are gone come back."""
+    first = folder.tune("sklearn:wine", target="target", trials=4, set=CHOSEN)
+    children = folder.runs("tags.`surefit.kind` = 'trial'")
+    for run_id in (first.run_id, children[0].info.run_id, children[2].info.run_id):
+        folder.client.delete_run(run_id)
+    again = folder.tune(trials=trials, set=CHOSEN)
+    assert again.run_id != first.run_id
+    assert again.resumed == 4
+    check_mirror(folder, again)
+
+
 def test_a_race_goes_on_the_same_from_a_rebuilt_journal(folder: Any) -> None:
     """Rivals whose predictions were lost are fitted again: the same trials are dropped."""
     chosen = {**CHOSEN, "split.folds": 4, "tune.space": {"C": "log 0.00001..100"}}

@@ -393,6 +393,17 @@ class Journal:
                 [(run_id, key) for key, run_id in arrived.items()],
             )
 
+    def send_again(self, keys: Iterable[str]) -> None:
+        """Take these messages for not arrived; what MLflow calls wrote is not in them any more."""
+        with self._transaction():
+            for key in keys:
+                (text,) = self._one("SELECT payload FROM outbox WHERE key = ?", key)
+                payload = json.dumps({k: v for k, v in json.loads(text).items() if k != "calls"})
+                self._sql.execute(
+                    "UPDATE outbox SET done = 0, run_id = NULL, payload = ? WHERE key = ?",
+                    (payload, key),
+                )
+
     def arrived(self) -> dict[str, str]:
         """The messages that arrived, and as which runs."""
         rows = self._all("SELECT key, run_id FROM outbox WHERE done = 1")

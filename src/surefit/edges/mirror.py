@@ -15,6 +15,7 @@ from surefit.edges.nested import Nested
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ServiceError
+from surefit.results import Tag
 
 BATCH = 50  # trials written at a time
 PAUSE = 0.2  # seconds between looks at the outbox
@@ -159,6 +160,20 @@ def trials_of(store: Store, search: str) -> Iterator[RunRecord]:
     return runs.search(
         store, f"tags.`surefit.search` = '{search}' and tags.`surefit.kind` = 'trial'"
     )
+
+
+def adopt(store: Store, journal: Journal, parent: Run, *, search: str) -> None:
+    """Put the trials' runs under another parent; those that are gone are written again.
+
+    For a search whose own run was deleted in MLflow, alone or with its trials.
+    """
+    there = set()
+    for record in trials_of(store, search):
+        Run(store=store, run_id=record.run_id, name=record.name).log(
+            [Tag(key="mlflow.parentRunId", value=parent.run_id)]
+        )
+        there.add(record.tags["surefit.key"])
+    journal.send_again(key for key in journal.arrived() if key not in there)
 
 
 @contextlib.contextmanager

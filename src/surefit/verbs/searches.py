@@ -24,7 +24,7 @@ from surefit.edges import journal as journals
 from surefit.edges import nursery, pool, raypool, runs, samplers, search
 from surefit.edges.cores import usable_cores
 from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.mirror import mirroring
+from surefit.edges.mirror import adopt, mirroring
 from surefit.edges.project import UserCode
 from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
@@ -247,6 +247,8 @@ def parent_run(
     run = Run(store=store, run_id=run_id, name=name)
     run.log(_search_items(found))
     items(run)
+    if known:  # it was deleted: its trials have a parent again
+        adopt(store, journal, run, search=found.fingerprint)
     journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
     return runs.closing(run)
 
