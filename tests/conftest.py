@@ -201,7 +201,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, pristine: Path) -> Folder:
 def searched(tmp_path_factory: pytest.TempPathFactory, pristine: Path) -> Folder:
     """wine in three folds with a finished search of twelve linear models; tests only read it."""
     project = new_folder(tmp_path_factory.mktemp("searched"), pristine)
-    chosen = {"split.folds": 3, "model.family": "linear", "tune.race": False}
+    chosen = {"split.folds": 3, "model.family": "linear"}
     project.tune("sklearn:wine", target="target", trials=12, set=chosen)
     return project
 
