@@ -137,49 +137,45 @@ def left_over(
     metric: Metric, parts: Sequence[Any], raw: Floats, counts: Floats, rows: Layout, *,
     drawn: Floats | None = None,
 ) -> Floats:  # fmt: skip
-    """What the best on the rows drawn scores on those not drawn (b,); `counts` (b, n) the draws.
+    """The best on the rows drawn, on those not drawn (b, 2): see `not_drawn`.
 
-    `drawn` (b, c) holds the candidates' values on the rows drawn, where they are known.
+    `counts` (b, n) are the draws; `drawn` (b, c) holds the candidates' values on the rows drawn,
+    where they are known.
     """
     drawn = np.hstack([part(counts) for part in parts]) if drawn is None else drawn
     chosen = np.argmax(np.where(np.isnan(drawn), -np.inf, metric.sign * drawn), axis=1)
-    out = np.empty(len(counts))
+    out = np.empty((len(counts), 2))
     for j in np.unique(chosen):
         out[chosen == j] = not_drawn(parts[j], float(raw[j]), counts[chosen == j], rows)
     return out
 
 
 def not_drawn(part: Any, whole: float, counts: Floats, rows: Layout) -> Floats:
-    """A candidate's value on the rows not drawn (b,): there alone, or what those drawn leave of it.
+    """The share of the rows not drawn, and what of a candidate's value lies there (b, 2).
 
-    The second where rows count alike: metrics that a few rows do not have, or have badly, are well
-    defined so. With clusters or weights what is left may be next to nothing, and is not divided by.
+    Not its value there alone: few rows have no AUC, and an R² of any size.
     """
-    if not rows.alike:
-        return np.asarray(part((counts == 0).astype(np.float64))[:, 0])
     kept = (counts > 0).astype(np.float64)
-    left, out = rows.share(1 - kept), np.full(len(counts), np.nan)
-    lie = whole - (1 - left) * part(kept)[:, 0]
-    np.divide(lie, left, out=out, where=left > 0)
-    return out
+    left = rows.share(1 - kept)
+    return np.column_stack([left, whole - (1 - left) * part(kept)[:, 0]])
 
 
 def summed_up(
     metric: Metric, names: Sequence[str], raw: Floats, parts: Floats, drawn: Floats, *,
     rows: Layout, level: float,
 ) -> Corrected:  # fmt: skip
-    """The correction from raw values (c,), `apart` (b, 3), and scores on rows not drawn.
+    """The correction from raw values (c,), `apart` (b, 3), and `not_drawn` (b, 2).
 
     Where rows do not count alike (clusters, weights) only what the pick lacks beside the best is
     taken off, so that nothing is where the pick is always the best.
     """
     best = int(best_first(metric.sign * raw)[0])
-    parts, drawn = parts[~np.isnan(parts).any(axis=1)], drawn[~np.isnan(drawn)]
-    total = float(parts[:, 0].sum())
+    parts, drawn = parts[~np.isnan(parts).any(axis=1)], drawn[~np.isnan(drawn).any(axis=1)]
+    drawn, total = drawn[drawn[:, 0] > 0], float(parts[:, 0].sum())
     if total > 0 and len(parts) > 1 and len(drawn) > 1:
         _, pick, same = parts.sum(axis=0) / total
         center = pick if rows.alike else raw[best] + pick - same
-        reach = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()
+        reach = np.quantile(_scores(drawn, rows), [(1 - level) / 2, (1 + level) / 2])
         value, low, high = np.clip(center + np.array([0.0, *reach]), *metric.bounds).tolist()
         doubt = doubt_about(rows)
     else:
@@ -191,3 +187,15 @@ def summed_up(
         bias=float(metric.sign * (raw[best] - value)), level=level, n_rows=len(rows.order),
         n_candidates=len(raw), reliable=not doubt, note=doubt,
     )  # fmt: skip
+
+
+def _scores(drawn: Floats, rows: Layout) -> Floats:
+    """Scores on the rows not drawn, less their mean (b,); from `not_drawn` (b, 2).
+
+    What lies there by its share; where rows do not count alike the share may be next to nothing,
+    and the ratio is taken to first order around its mean.
+    """
+    left, lie = drawn.T
+    if rows.alike:
+        return np.asarray(lie / left - (lie / left).mean())
+    return np.asarray((lie - left * lie.sum() / left.sum()) / left.mean())
