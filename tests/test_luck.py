@@ -6,7 +6,7 @@ import pytest
 import luck
 from surefit.core import metrics
 from surefit.core.resampling import layout, mean_of_folds
-from surefit.core.winner import apart, corrected_best
+from surefit.core.winner import corrected_best, elsewhere
 
 
 def test_a_search_winners_corrected_score_is_near_its_truth():
@@ -49,10 +49,10 @@ def test_what_rows_left_out_have_of_a_value_is_theirs():
     assert (1 - kept).sum(axis=0).tolist() == [4] * 40
     assert set(kept.sum(axis=1)) == {32}
     whole, inside = judge(np.ones((1, 40)))[:, 0], judge(kept)[:, 0]
-    left, pick, best = apart(rows.share(1 - kept), (whole, inside), (whole, inside)).T
-    assert pick == pytest.approx(left * judge(1 - kept)[:, 0])
-    assert pick.sum() / left.sum() == pytest.approx(whole[0])
-    assert best.tolist() == pick.tolist()
+    left = rows.share(1 - kept)
+    there = elsewhere(whole, inside, left)
+    assert there == pytest.approx(left * judge(1 - kept)[:, 0])
+    assert there.sum() / left.sum() == pytest.approx(whole[0])
 
 
 FIVE, MANY = [600, 50, 50, 50, 50], [400, 150] + [20] * 20

@@ -1,7 +1,7 @@
 """All the statistics of a comparison from one set of resamples.
 
 The ranking, each candidate's interval and that of the best corrected for having been picked see
-the same resamples, and each candidate is evaluated once in each: less than half of the work of
+the same resamples, and each candidate is evaluated once in each: about half of the work of
 `ranking.rank`, `stats.score` and `winner.corrected_best` one by one, with the same answers.
 """
 

@@ -7,7 +7,8 @@ replacement; the best ensemble met on the way is kept. The members' share is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
 from surefit.core.resampling import Layout, layout, mean_of_folds
-from surefit.core.winner import Corrected, apart, not_drawn, summed_up
+from surefit.core.winner import Corrected, elsewhere, summed_up
 from surefit.errors import DataError
 
 STEPS = 10  # additions at most
@@ -113,24 +114,26 @@ def corrected(
     raw = judge(np.ones((1, len(y))))[0]
     if np.isnan(raw).any():
         raise DataError(f"{metric.name} is undefined on these {len(y)} rows.")
-    n, one = _affordable(preds), np.ones((1, len(y)))
+    n = _affordable(preds)
 
-    def anew(counts: Floats) -> Callable[[Floats], Floats]:
-        """The values (b, 1) of the ensemble selected where rows count so often (1, n)."""
-        chosen = mixed(preds, select(metric, y, preds, rows, counts[0]))
-        return mean_of_folds([metric], y, chosen, rows)
+    def anew(counts: Floats, kept: Floats, left: Floats) -> Floats:
+        """What of the value of the ensemble selected by `counts` (n,) is not in the rows kept."""
+        chosen = mixed(preds, select(metric, y, preds, rows, counts))
+        both = mean_of_folds([metric], y, chosen, rows)(np.vstack([np.ones(len(y)), kept]))
+        return elsewhere(both[0], both[1], left)
 
-    parts, left = [], []
-    for kept in (k[None, :] for some in rows.kept(PARTS, -(-n // PARTS), seed) for k in some):
-        again = anew(kept)
-        pick, best = ((f(one)[:, 0], f(kept)[:, 0]) for f in (again, judge))
-        parts.append(apart(rows.share(1 - kept), pick, best))
-    for counts in (c[None, :] for some in rows.draws(n, seed) for c in some):
-        again = anew(counts)
-        left.append(not_drawn(again, float(again(one)[0, 0]), counts, rows))
+    parts, drawn = [], []
+    for kept in itertools.chain.from_iterable(rows.kept(PARTS, -(-n // PARTS), seed)):
+        left = rows.share(1 - kept[None, :])
+        best = elsewhere(raw, judge(kept[None, :])[:, 0], left)
+        parts.append([left, anew(kept, kept, left), best])
+    for counts in itertools.chain.from_iterable(rows.draws(n, seed)):
+        kept = (counts > 0).astype(np.float64)
+        left = rows.share(1 - kept[None, :])
+        drawn.append([left, anew(counts, kept, left)])
     return summed_up(
-        metric, ["ensemble"], raw, np.concatenate(parts), np.concatenate(left), rows=rows,
-        level=level,
+        metric, ["ensemble"], raw, np.asarray(parts)[:, :, 0], np.asarray(drawn)[:, :, 0],
+        rows=rows, level=level,
     )  # fmt: skip
 
 

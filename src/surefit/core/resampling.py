@@ -62,40 +62,6 @@ def resample_counts(
         yield counts if clusters is None else counts[:, unit]
 
 
-def rows_kept(
-    n: int,
-    *,
-    n_parts: int,
-    repeats: int,
-    seed: int,
-    strata: NDArray[Any] | None = None,
-    clusters: NDArray[Any] | None = None,
-    cells: int = CELLS_A_CHUNK,
-) -> Iterator[Floats]:
-    """Chunks (b, n) of 1 for a row that is kept, 0 for one left out; `n_parts * repeats` in all.
-
-    In each repeat the units (rows, or whole clusters) of each stratum are dealt out at random to
-    `n_parts` parts of about one size, each of which is left out once. A chunk holds at most about
-    `cells` numbers. The same seed gives the same.
-
-    Raises:
-        DataError: a cluster lies in two strata, or lengths differ.
-    """
-    unit, members = _units(n, strata, clusters)
-    rng = np.random.default_rng(seed)
-
-    def dealt() -> Iterator[NDArray[np.bool_]]:
-        part = np.empty(int(unit.max(initial=-1)) + 1, dtype=np.intp)
-        for _ in range(repeats):
-            for places, m in members:  # which parts are the larger ones differs by stratum
-                part[places] = (rng.permutation(m) + rng.integers(n_parts)) % n_parts
-            yield from (part[unit] != k for k in range(n_parts))
-
-    every = dealt()
-    while chunk := list(itertools.islice(every, max(1, cells // max(n, 1)))):
-        yield np.array(chunk, dtype=np.float64)
-
-
 def _units(
     n: int, strata: NDArray[Any] | None, clusters: NDArray[Any] | None
 ) -> tuple[Codes, list[tuple[Codes | slice, int]]]:
@@ -171,11 +137,26 @@ class Layout:
         return None if self.weights is None else self.weights[fold]
 
     def kept(self, n_parts: int, repeats: int, seed: int) -> Iterator[Floats]:
-        """Chunks (b, n) of the rows kept, in the order; see `rows_kept`. At most a part a unit."""
-        return rows_kept(
-            len(self.order), n_parts=min(n_parts, self.n_units), repeats=repeats, seed=seed,
-            strata=self.strata, clusters=self.clusters,
-        )  # fmt: skip
+        """Chunks (b, n) of 1 for a row that is kept, 0 for one left out, in the order.
+
+        In each repeat the units of each stratum are dealt out at random to `n_parts` parts (at most
+        a part a unit) of about one size, each of which is left out once. The same seed gives the
+        same.
+        """
+        n = len(self.order)
+        unit, members = _units(n, self.strata, self.clusters)
+        n_parts, rng = min(n_parts, self.n_units), np.random.default_rng(seed)
+
+        def dealt() -> Iterator[NDArray[np.bool_]]:
+            part = np.empty(self.n_units, dtype=np.intp)
+            for _ in range(repeats):
+                for places, m in members:  # which parts are the larger ones differs by stratum
+                    part[places] = (rng.permutation(m) + rng.integers(n_parts)) % n_parts
+                yield from (part[unit] != k for k in range(n_parts))
+
+        every = dealt()
+        while chunk := list(itertools.islice(every, max(1, CELLS_A_CHUNK // max(n, 1)))):
+            yield np.array(chunk, dtype=np.float64)
 
     def draws(self, n_resamples: int, seed: int, *, cells: int = CELLS_A_CHUNK) -> Iterator[Floats]:
         """Chunks (b, n) of counts, in the order, of at most about `cells` numbers."""

@@ -107,64 +107,61 @@ def corrected_best(
 def picked_apart(
     metric: Metric, parts: Sequence[Any], raw: Floats, rows: Layout, seed: int
 ) -> Floats:
-    """The pick on the rows kept, and the best of all rows, on those left out: see `apart`.
+    """Rows (b, 3): the share left out, and what of the pick's and the best's value lies there.
 
-    Each of `parts` is a candidate; `raw` (c,) holds their values on all rows.
+    The pick is the best on the rows kept. Each of `parts` is a candidate; `raw` (c,) holds their
+    values on all rows.
     """
     best, found = int(best_first(metric.sign * raw)[0]), [np.zeros((0, 3))]
     for kept in rows.kept(PARTS, REPEATS, seed):
         inside = np.hstack([part(kept) for part in parts])
-        chosen = np.argmax(np.where(np.isnan(inside), -np.inf, metric.sign * inside), axis=1)
-        pick = raw[chosen], inside[np.arange(len(kept)), chosen]
-        found.append(apart(rows.share(1 - kept), pick, (raw[best], inside[:, best])))
+        chosen, left = _picks(metric, inside), rows.share(1 - kept)
+        pick = elsewhere(raw[chosen], inside[np.arange(len(kept)), chosen], left)
+        found.append(np.column_stack([left, pick, elsewhere(raw[best], inside[:, best], left)]))
     return np.concatenate(found)
 
 
-def apart(left: Floats, pick: tuple[Floats, Floats], best: tuple[Floats | float, Floats]) -> Floats:
-    """Rows (b, 3): the share left out, and what of the pick's and the best's value lies there.
+def elsewhere(whole: Floats | float, inside: Floats, left: Floats) -> Floats:
+    """What of a value lies in the rows left out (b,): what the rows kept do not account for.
+
+    Over parts that make up all rows it sums, for a mean over rows, to the value. It is not the
+    value of those rows alone: few rows have no AUC, and an R² of any size.
 
     Args:
+        whole, inside: the value on all rows, and (b,) on the rows kept.
         left: (b,) the share of the rows left out.
-        pick, best: values on all rows, and (b,) on the rows kept. What of a value lies in rows left
-            out is what the rows kept do not account for; over parts that make up all rows it sums,
-            for a mean over rows, to the value.
     """
-    lie = [whole - (1 - left) * inside for whole, inside in (pick, best)]
-    return np.column_stack([left, *lie])
+    return np.asarray(whole - (1 - left) * inside)
 
 
 def left_over(
     metric: Metric, parts: Sequence[Any], raw: Floats, counts: Floats, rows: Layout, *,
     drawn: Floats | None = None,
 ) -> Floats:  # fmt: skip
-    """The best on the rows drawn, on those not drawn (b, 2): see `not_drawn`.
+    """Rows (b, 2): the share not drawn, and what of the value of the best of the drawn is there.
 
     `counts` (b, n) are the draws; `drawn` (b, c) holds the candidates' values on the rows drawn,
     where they are known.
     """
     drawn = np.hstack([part(counts) for part in parts]) if drawn is None else drawn
-    chosen = np.argmax(np.where(np.isnan(drawn), -np.inf, metric.sign * drawn), axis=1)
-    out = np.empty((len(counts), 2))
+    chosen, kept = _picks(metric, drawn), (counts > 0).astype(np.float64)
+    inside, left = np.empty(len(counts)), rows.share(1 - kept)
     for j in np.unique(chosen):
-        out[chosen == j] = not_drawn(parts[j], float(raw[j]), counts[chosen == j], rows)
-    return out
+        inside[chosen == j] = parts[j](kept[chosen == j])[:, 0]
+    return np.column_stack([left, elsewhere(raw[chosen], inside, left)])
 
 
-def not_drawn(part: Any, whole: float, counts: Floats, rows: Layout) -> Floats:
-    """The share of the rows not drawn, and what of a candidate's value lies there (b, 2).
-
-    Not its value there alone: few rows have no AUC, and an R² of any size.
-    """
-    kept = (counts > 0).astype(np.float64)
-    left = rows.share(1 - kept)
-    return np.column_stack([left, whole - (1 - left) * part(kept)[:, 0]])
+def _picks(metric: Metric, values: Floats) -> NDArray[np.intp]:
+    """The best candidate of each row (b, c); what is undefined is no candidate."""
+    oriented = np.where(np.isnan(values), -np.inf, metric.sign * values)
+    return np.asarray(np.argmax(oriented, axis=1))
 
 
 def summed_up(
     metric: Metric, names: Sequence[str], raw: Floats, parts: Floats, drawn: Floats, *,
     rows: Layout, level: float,
 ) -> Corrected:  # fmt: skip
-    """The correction from raw values (c,), `apart` (b, 3), and `not_drawn` (b, 2).
+    """The correction from raw values (c,), `picked_apart` (b, 3), and `left_over` (b, 2).
 
     Where rows do not count alike (clusters, weights) only what the pick lacks beside the best is
     taken off, so that nothing is where the pick is always the best.
@@ -190,7 +187,7 @@ def summed_up(
 
 
 def _scores(drawn: Floats, rows: Layout) -> Floats:
-    """Scores on the rows not drawn, less their mean (b,); from `not_drawn` (b, 2).
+    """Scores on the rows not drawn, less their mean (b,); from `left_over` (b, 2).
 
     What lies there by its share; where rows do not count alike the share may be next to nothing,
     and the ratio is taken to first order around its mean.

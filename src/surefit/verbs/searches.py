@@ -144,10 +144,10 @@ class Search:
         return "       without their predictions: those that decide are computed again"
 
     def crowded(self) -> str:
-        """What to say where there are more workers than cores, or than work for them; else ""."""
+        """What to say where more workers were asked for than there are cores; else ""."""
         cores = usable_cores()
         if self.on_ray or self.workers <= cores:
-            return "" if self.on_ray else self.idle(self.workers)
+            return ""
         return (
             f"Note:  {self.workers} workers on {cores} core{'s' * (cores != 1)} take turns: good "
             'for jobs that wait, slower for those that compute (tune.workers = "auto")'
@@ -311,7 +311,7 @@ def run(
         samplers.quiet(),
         reporter.progress("trials", found.tune.trials) as advance,
     ):  # fmt: skip
-        if isinstance(workers, raypool.RayPool) and (note := found.idle(workers.n_workers)):
+        if note := found.idle(workers.idle):
             reporter.say(note)
         Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
         return workers.peak_bytes
