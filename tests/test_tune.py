@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -185,6 +186,22 @@ def test_another_space_or_seed_is_another_search(folder):
         assert other.resumed == 0
     same = folder.tune(trials=3, set={**CHOSEN, "split.seed": 0, "tune.workers": 1})
     assert same.run_id == first.run_id
+
+
+@pytest.mark.parametrize("column", ["time", "group", "weight"])
+def test_a_race_on_rows_that_are_not_alike(folder, column):
+    """Rows in blocks of time, in groups and of different weight are raced too, fold by fold."""
+    frame = numbers(240)
+    rng = np.random.default_rng(3)
+    frame["column"] = {
+        "time": pd.date_range("2024-01-01", periods=240, freq="h"), "group": np.arange(240) % 24,
+        "weight": rng.uniform(0.5, 2, 240),
+    }[column]  # fmt: skip
+    keys = {"model.family": "linear", f"data.{column}": "column", "split.folds": 4,
+            "metric.optimize": "log_loss", "tune.space": {"C": "log 0.00001..100"}}  # fmt: skip
+    result = folder.tune(frame, target="y", trials=16, method="random", set=keys)
+    assert result.count("PRUNED") >= 1
+    assert result.count("FAILED") == 0
 
 
 def test_trials_that_are_clearly_behind_are_dropped_and_said(folder):

@@ -14,7 +14,7 @@ import numpy as np
 
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import metrics, race
+from surefit.core import dependence, metrics, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
@@ -304,7 +304,7 @@ class _Spread:
             metric,
             work.data.y[rows],
             kept_fold(payload)[0],
-            clusters(work, rows),
+            dependence.units(work.data, rows),
             row_weights(work, rows),
         )
 
