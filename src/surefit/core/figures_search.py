@@ -306,14 +306,18 @@ def draw_slices(
 
 
 def _log_ticks(ax: Any) -> None:
-    """Powers of ten; where fewer than two are in sight, 1, 2 and 5 of each, as plain numbers."""
+    """Powers of ten; where fewer than two are in sight, 1, 2 and 5 of each, as plain numbers.
+
+    Of a range so narrow that it may hold but one of those, three even steps.
+    """
     from matplotlib import ticker
 
     ax.set_xscale("log")
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     low, high = ax.get_xlim()
     if np.ceil(np.log10(low)) + 1 > np.floor(np.log10(high)):
-        ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
+        by_decade = ticker.LogLocator(subs=(1.0, 2.0, 5.0))
+        ax.xaxis.set_major_locator(by_decade if high / low >= 5 else ticker.MaxNLocator(3))
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v:g}"))
 
 
