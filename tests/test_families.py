@@ -27,6 +27,8 @@ FEW = {
     "forest": {"n_estimators": 12},
     "dummy": {},
 }  # fmt: skip
+BESIDES = {"hist": {"max_iter": 30}, "xgboost": {"num_boost_round": 30},
+           "catboost": {"iterations": 30}, "mlp": {"epochs": 5}}  # fmt: skip
 METRIC = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "rmse"}
 
 # Plain MLflow in a process that cannot import surefit: what each model answers, as one file.
@@ -57,12 +59,18 @@ def params(family, task):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_logged_model_answers_the_same_in_plain_mlflow_without_surefit(folder, tmp_path, task):
-    """All families: a fresh process without surefit or pickle repeats the stored predictions."""
+    """Each family that is installed: a fresh process without surefit or pickle repeats the stored
+    predictions; and boosting has learned something, of so few rows."""
     frame = mixed(task=task)
     results = {}
-    for family in tuple(FEW):
-        chosen = {"model.family": family, "model.params": FEW[family], "split.folds": 2}
+    for family, few in {**FEW, **BESIDES}.items():
+        if family not in (*models.installed(), "dummy"):
+            continue
+        chosen = {"model.family": family, "model.params": few, "split.folds": 2}
         results[family] = folder.train(frame, target="y", set=chosen)
+        score = results[family].score
+        better = (score.value > results[family].baseline) == score.greater_is_better
+        assert better or family not in ("lightgbm", "hist", "xgboost", "catboost")
     rows = frame.drop(columns="y").assign(more="ignored")
     rows.loc[:4, "city"] = "Atlantis"
     rows.loc[5:9, "tier"] = None
@@ -83,7 +91,8 @@ def test_a_logged_model_answers_the_same_in_plain_mlflow_without_surefit(folder,
         stored = stored[stored["row_id"] > 14].set_index("row_id")
         assert len(stored) > 15
         again = answered.loc[stored.index]
-        pd.testing.assert_frame_equal(again, stored, check_names=False, rtol=1e-9, atol=1e-12)
+        near = 1e-6 if family == "mlp" else 1e-9  # PyTorch computes in single precision
+        pd.testing.assert_frame_equal(again, stored, check_names=False, rtol=near, atol=1e-12)
         if task != "regression":
             assert set(answered["prediction"]) <= set(frame["y"])
             shares = answered.drop(columns="prediction")

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import fresh
 import surefit
 from surefit import models
 from surefit.core import space
@@ -41,26 +40,6 @@ def usable(name: str):
     if name in EXTRAS:
         pytest.importorskip(EXTRAS[name])
     return models.named(name)
-
-
-@pytest.mark.parametrize("name", models.NAMES)
-def test_a_family_answers_in_plain_mlflow_as_it_did_when_it_was_trained(
-    name, tmp_path, monkeypatch
-):
-    """On each kind of task the saved model, without surefit, gives the stored predictions."""
-    usable(name)
-    monkeypatch.chdir(tmp_path)
-    loaded = []
-    for task, target in TARGETS.items():
-        file = tmp_path / f"{task}.parquet"
-        table(task).to_parquet(file)
-        settings = {"model.family": name, "split.folds": 2, "name": "tables"}
-        settings |= {f"model.params.{k}": v for k, v in QUICK[name].items()}
-        result = surefit.train(str(file), target=target, set=settings, quiet=True)
-        better = (result.score.value > result.baseline) == result.score.greater_is_better
-        assert better or name in ("dummy", "mlp")
-        loaded.append((result.run_id, result.model_uri, file, target))
-    assert fresh.furthest(tmp_path, *loaded) < 1e-6
 
 
 @pytest.mark.parametrize("name", models.NAMES)

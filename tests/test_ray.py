@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 import hostile
-import surefit
 from surefit.edges import raypool
 from surefit.edges.pool import Job, Outcome, Pool, Workers
 from surefit.edges.raypool import RayPool
@@ -156,7 +155,7 @@ def test_workers_of_a_cluster_that_would_idle_are_told(
 ) -> None:
     """How many there are is known once the cluster has answered."""
     few = {"tune.window": 1, "tune.workers": "ray"}
-    surefit.tune(lambda params, context: params["x"], {"x": "0..1"}, trials=3, set=few)
+    folder.tune(lambda params, context: params["x"], {"x": "0..1"}, trials=3, set=few, quiet=False)
     assert "2 workers have at most 1 job at once: tune.window = 2" in capsys.readouterr().err
 
 

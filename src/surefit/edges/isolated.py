@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
@@ -14,8 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from surefit.errors import IntegrityError
+from surefit.models.skops_files import import_skops
 
-_SCRIPT = """
+_SCRIPT = f"""
+{inspect.getsource(import_skops)}
 import json, os, pathlib, sys, threading, time
 sys.modules["surefit"] = None  # any import of it now fails
 def end_with_the_caller():  # whose end of the pipe closes when it dies, however it does
@@ -24,11 +27,13 @@ def end_with_the_caller():  # whose end of the pipe closes when it dies, however
 threading.Thread(target=end_with_the_caller, daemon=True).start()
 import pandas as pd
 import mlflow.pyfunc
+if any(pathlib.Path(sys.argv[1]).rglob("*.skops")):
+    import_skops()  # it is the same without it, seconds later
 model = mlflow.pyfunc.load_model(sys.argv[1])
 rows = pd.read_parquet(sys.argv[2])
 answer = model.predict(rows)
 if not isinstance(answer, pd.DataFrame):
-    answer = pd.DataFrame({"prediction": getattr(answer, "tolist", lambda: answer)()})
+    answer = pd.DataFrame({{"prediction": getattr(answer, "tolist", lambda: answer)()}})
 answer.to_parquet(sys.argv[3])
 times = []
 for k in range(min(int(sys.argv[5]), len(rows))):

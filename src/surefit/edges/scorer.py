@@ -13,6 +13,7 @@ import pandas as pd
 
 from surefit.edges.store import first_line, without_logs
 from surefit.errors import IntegrityError, UserCodeError
+from surefit.models.skops_files import import_skops
 
 Answer = Callable[[pd.DataFrame], pd.DataFrame]
 
@@ -31,6 +32,8 @@ def load(folder: Path, *, verified: bool) -> Answer:
     """
     import mlflow.pyfunc
 
+    if any(folder.rglob("*.skops")):
+        import_skops()
     before = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
     if verified:
         os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"

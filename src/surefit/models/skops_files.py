@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED
@@ -71,7 +67,7 @@ def save_skops(thing: Any, path: Path) -> None:
     Raises:
         TypeError: when it holds a type that is not on the reviewed list.
     """
-    _import_skops()
+    import_skops()
     import skops.io
 
     skops.io.dump(thing, path, compression=ZIP_DEFLATED, compresslevel=3)
@@ -80,31 +76,32 @@ def save_skops(thing: Any, path: Path) -> None:
         raise TypeError(f"types not on the reviewed list: {sorted(unknown)}")
 
 
-def _import_skops() -> None:
+def import_skops() -> None:
     """Import skops, which looks through all of scikit-learn, but not through PyTorch for that.
 
     scikit-learn holds an adapter for PyTorch that imports it where it is installed: seconds, for
-    nothing. Only this thread, and only now, is told that there is none.
+    nothing. Only this thread, and only now, is told that there is none. Needs nothing of ours:
+    processes without surefit run its source.
     """
+    import importlib
+    import sys
+    import threading
+
+    caller = threading.get_ident()
+
+    class NoTorch:
+        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+            if name == "torch" and threading.get_ident() == caller:
+                raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
     if "torch" in sys.modules or "skops.io" in sys.modules:
         return
-    finder = _NoTorch(thread=threading.get_ident())
+    finder = NoTorch()
     sys.meta_path.insert(0, finder)
     try:
         importlib.import_module("skops.io")
     finally:
         sys.meta_path.remove(finder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _NoTorch:
-    """Refuses to import torch in one thread."""
-
-    thread: int
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "torch" and threading.get_ident() == self.thread:
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def load_skops(path: Path) -> Any:
