@@ -111,7 +111,7 @@ def score(config, given_, out) -> None:
 def test_a_killed_try_is_gone_on_from(trained, tmp_path) -> None:
     """Killed after some parts there is no output; the same command goes on and ends as undisturbed;
     another input begins again."""
-    frame = rows(60_000)
+    frame = rows(15_000)
     given_, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
     frame.to_parquet(given_)
     process = multiprocessing.get_context("spawn").Process(
