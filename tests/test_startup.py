@@ -1,5 +1,6 @@
 """Starting is quick: importing surefit, or asking for help, imports nothing heavy."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from importlib.util import find_spec
 import pytest
 
 from surefit.cli import cli
+from surefit.models.skops_files import import_skops
 
 HEAVY = {
     "lightgbm", "matplotlib", "mlflow", "numpy", "optuna", "pandas", "pyarrow", "pydantic", "rich",
@@ -67,3 +69,10 @@ def test_workers_import_little(job):
 def test_saving_a_model_of_scikit_learn_imports_no_torch():
     """skops looks through all of scikit-learn; PyTorch stays out of it, and can be used later."""
     assert "torch" not in imported(SAVING)
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed")
+def test_loading_without_surefit_imports_no_torch():
+    """The source of `import_skops` alone, as a process that tries a model out runs it."""
+    code = f"{inspect.getsource(import_skops)}\nimport_skops()"
+    assert {"skops", "torch"} & imported(code) == {"skops"}

@@ -90,7 +90,7 @@ def import_skops() -> None:
     caller = threading.get_ident()
 
     class NoTorch:
-        def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
             if name == "torch" and threading.get_ident() == caller:
                 raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
