@@ -202,6 +202,30 @@ def test_patience_and_target_end_it_early(folder: Path) -> None:
 
 
 @pytest.mark.skipif(usable_cores() < 2, reason="one core: a second worker only takes turns")
+def test_what_ended_counts_though_time_ran_out_on_a_trial_before_it(folder: Path) -> None:
+    """The interrupted trial is missing until the same call goes on; a better one behind it wins."""
+    slow = folder / "slow"
+    slow.touch()
+
+    def objective(params: dict[str, Any], context: Context) -> float:
+        while params["x"] == 0 and slow.exists():
+            time.sleep(0.05)
+        return float(params["x"])
+
+    def search(**more: Any) -> surefit.TuneResult:
+        choices = {"tune.workers": 2, "tune.method": "grid"}
+        return surefit.tune(objective, {"x": [0, 1, 2]}, set=choices, quiet=True, **more)
+
+    short = search(budget="3s")
+    assert [t.number for t in short.trials] == [1, 2]
+    assert short.best.params == {"x": 2}
+    slow.unlink()
+    whole = search()
+    assert (whole.resumed, len(whole.trials)) == (2, 3)
+    assert whole.trials[1:] == short.trials
+    assert whole.best.params == {"x": 2}
+
+
 def test_workers_that_would_idle_are_told_how_to_have_work(folder: Path, capsys: Any) -> None:
     """A window shorter than the workers leaves some without a job; the usual one does not."""
     few = {"tune.window": 1, "tune.workers": 2}

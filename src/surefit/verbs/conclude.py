@@ -159,14 +159,11 @@ def _stored(parent: Run, end: Ended, scored: Scored) -> Scored:
 
 def _judged(end: Ended, scored: Scored) -> Contest:
     """The best few ranked against each other, and the best corrected for all that took part."""
-    order = sorted(end.preds, key=lambda n: (n != end.best.number, _rank(end, n)))
+    rank = {r.number: -end.found.sign * float(r.value or 0) for r in end.rows}
+    order = sorted(end.preds, key=lambda n: (n != end.best.number, rank[n]))
     near = {f"trial_{n}": end.preds[n] for n in order[:RIVALS]}
     rest = {f"trial_{n}": end.preds[n] for n in order[RIVALS:]}
     return contest.judge(end.metric, scored.y, near, rest, **scored.drawn)
-
-
-def _rank(end: Ended, number: int) -> float:
-    return -end.found.sign * float(end.rows[number].value or 0)
 
 
 def _corrected(judged: Contest, score: Score, searched: Score | None) -> Score:

@@ -79,13 +79,14 @@ def of_search(found: Again, reporter: Reporter) -> Rerun:
     """All trials again, in a journal of their own, and the winner's last fit."""
     stored = runs.read_table(found.store, found.record.run_id, "trials.parquet")
     assert stored is not None
-    search = _as_long(plan(found.work, found.chosen), len(stored))
-    reporter.say(f"Plan:  {len(stored)} trials again, on {search.where()}")
+    numbers = set(stored["number"])
+    search = _as_long(plan(found.work, found.chosen), 1 + max(numbers))
+    reporter.say(f"Plan:  {search.tune.trials} trials again, on {search.where()}")
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         path = Path(folder) / "search.sqlite"
         with journals.open(path, search.fingerprint, {}) as journal:
             searches.run(search, journal, reporter, contextlib.nullcontext())
-            rows = searches.trial_rows(search, journal)
+            rows = [r for r in searches.trial_rows(search, journal) if r.number in numbers]
             best = search.best(rows)
             problem, params = of_family(search.shared, search.given(best))
             told = list(_told(stored, rows))

@@ -411,12 +411,16 @@ def _trial_payload(
 
 
 def trial_rows(found: Search, journal: Journal) -> list[TrialRow]:
-    """The trials up to the first that has not ended: a budget ends a sequence, never thins it."""
+    """The trials that have ended, in their order.
+
+    Where the time was up, one that has not ended may lie before one that has: it was proposed
+    without knowing of the other, so each is what it would have been anyway, and both count.
+    """
     folds = journal.folds()
     rows = []
     for trial in journal.trials():
         if trial.state == "ASKED":
-            break
+            continue
         mine = [f for f in folds if f.trial == trial.number]
         row = TrialRow(
             number=trial.number, state=trial.state, value=trial.value,
