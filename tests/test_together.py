@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 import mlflow_files
-from surefit.core.portfolio import Arm, choose, expected_costs
+from surefit.core.portfolio import ENTRY, Arm, choose, expected_costs
 from surefit.core.space import parse
 from surefit.edges.search import proposer
 from surefit.errors import ConfigError, InputError
@@ -58,14 +58,14 @@ def ask_all(search, n, params, window=4):
 
 
 def test_cheap_starting_points_come_first_and_the_good_family_gets_most():
-    """A dear family enters once thrice as much has been spent; first trials are starting points."""
+    """A dear family enters once twice its cost is spent; first trials are starting points."""
     asked = ask_all(families(), 40, [])
     firsts = [next(k for k, p in enumerate(asked) if p[FAMILY] == name) for name in WORTH]
     assert firsts[0] == 0
     assert firsts == sorted(firsts)
     assert all(asked[k]["x"] == 0.5 for k in firsts)
     entered = asked[: firsts[2]]
-    assert sum({"cheap": 0.1, "good": 1.0}[p[FAMILY]] + 0.25 for p in entered) >= 3 * 6.0
+    assert sum({"cheap": 0.1, "good": 1.0}[p[FAMILY]] + 0.25 for p in entered) >= ENTRY * 6.0
     counts = {name: sum(p[FAMILY] == name for p in asked) for name in WORTH}
     assert counts["good"] > counts["cheap"] > counts["dear"] >= 1
 

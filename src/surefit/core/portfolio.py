@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 FIRST_STEP = 0.25  # of the spread between families: what a family with one result may still gain
 LEAST = 0.25  # of the middle family's trial, added to each: a trial has a price of its own
-ENTRY = 3.0  # trials of its own that are spent on the others before a family enters
+ENTRY = 2.0  # trials of its own that are spent on the others before a family enters
 MOST_FAILED = 2  # trials of a family that failed, with none complete: it is not tried again
 
 

@@ -12,7 +12,7 @@ import pickletools
 import shutil
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ from surefit.edges.project import UserCode
 from surefit.edges.redirect import Scratch
 from surefit.errors import UserCodeError
 from surefit.models import params as params_module
+from surefit.models.costs import Size
 from surefit.models.family import Family, Fitted, Rows, Setting
 from surefit.models.family import Params as GivenParams
 from surefit.models.params import Params
@@ -107,8 +108,8 @@ def _no_starts(task: str) -> tuple[dict[str, Any], ...]:
     return ()
 
 
-def _cost(rows: int, columns: int, outputs: int) -> float:
-    return 0.5 + 1e-4 * rows  # nobody knows: enough for large tables to be given workers
+def _cost(size: Size, params: Mapping[str, Any]) -> float:
+    return 0.5 + 1e-4 * size.rows  # nobody knows: enough for large tables to be given workers
 
 
 @contextlib.contextmanager

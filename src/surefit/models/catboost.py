@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefit.models.costs import Size, boosting_rounds, number, usual_rate
 from surefit.models.family import (
     Family,
     Fitted,
@@ -15,7 +16,6 @@ from surefit.models.family import (
     Params,
     Rows,
     Setting,
-    boosting_effort,
     monotone,
     needed,
     weights,
@@ -120,12 +120,23 @@ _ALIASES = {
 # Space: TabArena's for CatBoost (Apache-2.0; figures only). Starting points: the library's default
 # and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
 def _starts(task: Task) -> tuple[dict[str, Any], ...]:
-    usual = {"learning_rate": 0.05, "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8}
+    usual = {"learning_rate": usual_rate(task), "depth": 6, "l2_leaf_reg": 3.0, "subsample": 0.8}
     tuned = {"learning_rate": 0.09, "depth": 8, "leaf_estimation_iterations": 20}
     if task != "regression":
         tuned = {"learning_rate": 0.08, "depth": 7, "l2_leaf_reg": 1e-4, "subsample": 0.9,
                  "leaf_estimation_iterations": 1}  # fmt: skip
     return usual, {**usual, **tuned}
+
+
+def _cost(size: Size, params: Params) -> float:
+    """Categories are dear: their statistics are made anew, and combined, each round."""
+    rate = number(params, "learning_rate", usual_rate(size.task))
+    most = int(number(params, "iterations", 1000))
+    rounds = boosting_rounds(size, rate, most) * (4 if size.task == "multiclass" else 1)
+    numbers = 0.5 + 0.1 * size.numbers + 2e-6 * size.rows * size.columns
+    tree = numbers + size.categories * (0.3 + 1.1e-4 * size.rows)
+    depth = number(params, "depth", 6)
+    return 0.1 + 1e-3 * min(rounds, most) * size.outputs * tree * float(2 ** ((depth - 6) / 2))
 
 
 FAMILY = Family(
@@ -134,7 +145,7 @@ FAMILY = Family(
     iterative=True,
     steps="iterations",
     defaults=lambda task: {
-        "learning_rate": 0.1 if task == "multiclass" else 0.05,
+        "learning_rate": usual_rate(task),
         "iterations": 1000,
         "early_stopping_rounds": 50,
         "bootstrap_type": "Bernoulli",
@@ -156,9 +167,6 @@ FAMILY = Family(
     save=save,
     load=load_estimator,
     helpers=(category_frame, catboost_output),
-    cost=lambda rows, columns, outputs: 1.0 + 3e-4 * rows * (1 + columns / 20) * max(1, outputs),
-    effort=lambda params: boosting_effort(
-        params, leaves=2.0 ** float(params.get("depth", 6)), usual=64
-    ),
+    cost=_cost,
     requires=("catboost",),
 )

@@ -35,5 +35,5 @@ FAMILY = Family(
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
-    cost=lambda rows, columns, outputs: 0.001,
+    cost=lambda size, params: 0.001,
 )

@@ -58,7 +58,7 @@ def of(members: Sequence[Member]) -> Family:
     return Family(
         name=NAME, encoding="ordinal", iterative=False, defaults=_nothing, known=_no_names,
         space=_nothing, starts=lambda task: (), fit=_not_fitted, predict=predict, save=save,
-        load=load_estimator, cost=lambda rows, columns, outputs: 0.0, requires=tuple(requires),
+        load=load_estimator, cost=lambda size, params: 0.0, requires=tuple(requires),
         members=tuple(families.values()),
     )  # fmt: skip
 

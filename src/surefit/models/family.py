@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from surefit.errors import ConfigError, MissingExtraError, did_you_mean
+from surefit.models.costs import Size
 from surefit.results import Task
 
 Encoding = Literal["ordinal", "onehot", "raw"]
@@ -124,8 +125,7 @@ class Family:
         predict: (estimator, X, n_classes) → probabilities (n, K) or values (n,).
         save: writes the estimator's files into a folder, in the family's safest form.
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
-        cost: about how many seconds one fit takes on one core: (rows, columns, outputs) → seconds.
-        effort: hyperparameters → what a fit costs beside one with the defaults.
+        cost: (the table's size, hyperparameters) → about the seconds of one fit on one core.
         aliases: other names of its hyperparameters → the one that is used here, for advice.
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
@@ -148,8 +148,7 @@ class Family:
     predict: Callable[[Any, Any, int], np.ndarray]
     save: Callable[[Any, Path], None]
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
-    cost: Callable[[int, int, int], float]
-    effort: Callable[[Params], float] = lambda params: 1.0
+    cost: Callable[[Size, Params], float]
     aliases: Callable[[], Mapping[str, str]] = dict
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
@@ -177,11 +176,6 @@ class Family:
     def _advice(self, name: str, known: set[str]) -> str:
         same = self.aliases().get(name)
         return f'here it is "{same}"' if same in known else did_you_mean(name, known)
-
-
-def boosting_effort(params: Params, *, leaves: float, usual: float = 31) -> float:
-    """What boosting costs beside the usual: rounds as 1 / learning rate, each by its leaves."""
-    return float((0.05 / float(params["learning_rate"])) ** 0.8 * (leaves / usual) ** 0.5)
 
 
 def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models import skops_files
+from surefit.models.costs import Size, number
 from surefit.models.family import Family, Fitted, Inside, Params, Rows, Setting, monotone, weights
 from surefit.results import Task
 
@@ -56,6 +58,14 @@ def _known(task: Task) -> set[str]:
     return (set(make().get_params()) | {"kind", "monotone", "class_weight"}) - taken
 
 
+def _cost(size: Size, params: Params) -> float:
+    """Each level of a tree sorts the rows by each of the columns it looks at."""
+    share = number(params, "max_features", size.columns**-0.5)  # or a count, as scikit-learn has it
+    looked = min(share if share > 1 else share * size.columns, size.columns)
+    trees = number(params, "n_estimators", 200)
+    return 0.1 + 1.7e-8 * trees * looked * size.rows * math.log2(size.rows + 1)
+
+
 # Space: TabArena's for random forests and extra trees, with the leaf size in place of
 # min_samples_split.
 FAMILY = Family(
@@ -79,6 +89,5 @@ FAMILY = Family(
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
-    cost=lambda rows, columns, outputs: 0.2 + 4e-5 * rows * (1 + columns / 10),
-    effort=lambda params: float(params.get("n_estimators", 200)) / 200,
+    cost=_cost,
 )

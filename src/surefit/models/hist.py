@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from surefit.models import skops_files
+from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
     Family,
     Fitted,
@@ -14,7 +15,6 @@ from surefit.models.family import (
     Params,
     Rows,
     Setting,
-    boosting_effort,
     monotone,
     weights,
 )
@@ -78,8 +78,7 @@ def inside(estimator: Any) -> Inside:
 
 
 def _defaults(task: Task) -> dict[str, Any]:
-    rate = 0.1 if task == "multiclass" else 0.05
-    return {"learning_rate": rate, "max_iter": 1000, "n_iter_no_change": 30}
+    return {"learning_rate": usual_rate(task), "max_iter": 1000, "n_iter_no_change": 30}
 
 
 def _names(task: Task) -> set[str]:
@@ -88,6 +87,12 @@ def _names(task: Task) -> set[str]:
     taken = {"random_state", "verbose", "warm_start", "early_stopping", "scoring",
              "validation_fraction", "categorical_features", "monotonic_cst"}  # fmt: skip
     return (set(HistGradientBoostingClassifier().get_params()) | {"monotone"}) - taken
+
+
+def _cost(size: Size, params: Params) -> float:
+    rate = number(params, "learning_rate", usual_rate(size.task))
+    rounds = boosting_rounds(size, rate, int(number(params, "max_iter", 1000)))
+    return 0.05 + 1.3 * histogram_trees(size, rounds, number(params, "max_leaf_nodes", 31))
 
 
 # Space: scikit-learn's own guide to the class, with the ranges of LightGBM in TabArena
@@ -108,7 +113,7 @@ FAMILY = Family(
         "max_features": "0.4..1",
     },
     starts=lambda task: (
-        {"learning_rate": 0.05, "max_leaf_nodes": 31, "min_samples_leaf": 20,
+        {"learning_rate": usual_rate(task), "max_leaf_nodes": 31, "min_samples_leaf": 20,
          "l2_regularization": 1e-4, "max_features": 1.0},
     ),
     fit=fit,
@@ -116,8 +121,5 @@ FAMILY = Family(
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
-    cost=lambda rows, columns, outputs: 0.3 + 6e-5 * rows * (1 + columns / 20) * max(1, outputs),
-    effort=lambda params: boosting_effort(
-        params, leaves=float(params.get("max_leaf_nodes") or 31)
-    ),
+    cost=_cost,
 )  # fmt: skip

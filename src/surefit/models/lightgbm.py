@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
     Family,
     Fitted,
@@ -14,7 +15,6 @@ from surefit.models.family import (
     Params,
     Rows,
     Setting,
-    boosting_effort,
     monotone,
     weights,
 )
@@ -147,9 +147,8 @@ def inside(estimator: Any) -> Inside:
 
 
 def _defaults(task: Task) -> dict[str, Any]:
-    rate = 0.1 if task == "multiclass" else 0.05
     return {
-        "learning_rate": rate,
+        "learning_rate": usual_rate(task),
         "num_iterations": 1000,
         "early_stopping_round": 50,
         "bagging_freq": 1,  # else a bagging_fraction would do nothing
@@ -176,8 +175,9 @@ def _aliases() -> dict[str, str]:
 # extremely randomised trees.
 def _starts(task: Task) -> tuple[dict[str, Any], ...]:
     usual = {
-        "learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 20, "feature_fraction": 1.0,
-        "bagging_fraction": 1.0, "lambda_l1": 1e-4, "lambda_l2": 1e-4, "extra_trees": False,
+        "learning_rate": usual_rate(task), "num_leaves": 31, "min_data_in_leaf": 20,
+        "feature_fraction": 1.0, "bagging_fraction": 1.0, "lambda_l1": 1e-4, "lambda_l2": 1e-4,
+        "extra_trees": False,
     }  # fmt: skip
     tuned = {
         "learning_rate": 0.05,
@@ -192,6 +192,12 @@ def _starts(task: Task) -> tuple[dict[str, Any], ...]:
         }  # fmt: skip
     extra = {"extra_trees": True, "learning_rate": 0.03, "num_leaves": 128, "feature_fraction": 0.9}
     return usual, {**usual, **tuned}, {**usual, **extra, "min_data_in_leaf": 5}
+
+
+def _cost(size: Size, params: Params) -> float:
+    rate = number(params, "learning_rate", usual_rate(size.task))
+    rounds = boosting_rounds(size, rate, int(number(params, "num_iterations", 1000)))
+    return 0.05 + histogram_trees(size, rounds, number(params, "num_leaves", 31))
 
 
 FAMILY = Family(
@@ -218,7 +224,6 @@ FAMILY = Family(
     predict=predict,
     save=save,
     load=load_estimator,
-    cost=lambda rows, columns, outputs: 0.15 + 2e-5 * rows * (1 + columns / 20) * max(1, outputs),
-    effort=lambda params: boosting_effort(params, leaves=float(params.get("num_leaves", 31))),
+    cost=_cost,
     requires=("lightgbm",),
 )

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from surefit.models import skops_files
+from surefit.models.costs import Size
 from surefit.models.family import Family, Fitted, Inside, Params, Rows, Setting, weights
 from surefit.results import Task
 
@@ -51,6 +52,11 @@ def _known(task: Task) -> set[str]:
     return {"C", "l1_ratio", "max_iter", "tol", "class_weight", "fit_intercept"}
 
 
+def _cost(size: Size, params: Params) -> float:
+    wide = size.numbers + 5 * size.categories  # each category is some columns
+    return 0.03 + 1e-7 * size.rows * wide * size.outputs
+
+
 # Space: TabArena's (C log 0.1–1000), widened downwards for wide one-hot tables.
 FAMILY = Family(
     name="linear",
@@ -67,5 +73,5 @@ FAMILY = Family(
     predict=skops_files.class_probabilities,
     save=skops_files.save_estimator,
     load=skops_files.load_estimator,
-    cost=lambda rows, columns, outputs: 0.02 + 6e-7 * rows * columns * max(1, outputs),
+    cost=_cost,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from surefit.models.costs import Size, number
 from surefit.models.family import Family, Fitted, Params, Rows, Setting, needed, weights
 
 
@@ -146,6 +147,12 @@ def load_estimator(folder: Path, n_classes: int) -> Any:
     return lambda X: network_output((net.eval(), shape), X, n_classes)
 
 
+def _cost(size: Size, params: Params) -> float:
+    net = (1 + number(params, "layers", 2) * number(params, "hidden", 128) / 256) / 2
+    epochs = number(params, "epochs", 100) / 100  # the most; about half of them are taken
+    return 0.5 + 6e-4 * size.rows * epochs * net
+
+
 _DEFAULTS = {
     "lr": 1e-3, "weight_decay": 1e-4, "dropout": 0.1, "layers": 2, "hidden": 128, "batch": 128,
     "epochs": 100, "patience": 10,
@@ -175,7 +182,6 @@ FAMILY = Family(
     save=save,
     load=load_estimator,
     helpers=(matrix, network, network_output),
-    cost=lambda rows, columns, outputs: 2.0 + 5e-4 * rows,
-    effort=lambda params: (1 + int(params["layers"]) * int(params["hidden"]) / 256) / 2,
+    cost=_cost,
     requires=("torch", "safetensors"),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
     Family,
     Fitted,
@@ -14,7 +15,6 @@ from surefit.models.family import (
     Params,
     Rows,
     Setting,
-    boosting_effort,
     monotone,
     needed,
     weights,
@@ -120,13 +120,19 @@ _ALIASES = {
 # Space: TabArena's for XGBoost (Apache-2.0; figures only). Starting points: the library's default
 # and the tuned defaults of pytabkit (Holzmüller, Grinsztajn, Steinwart 2024, arXiv 2407.04491).
 def _starts(task: Task) -> tuple[dict[str, Any], ...]:
-    usual = {"learning_rate": 0.05, "max_depth": 6, "min_child_weight": 1.0, "subsample": 1.0,
-             "colsample_bylevel": 1.0, "reg_lambda": 1.0}  # fmt: skip
+    usual = {"learning_rate": usual_rate(task), "max_depth": 6, "min_child_weight": 1.0,
+             "subsample": 1.0, "colsample_bylevel": 1.0, "reg_lambda": 1.0}  # fmt: skip
     tuned = {"max_depth": 9, "min_child_weight": 2.0, "subsample": 0.7, "reg_lambda": 1e-4}
     if task != "regression":
         tuned = {"learning_rate": 0.08, "max_depth": 6, "min_child_weight": 0.001,
                  "colsample_bylevel": 0.9, "subsample": 0.65, "reg_lambda": 1e-4}  # fmt: skip
     return usual, {**usual, **tuned}
+
+
+def _cost(size: Size, params: Params) -> float:
+    rate = number(params, "learning_rate", usual_rate(size.task))
+    rounds = boosting_rounds(size, rate, int(number(params, "num_boost_round", 1000)))
+    return 0.05 + 1.3 * histogram_trees(size, rounds, 2 ** number(params, "max_depth", 6))
 
 
 FAMILY = Family(
@@ -135,7 +141,7 @@ FAMILY = Family(
     iterative=True,
     steps="num_boost_round",
     defaults=lambda task: {
-        "learning_rate": 0.1 if task == "multiclass" else 0.05,
+        "learning_rate": usual_rate(task),
         "num_boost_round": 1000,
         "early_stopping_rounds": 50,
     },
@@ -156,9 +162,6 @@ FAMILY = Family(
     save=save,
     load=load_estimator,
     helpers=(booster_output,),
-    cost=lambda rows, columns, outputs: 0.3 + 4e-5 * rows * (1 + columns / 20) * max(1, outputs),
-    effort=lambda params: boosting_effort(
-        params, leaves=2.0 ** float(params.get("max_depth", 6)), usual=64
-    ),
+    cost=_cost,
     requires=("xgboost",),
 )

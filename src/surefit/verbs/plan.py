@@ -194,18 +194,17 @@ def _proposer(
         return make(space=known[name], starts=starts, window=window)
     studies = {}
     for name, dimensions in known.items():
-        family = models.named(name)
-        usual = fold_seconds(replace(problem, family=name))
-        starts = () if grid else _starts(family.starts(work.data.task), dimensions)
+        starts = () if grid else _starts(models.named(name).starts(work.data.task), dimensions)
+        seconds = functools.partial(fold_seconds, replace(problem, family=name))
         studies[name] = Study(
-            proposer=make(space=dimensions, starts=starts), usual=usual,
-            cost=functools.partial(_cost, family, usual, fixed[name]),
+            proposer=make(space=dimensions, starts=starts), usual=seconds({}),
+            cost=functools.partial(_cost, seconds, fixed[name]),
         )  # fmt: skip
     return Families(studies, seed=tune.seed, greater_is_better=greater, n_folds=work.split.n_folds)
 
 
-def _cost(family: Family, usual: float, fixed: Params, params: Mapping[str, Any]) -> float:
-    return usual * family.effort({**fixed, **params})
+def _cost(seconds: Callable[[Params], float], fixed: Params, params: Mapping[str, Any]) -> float:
+    return seconds({**fixed, **params})
 
 
 def read(result: FoldResult) -> tuple[float, bytes]:

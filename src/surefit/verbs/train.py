@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.core import baseline, dependence, fit, metrics, portable, predictions, stats
+from surefit.core import (
+    baseline,
+    dependence,
+    fit,
+    metrics,
+    portable,
+    predictions,
+    preprocess,
+    stats,
+)
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
 from surefit.edges import bundle, pool, registry, runs, scratch
@@ -21,6 +31,7 @@ from surefit.edges.cores import usable_cores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
+from surefit.models.costs import Size
 from surefit.results import (
     Figure,
     Item,
@@ -126,13 +137,22 @@ def warn_of_files(logged: bundle.Logged, reporter: Reporter) -> None:
         reporter.say(ELSEWHERE.format(where=" and ".join(logged.devices)))
 
 
-def fold_seconds(problem: Problem) -> float:
-    """About how many seconds one fold takes on one core, by the family's formula."""
-    family = problem.model
-    outputs = problem.n_classes if problem.n_classes > 2 else 1
+def fold_seconds(problem: Problem, params: Mapping[str, Any] = MappingProxyType({})) -> float:
+    """About how many seconds one fold takes on one core, by the family's formula.
+
+    Args:
+        params: of which the family's defaults are filled in.
+    """
     rows = len(problem.split.train_rows)
-    text = sum(c.kind == "text" for c in problem.columns)
-    return family.cost(rows, len(problem.columns), outputs) + 5e-5 * rows * text
+    kinds = [c.kind for c in problem.columns]
+    texts, categories = kinds.count("text"), kinds.count("category")
+    size = Size(
+        task=problem.task, rows=rows, categories=categories,
+        numbers=len(kinds) - categories - texts + preprocess.TEXT_COMPONENTS * texts,
+        outputs=problem.n_classes if problem.n_classes > 2 else 1,
+    )  # fmt: skip
+    model = problem.model
+    return model.cost(size, {**model.defaults(problem.task), **params}) + 5e-5 * rows * texts
 
 
 def _plan(problem: Problem, work: Workspace) -> str:
