@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from surefit.core import canvas, metrics
 from surefit.core.metrics import Metric
@@ -45,7 +45,7 @@ def permuted(
         return None
     many = pd.concat([frame] * REPEATS, ignore_index=True)
     sign = 1 if metric.greater_is_better else -1
-    quantile = stats.t.ppf(0.975, REPEATS - 1)
+    quantile = stdtrit(REPEATS - 1, 0.975)
     found: list[tuple[str, float, float, float]] = []
     for name in frame.columns:
         shuffled = np.concatenate([k * n + rng.permutation(n) for k in range(REPEATS)])
