@@ -1,6 +1,6 @@
 """The best model for a given time: surefit over families beside FLAML and Optuna with LightGBM.
 
-    python bench/search_quality.py [--budget 60] [--seeds 3] [--sets telco,car] [NAME ...]
+    python bench/search_quality.py [--budget 60] [--seeds 0,1,2] [--sets telco,car] [NAME ...]
 
 Needs `pip install "flaml[automl]"`. A quarter of each table's rows is held out by seed and seen by
 nobody; each contender, alone on the machine in a process of its own, gets the other rows, the time
@@ -227,7 +227,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CONTENDERS)}")
     parser.add_argument("--budget", type=int, default=60)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -242,7 +242,7 @@ def main() -> None:
     for name in given.sets.split(","):
         task = SETS[name][2]
         sign = 1 if task == "binary" else -1
-        for seed in range(given.seeds):
+        for seed in map(int, given.seeds.split(",")):
             found = {c: measured(name, c, given.budget, seed) for c in names}
             cells = " | ".join(f"{v:.4f} ({s:.0f})" for v, s in found.values())
             print(f"| {name} | {METRIC[task]} | {seed} | {cells} |", flush=True)

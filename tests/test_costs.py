@@ -59,8 +59,18 @@ def test_slower_learning_takes_more_rounds_up_to_the_most(size, rate, most):
 
 
 def test_a_forest_may_look_at_a_count_of_columns():
-    """`max_features` of scikit-learn: a share, or a number of columns."""
-    size = Size(task="binary", rows=1000, numbers=20, categories=0, outputs=1)
-    assert seconds("forest", size, max_features=5) == pytest.approx(
-        seconds("forest", size, max_features=0.25)
-    )
+    """`max_features` of scikit-learn: a share, a number of columns, a word, or None for all."""
+    size = Size(task="binary", rows=1000, numbers=16, categories=0, outputs=1)
+    asked = (4, 1, 0.25, "sqrt", None)
+    cost = {given: seconds("forest", size, max_features=given) for given in asked}
+    assert cost[4] == pytest.approx(cost[0.25])
+    assert cost["sqrt"] == pytest.approx(cost[4])
+    assert cost[1] < cost[4] < cost[None]
+
+
+def test_trees_without_a_bound_have_no_more_leaves_than_rows():
+    """Depths and leaves that nothing reaches cost no more than the rows allow."""
+    size = Size(task="binary", rows=1000, numbers=16, categories=0, outputs=1)
+    assert seconds("xgboost", size, max_depth=2000) == seconds("xgboost", size, max_depth=12)
+    assert seconds("xgboost", size, max_depth=0, max_leaves=8) < seconds("xgboost", size)
+    assert seconds("hist", size, max_leaf_nodes=None) == seconds("hist", size, max_leaf_nodes=9999)

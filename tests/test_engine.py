@@ -69,7 +69,7 @@ def test_workers_and_delays_decide_nothing(tmp_path: Path) -> None:
     assert len(found[0]) == 30
 
 
-def test_a_time_budget_gives_the_beginning_and_the_rest_follows(tmp_path: Path) -> None:
+def test_a_time_budget_interrupts_and_the_rest_follows(tmp_path: Path) -> None:
     """Ended by the clock wherever it is, and gone on with: the table of one go."""
     whole = table(search(tmp_path / "whole"))
     for seconds in (0.5, 0.3, 0.6):

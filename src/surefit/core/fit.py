@@ -152,7 +152,7 @@ def fit_fold(
         curve=curve, cache=parts.cache, job=f"fold {fold}", most_steps=problem.most_steps,
         limits=limits,
     )  # fmt: skip
-    params = _capped(params, family, problem.most_steps)
+    params = capped(params, family, problem.most_steps)
     with _one_blas_thread():
         try:
             fitted = family.fit(params, parts.train, parts.stop, setting)
@@ -266,7 +266,7 @@ def _sample(problem: Problem, rows: np.ndarray, most: int, fold: int) -> np.ndar
     return np.sort(np.concatenate(chosen))
 
 
-def _capped(params: Params, family: Family, most: int | None) -> Params:
+def capped(params: Params, family: Family, most: int | None) -> Params:
     """The parameters, with no more steps than `most`."""
     if most is None or not family.steps:
         return params

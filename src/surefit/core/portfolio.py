@@ -10,6 +10,8 @@ FIRST_STEP = 0.25  # of the spread between families: what a family with one resu
 LEAST = 0.25  # of the middle family's trial, added to each: a trial has a price of its own
 ENTRY = 2.0  # trials of its own that are spent on the others before a family enters
 MOST_FAILED = 2  # trials of a family that failed, with none complete: it is not tried again
+# All that a choice decides by, beside costs: a search belongs to the rule that it was begun with.
+RULE = (FIRST_STEP, LEAST, ENTRY, MOST_FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)

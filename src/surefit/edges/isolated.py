@@ -17,8 +17,7 @@ import pandas as pd
 from surefit.errors import IntegrityError
 from surefit.models.skops_files import import_skops
 
-_SCRIPT = f"""
-{inspect.getsource(import_skops)}
+_SCRIPT = """
 import json, os, pathlib, sys, threading, time
 sys.modules["surefit"] = None  # any import of it now fails
 def end_with_the_caller():  # whose end of the pipe closes when it dies, however it does
@@ -33,7 +32,7 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 rows = pd.read_parquet(sys.argv[2])
 answer = model.predict(rows)
 if not isinstance(answer, pd.DataFrame):
-    answer = pd.DataFrame({{"prediction": getattr(answer, "tolist", lambda: answer)()}})
+    answer = pd.DataFrame({"prediction": getattr(answer, "tolist", lambda: answer)()})
 answer.to_parquet(sys.argv[3])
 times = []
 for k in range(min(int(sys.argv[5]), len(rows))):
@@ -82,10 +81,11 @@ def try_out(
         given, answered = Path(scratch) / "rows.parquet", Path(scratch) / "answer.parquet"
         times = Path(scratch) / "times.json"
         rows.to_parquet(given)
+        script = inspect.getsource(import_skops) + _SCRIPT
         life, ours = os.pipe()
         try:
             done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", _SCRIPT, model_folder, given, answered,
+                [sys.executable, "-W", "ignore", "-c", script, model_folder, given, answered,
                  times, str(n_timed), str(life)],
                 capture_output=True, text=True, timeout=timeout, cwd=scratch, pass_fds=[life],
                 env={**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": allowed,

@@ -32,14 +32,14 @@ def load(folder: Path, *, verified: bool) -> Answer:
     """
     import mlflow.pyfunc
 
-    if any(folder.rglob("*.skops")):
-        import_skops()
     before = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
     if verified:
         os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
     try:
         with warnings.catch_warnings(), without_logs("mlflow"):
             warnings.simplefilter("ignore")
+            if any(folder.rglob("*.skops")):
+                import_skops()
             model = mlflow.pyfunc.load_model(str(folder))
     except Exception as error:
         raise IntegrityError(f"The model does not load: {first_line(error)}") from error

@@ -59,11 +59,17 @@ def _known(task: Task) -> set[str]:
 
 
 def _cost(size: Size, params: Params) -> float:
-    """Each level of a tree sorts the rows by each of the columns it looks at."""
-    share = number(params, "max_features", size.columns**-0.5)  # or a count, as scikit-learn has it
-    looked = min(share if share > 1 else share * size.columns, size.columns)
+    """Each level of a tree sorts the rows by each of the columns it looks at, or draws a cut."""
+    given = params.get("max_features")
+    if isinstance(given, str):
+        looked = math.sqrt(size.columns)
+    elif isinstance(given, int):  # a count, as scikit-learn has it; a float is a share
+        looked = min(given, size.columns)
+    else:
+        looked = size.columns * (1.0 if given is None else given)
+    drawn = 0.35 if params.get("kind") == "extra" else 1.0
     trees = number(params, "n_estimators", 200)
-    return 0.1 + 1.7e-8 * trees * looked * size.rows * math.log2(size.rows + 1)
+    return 0.1 + 1.7e-8 * trees * drawn * looked * size.rows * math.log2(size.rows + 1)
 
 
 # Space: TabArena's for random forests and extra trees, with the leaf size in place of

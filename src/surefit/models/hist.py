@@ -92,7 +92,8 @@ def _names(task: Task) -> set[str]:
 def _cost(size: Size, params: Params) -> float:
     rate = number(params, "learning_rate", usual_rate(size.task))
     rounds = boosting_rounds(size, rate, int(number(params, "max_iter", 1000)))
-    return 0.05 + 1.3 * histogram_trees(size, rounds, number(params, "max_leaf_nodes", 31))
+    leaves = params.get("max_leaf_nodes", 31) or size.rows  # None: as many as there are rows
+    return 0.05 + 1.3 * histogram_trees(size, rounds, leaves)
 
 
 # Space: scikit-learn's own guide to the class, with the ranges of LightGBM in TabArena

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
+from surefit.models.costs import DEEPEST, Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
     Family,
     Fitted,
@@ -132,7 +132,8 @@ def _starts(task: Task) -> tuple[dict[str, Any], ...]:
 def _cost(size: Size, params: Params) -> float:
     rate = number(params, "learning_rate", usual_rate(size.task))
     rounds = boosting_rounds(size, rate, int(number(params, "num_boost_round", 1000)))
-    return 0.05 + 1.3 * histogram_trees(size, rounds, 2 ** number(params, "max_depth", 6))
+    deepest = 2 ** min(number(params, "max_depth", 6), DEEPEST)
+    return 0.05 + 1.3 * histogram_trees(size, rounds, number(params, "max_leaves", deepest))
 
 
 FAMILY = Family(

@@ -23,7 +23,7 @@ class Study:
 
     Attributes:
         cost: a trial's parameters → about what it costs, by a formula.
-        usual: what one with the family's defaults costs.
+        usual: what its first one costs.
     """
 
     proposer: Proposer

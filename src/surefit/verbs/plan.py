@@ -14,7 +14,7 @@ import numpy as np
 
 from surefit import models
 from surefit.config import TuneConfig
-from surefit.core import dependence, metrics, race
+from surefit.core import dependence, metrics, portfolio, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
@@ -24,6 +24,7 @@ from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
+from surefit.models import costs
 from surefit.models.family import Family
 from surefit.results import decimals
 from surefit.verbs import fold_job
@@ -72,6 +73,10 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         count = sum(len(spaces.grid(dimensions)) for dimensions in known.values())
         tune = tune.model_copy(update={"trials": min(count, tune.trials)})
     suggest = code.load() if code else None
+    starts = {
+        name: () if tune.method == "grid" else _starts(_family(problem, name), work, known[name])
+        for name in known
+    }
     shared = replace(problem, most_rows=tune.rows, most_steps=tune.epochs)
     complete = _completed(work, problem, fixed, suggest)
     metric = metrics.find(work.metric, work.data.task)
@@ -80,13 +85,13 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         greater_is_better=metric.greater_is_better, n_folds=work.split.n_folds, tune=tune,
         spaces=known, suggest=suggest, suggested_by=code, fixed=fixed,
         complete=complete,
-        fingerprint=_fingerprint(work, tune, known, fixed, chosen, code),
+        fingerprint=_fingerprint(work, tune, known, fixed, starts, chosen, code),
         shared=shared,
         job=fold_job.of_trial, read=read, preload=fold_job.PRELOAD, calls=_calls,
         imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work, shared, complete),
-        propose=lambda: _proposer(work, problem, tune, suggest, known, fixed),
+        propose=lambda: _proposer(work, shared, tune, suggest, known, fixed, starts),
     )  # fmt: skip
 
 
@@ -179,6 +184,7 @@ def _completed(
 def _proposer(
     work: Workspace, problem: Problem, tune: TuneConfig, suggest: Suggest | None,
     known: Mapping[str, spaces.Space], fixed: Mapping[str, Params],
+    starts: Mapping[str, Sequence[Params]],
 ) -> Proposer:  # fmt: skip
     greater = metrics.find(work.metric, work.data.task).greater_is_better
     make = functools.partial(
@@ -187,17 +193,15 @@ def _proposer(
     window = tune.trials_in_flight(work.split.n_folds)
     if suggest:
         return make(space=suggest, window=window)
-    grid = tune.method == "grid"
     if not work.config.model.together:
         (name,) = known
-        starts = () if grid else _starts(_family(problem, name).starts(work.data.task), known[name])
-        return make(space=known[name], starts=starts, window=window)
+        return make(space=known[name], starts=starts[name], window=window)
     studies = {}
     for name, dimensions in known.items():
-        starts = () if grid else _starts(models.named(name).starts(work.data.task), dimensions)
         seconds = functools.partial(fold_seconds, replace(problem, family=name))
+        first = {**fixed[name], **next(iter(starts[name]), {})}
         studies[name] = Study(
-            proposer=make(space=dimensions, starts=starts), usual=seconds({}),
+            proposer=make(space=dimensions, starts=starts[name]), usual=seconds(first),
             cost=functools.partial(_cost, seconds, fixed[name]),
         )  # fmt: skip
     return Families(studies, seed=tune.seed, greater_is_better=greater, n_folds=work.split.n_folds)
@@ -316,10 +320,10 @@ def predict_again(shared: Problem, params: Params, journal: Journal, number: int
         journal.put_payload(number, result.fold, read(result)[1])
 
 
-def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, ...]:
+def _starts(family: Family, work: Workspace, dimensions: spaces.Space) -> tuple[Params, ...]:
     """The family's starting points, as far as they lie inside the space."""
     usable: list[Params] = []
-    for start in known:
+    for start in family.starts(work.data.task):
         inside = {k: v for k, v in start.items() if k in dimensions}
         try:
             for key, value in inside.items():
@@ -333,7 +337,8 @@ def _starts(known: Sequence[Params], dimensions: spaces.Space) -> tuple[Params, 
 
 def _fingerprint(
     work: Workspace, config: TuneConfig, known: Mapping[str, spaces.Space],
-    fixed: Mapping[str, Params], chosen: Candidate, code: UserCode | None,
+    fixed: Mapping[str, Params], starts: Mapping[str, Sequence[Params]], chosen: Candidate,
+    code: UserCode | None,
 ) -> str:  # fmt: skip
     """SHA-256 of all that decides the table of trials; budgets and workers do not."""
     libraries = [library for name in fixed for library in _family(chosen.problem, name).requires]
@@ -345,10 +350,13 @@ def _fingerprint(
         "space": {name: spaces.digest(dimensions) for name, dimensions in known.items()},
         "function": [code.place, code.digest] if code else None,
         "fixed": {name: dict(values) for name, values in fixed.items()},
+        "starts": {name: list(points) for name, points in starts.items()},
         "method": config.method, "race": config.race and race.RULE,
         "window": config.trials_in_flight(work.split.n_folds),
         "versions": environment.versions_of((*DECIDES, *libraries, *by_method)),
     }  # fmt: skip
+    if work.config.model.together:
+        parts["choice"] = [portfolio.RULE, costs.RULE]
     if config.rows or config.epochs:
         parts["light"] = [config.rows, config.epochs]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from surefit.edges import environment, mirror, runs
@@ -48,17 +48,18 @@ def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> 
                 f"This search is running already, from another folder: run {parent.run_id} of "
                 f"{owner}.", "wait for it, or end that run, and run this command again",
             )  # fmt: skip
-        kept = list(_contiguous(parent, mirror.trials_of(store, search)))
-        if kept:
-            journal.adopt(parent.run_id, kept)
+        mine = _ended(parent, mirror.trials_of(store, search))
+        if mine:
+            kept = list(_contiguous(mine))
+            journal.adopt(parent.run_id, kept)  # none, too: those behind are found by their keys
             reporter.say(f"The journal was not here: {len(kept)} trials are taken from MLflow")
             return len(kept)
     return 0
 
 
-def _contiguous(parent: RunRecord, found: Iterator[RunRecord]) -> Iterator[_Kept]:
-    """The parent's ended trials 0, 1, 2, … up to the first that is missing."""
-    mine = {
+def _ended(parent: RunRecord, found: Iterator[RunRecord]) -> dict[int, RunRecord]:
+    """The parent's trials that ended, by number."""
+    return {
         int(r.tags["surefit.trial"]): r
         for r in found
         if r.tags.get("mlflow.parentRunId") == parent.run_id
@@ -66,6 +67,10 @@ def _contiguous(parent: RunRecord, found: Iterator[RunRecord]) -> Iterator[_Kept
         and r.tags.get(TAG)
         and r.tags.get("surefit.reason") != runs.DIED  # else it was being written
     }
+
+
+def _contiguous(mine: Mapping[int, RunRecord]) -> Iterator[_Kept]:
+    """Trials 0, 1, 2, … up to the first that is missing."""
     number = 0
     while number in mine:
         record = mine[number]

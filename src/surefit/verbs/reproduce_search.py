@@ -100,7 +100,10 @@ def of_search(found: Again, reporter: Reporter) -> Rerun:
 
 
 def _as_long(search: Search, n_trials: int) -> Search:
-    """The search with as many trials as there were, whatever ended it."""
+    """The search up to the last of its trials, whatever ended it.
+
+    Those that time interrupted, before one that ended, are run too.
+    """
     return replace(search, tune=search.tune.model_copy(update={"trials": n_trials, "budget": None}))
 
 

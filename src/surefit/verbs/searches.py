@@ -278,7 +278,8 @@ def carry_out(
     Gives the bytes of memory that its workers had at once at most.
     """
     mirror = mirroring(store, journal, parent.run_id, search=found.fingerprint)
-    if len(journal.trials()) - len(journal.unfinished()) >= found.tune.trials:
+    ended = {trial.number for trial in journal.trials() if trial.state != "ASKED"}
+    if ended.issuperset(range(found.tune.trials)):
         with mirror:
             return 0  # nothing to run, but what a kill kept from MLflow is written
     return run(found, journal, reporter, mirror)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def train(
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work)
     problem, params = chosen.problem, chosen.params
-    reporter.say(f"Plan:  {_plan(problem, work)}")
+    reporter.say(f"Plan:  {_plan(problem, params, work)}")
     store = workspace.open_store(project)
     configuration.remember(project)
     tags = work.tags() | {"surefit.family": problem.family}
@@ -143,7 +144,7 @@ def fold_seconds(problem: Problem, params: Mapping[str, Any] = MappingProxyType(
     Args:
         params: of which the family's defaults are filled in.
     """
-    rows = len(problem.split.train_rows)
+    rows = min(len(problem.split.train_rows), problem.most_rows or sys.maxsize)
     kinds = [c.kind for c in problem.columns]
     texts, categories = kinds.count("text"), kinds.count("category")
     size = Size(
@@ -151,28 +152,29 @@ def fold_seconds(problem: Problem, params: Mapping[str, Any] = MappingProxyType(
         numbers=len(kinds) - categories - texts + preprocess.TEXT_COMPONENTS * texts,
         outputs=problem.n_classes if problem.n_classes > 2 else 1,
     )  # fmt: skip
-    model = problem.model
-    return model.cost(size, {**model.defaults(problem.task), **params}) + 5e-5 * rows * texts
+    family = problem.model
+    whole = fit.capped({**family.defaults(problem.task), **params}, family, problem.most_steps)
+    return family.cost(size, whole) + 5e-5 * rows * texts
 
 
-def _plan(problem: Problem, work: Workspace) -> str:
+def _plan(problem: Problem, params: Mapping[str, Any], work: Workspace) -> str:
     n = problem.split.n_folds
     fits = f"{n + 1} fits of {problem.family} ({n} folds, then all training rows)"
     if work.config.split.valid is not None:
         fits = f"1 fit of {problem.family}, scored on the validation rows"
-    share = 1 if not _worth_a_pool(problem) else min(n, usable_cores())
-    return f"{fits}, {about((n / share + 1) * fold_seconds(problem))}"
+    share = 1 if not _worth_a_pool(problem, params) else min(n, usable_cores())
+    return f"{fits}, {about((n / share + 1) * fold_seconds(problem, params))}"
 
 
-def _worth_a_pool(problem: Problem) -> bool:
-    total = problem.split.n_folds * fold_seconds(problem)
+def _worth_a_pool(problem: Problem, params: Mapping[str, Any]) -> bool:
+    total = problem.split.n_folds * fold_seconds(problem, params)
     return problem.split.n_folds > 1 and usable_cores() > 1 and total > WORTH_A_POOL
 
 
 def fit_folds(problem: Problem, params: dict[str, Any], reporter: Reporter) -> list[FoldResult]:
     """All folds of one configuration, in this process or, when it pays, one a core."""
     with reporter.progress("folds", problem.split.n_folds) as advance:
-        if _worth_a_pool(problem):
+        if _worth_a_pool(problem, params):
             return _fit_in_pool(problem, params, advance)
         folds = []
         for number in range(problem.split.n_folds):
@@ -214,7 +216,7 @@ def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldRe
     """The model that is logged: of all training rows, or the one that the validation set scored."""
     rounds = [f.rounds for f in folds if f.rounds]
     # threads that wait for each other cost more than they bring on few rows, or on a busy machine
-    threads = usable_cores() if fold_seconds(problem) > WORTH_A_POOL else 1
+    threads = usable_cores() if fold_seconds(problem, params) > WORTH_A_POOL else 1
     if problem.split.n_folds > 1:
         return fit.fit_all(problem, params, rounds=rounds, threads=threads)
     train_rows, _ = problem.split.fold(0)

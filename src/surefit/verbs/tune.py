@@ -137,7 +137,8 @@ def tune(
 def _announce(found: Search, finished: int) -> Iterator[str]:
     """What the search is and about what it costs."""
     left = max(0, found.tune.trials - finished)
-    per_fold = float(np.mean([fold_seconds(replace(found.shared, family=f)) for f in found.fixed]))
+    each = [fold_seconds(replace(found.shared, family=f), found.fixed[f]) for f in found.fixed]
+    per_fold = float(np.mean(each))
     cost = SLOWER * left * found.n_folds * per_fold / found.workers
     budget = f", at most {found.tune.budget}" if found.tune.budget else ""
     families = ", ".join(found.fixed)
