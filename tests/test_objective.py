@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -201,8 +202,12 @@ def test_patience_and_target_end_it_early(folder: Path) -> None:
     assert len(flat.trials) == 6
 
 
-def test_what_ended_counts_though_time_ran_out_on_a_trial_before_it(folder: Path) -> None:
-    """The interrupted trial is missing until the same call goes on; a better one behind it wins."""
+@pytest.mark.parametrize("lost", [False, True], ids=["kept", "journal lost"])
+def test_what_ended_counts_though_time_ran_out_on_a_trial_before_it(
+    folder: Path, lost: bool
+) -> None:
+    """The interrupted trial is missing until the same call goes on, in the same run; a better one
+    behind it wins. Where the journal is lost too, no trial has a second run."""
     slow = folder / "slow"
     slow.touch()
 
@@ -212,16 +217,19 @@ def test_what_ended_counts_though_time_ran_out_on_a_trial_before_it(folder: Path
         return float(params["x"])
 
     def search(**more: Any) -> surefit.TuneResult:
-        choices = {"tune.workers": 2, "tune.method": "grid"}
+        choices = {"tune.workers": 2, "tune.method": "grid", "name": "gap"}
         return surefit.tune(objective, {"x": [0, 1, 2]}, set=choices, quiet=True, **more)
 
     short = search(budget="6s")
     assert [t.number for t in short.trials] == [1, 2]
     assert short.best.params == {"x": 2}
     slow.unlink()
+    if lost:
+        shutil.rmtree(folder / ".surefit" / "searches")
     whole = search()
-    assert (whole.resumed, len(whole.trials)) == (2, 3)
-    assert whole.trials[1:] == short.trials
+    assert (whole.run_id, whole.resumed) == (short.run_id, 0 if lost else 2)
+    assert [t.value for t in whole.trials] == [0, 1, 2]
+    assert len(trial_runs(folder, "gap")) == 3
     assert whole.best.params == {"x": 2}
 
 
