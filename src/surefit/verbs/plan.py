@@ -198,17 +198,16 @@ def _proposer(
         return make(space=known[name], starts=starts[name], window=window)
     studies = {}
     for name, dimensions in known.items():
-        seconds = functools.partial(fold_seconds, replace(problem, family=name))
-        first = {**fixed[name], **next(iter(starts[name]), {})}
+        cost = functools.partial(_cost, replace(problem, family=name), fixed[name])
         studies[name] = Study(
-            proposer=make(space=dimensions, starts=starts[name]), usual=seconds(first),
-            cost=functools.partial(_cost, seconds, fixed[name]),
+            proposer=make(space=dimensions, starts=starts[name]), cost=cost,
+            usual=cost(next(iter(starts[name]), {})),
         )  # fmt: skip
     return Families(studies, seed=tune.seed, greater_is_better=greater, n_folds=work.split.n_folds)
 
 
-def _cost(seconds: Callable[[Params], float], fixed: Params, params: Mapping[str, Any]) -> float:
-    return seconds({**fixed, **params})
+def _cost(problem: Problem, fixed: Params, params: Mapping[str, Any]) -> float:
+    return fold_seconds(problem, {**fixed, **params})
 
 
 def read(result: FoldResult) -> tuple[float, bytes]:

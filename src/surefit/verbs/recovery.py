@@ -52,7 +52,8 @@ def rebuild(store: Store, search: str, journal: Journal, reporter: Reporter) -> 
         if mine:
             kept = list(_contiguous(mine))
             journal.adopt(parent.run_id, kept)  # none, too: those behind are found by their keys
-            reporter.say(f"The journal was not here: {len(kept)} trials are taken from MLflow")
+            many = len(kept) or "none of its"
+            reporter.say(f"The journal was not here: {many} trials are taken from MLflow")
             return len(kept)
     return 0
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -138,13 +136,14 @@ def warn_of_files(logged: bundle.Logged, reporter: Reporter) -> None:
         reporter.say(ELSEWHERE.format(where=" and ".join(logged.devices)))
 
 
-def fold_seconds(problem: Problem, params: Mapping[str, Any] = MappingProxyType({})) -> float:
+def fold_seconds(problem: Problem, params: Mapping[str, Any]) -> float:
     """About how many seconds one fold takes on one core, by the family's formula.
 
     Args:
         params: of which the family's defaults are filled in.
     """
-    rows = min(len(problem.split.train_rows), problem.most_rows or sys.maxsize)
+    rows = len(problem.split.train_rows)
+    rows = min(rows, problem.most_rows or rows)
     kinds = [c.kind for c in problem.columns]
     texts, categories = kinds.count("text"), kinds.count("category")
     size = Size(
