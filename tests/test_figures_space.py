@@ -80,3 +80,19 @@ def test_the_page_of_a_search_names_the_best_first():
     assert "Trial 1: auc 0.9, corrected 0.8" in page
     table = page[page.rindex("<tbody") :]
     assert table.index("0.9") < table.index("0.7") < table.index("0.5")
+
+
+def test_the_page_of_several_families_names_each_trials_own():
+    """Without it a row of another family than the winner's is all dashes."""
+    rows = [
+        TrialRow(number=k, state="COMPLETE", value=v, params={f"of_{family}": v}, family=family,
+                 fold_scores=(v,), seconds=1, reason="")
+        for k, (family, v) in enumerate((("linear", 0.5), ("forest", 0.9)))
+    ]  # fmt: skip
+    corrected = Score(metric="auc", value=0.8, low=0.7, high=0.9, n_rows=9, greater_is_better=True)
+    page = render_search(
+        name="x", trials=rows, best=rows[1], corrected=corrected, metric="auc", importances={},
+        figures=[], command="surefit tune",
+    )  # fmt: skip
+    table = page[page.rindex("<table") :]
+    assert table.index(">family") < table.index("forest") < table.index("linear")

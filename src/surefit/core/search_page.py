@@ -22,10 +22,10 @@ def render_search(
     ranked = sorted(
         (t for t in trials if t.value is not None), key=lambda t: sign * float(t.value or 0)
     )
-    keys = list(best.params)
-    rows = [[t.number, t.value, *(t.params.get(k) for k in keys), t.seconds]
-            for t in ranked[:MOST_ROWS]]  # fmt: skip
-    if best.family and len({t.family for t in trials}) > 1:
+    keys, several = list(best.params), len({t.family for t in trials}) > 1
+    rows = [[t.number, t.value, *([t.family] if several else ()),
+             *(t.params.get(k) for k in keys), t.seconds] for t in ranked[:MOST_ROWS]]  # fmt: skip
+    if several:
         chosen.insert(0, ("family", best.family))
     if tied:
         chosen.append(("tied with it", "trials " + ", ".join(map(str, tied))))
@@ -44,7 +44,10 @@ def render_search(
             ),
             Section(
                 title="Trials", text=f"The best {len(rows)} of {len(ranked)} complete ones.",
-                table=TableBlock(columns=["trial", metric, *keys, "seconds"], rows=rows),
+                table=TableBlock(
+                    columns=["trial", metric, *(["family"] if several else ()), *keys, "seconds"],
+                    rows=rows,
+                ),
             ),
             Section(title="Again", code=command),
         ],
