@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -405,6 +406,105 @@ def test_a_cancelled_job_gives_no_outcome(two: Pool) -> None:
     assert [o.key for _ in range(2) if (o := two.next(timeout=5))] == [1]
     two.submit(Job(key=0, args=("double", 4)))
     assert [o.value for _ in range(2) if (o := two.next(timeout=5))] == [8]
+
+
+# --- jobs in hand ---
+
+
+@pytest.fixture
+def quick() -> Iterator[Pool]:
+    """One worker whose last job was short: it is handed the next job before it ends one."""
+    with Pool(hostile.call, workers=1, deadline=2) as pool:
+        run(pool, "double", 1)
+        yield pool
+
+
+def outcomes(pool: Pool, *jobs: tuple[Any, ...]) -> list[Outcome]:
+    """All outcomes of jobs handed over at once, by their order there."""
+    for key, args in enumerate(jobs):
+        pool.submit(Job(key=key, args=args))
+    got = [pool.next(timeout=20) for _ in jobs]
+    return sorted((o for o in got if o), key=lambda o: o.key)
+
+
+def test_short_jobs_keep_their_own_words(quick: Pool) -> None:
+    """A worker goes on at once, and what each of a hundred jobs printed stays its own."""
+    for key, outcome in enumerate(outcomes(quick, *[("say", f"<{k}>") for k in range(100)])):
+        assert outcome.output.count(f"<{key}>") == 3
+        assert outcome.output.count("<") == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [(("vanishing", 5), "exited with code 5"), (("hang", 60), "exceeded 2.0 s"),
+     (("segfault",), "killed by SIGSEGV"), (("leave_thread",), ""), (("close_pipes",), "")],
+)  # fmt: skip
+def test_a_job_in_hand_outlives_its_worker(
+    quick: Pool, tmp_path: Path, bad: tuple[Any, ...], reason: str
+) -> None:
+    """The job that ended the worker alone fails; the next one runs, once, in another process."""
+    file = tmp_path / "notes"
+    worse, following = outcomes(quick, bad, ("note", str(file)))
+    assert worse.reason == reason
+    assert following.state == "DONE"
+    assert file.read_text() == "here\n"
+
+
+def test_a_job_in_hand_can_be_cancelled(quick: Pool) -> None:
+    """It gives no outcome, the one before it does, and the pool is free again."""
+    quick.submit(Job(key="first", args=("hang", 0.3)))
+    quick.submit(Job(key="in hand", args=("hang", 1.0)))
+    quick.cancel("in hand")
+    assert [o.key for _ in range(2) if (o := quick.next(timeout=5))] == ["first"]
+    assert quick.idle == 1
+    assert run(quick, "double", 4).value == 8
+
+
+def test_no_job_waits_in_a_hand_beside_an_idle_worker() -> None:
+    """A job behind one that takes long goes to the worker that is free first."""
+    with Pool(hostile.call, workers=2) as pool:
+        outcomes(pool, ("hang", 0.05), ("hang", 0.05))
+        for key, seconds in {"long": 3.0, "short": 0.4, "in hand": 0.01}.items():
+            pool.submit(Job(key=key, args=("hang", seconds)))
+        assert [o.key for _ in range(3) if (o := pool.next())] == ["short", "in hand", "long"]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_of_many_jobs_ends_once_and_as_itself(seed: int) -> None:
+    """Good, bad, deadly and slow ones in any order, some cancelled: one outcome each, its own."""
+    random = Random(seed)
+    kinds = {
+        "double": ((21,), ""), "hang": ((0.02,), ""), "say": (("word",), ""),
+        "vanishing": ((4,), "exited with code 4"), "leave_thread": ((), ""),
+        "raising": ((), "ValueError: on purpose"), "close_pipes": ((), ""),
+    }  # fmt: skip
+    given = {key: random.choice(list(kinds)) for key in range(120)}
+    cancelled = set()
+    got: dict[Any, Outcome] = {}
+    with Pool(hostile.call, workers=2, deadline=20) as pool:
+        waiting = list(given)
+        while waiting or len(got) + len(cancelled) < len(given):
+            for key in waiting[: random.randint(1, 5)]:
+                waiting.remove(key)
+                pool.submit(Job(key=key, args=(given[key], *kinds[given[key]][0])))
+            if random.random() < 0.2 and (key := random.randrange(120)) not in {*waiting, *got}:
+                pool.cancel(key)
+                cancelled.add(key)
+            while outcome := pool.next(timeout=0.05 if waiting else 5):
+                assert outcome.key not in {*got, *cancelled}
+                got[outcome.key] = outcome
+    assert set(got) | cancelled == set(given)
+    for key, outcome in got.items():
+        assert outcome.reason == kinds[given[key]][1]
+        assert outcome.output.count("word") == (3 if given[key] == "say" else 0)
+
+
+def test_large_arguments_wait_for_a_free_worker(quick: Pool) -> None:
+    """Handing over what a socket does not hold never waits for a busy worker."""
+    quick.submit(Job(key="busy", args=("hang", 1.0)))
+    quick.submit(Job(key="large", args=("double", b"x" * (8 << 20))))
+    assert quick.next(timeout=0) is None
+    assert [o.key for _ in range(2) if (o := quick.next(timeout=10))] == ["busy", "large"]
 
 
 # --- death ---

@@ -18,7 +18,7 @@ from surefit.errors import ServiceError
 from surefit.results import Tag
 
 BATCH = 50  # trials written at a time
-PAUSE = 0.2  # seconds between looks at the outbox
+PAUSE = 0.5  # seconds between looks at the outbox
 AWAY = 2.0  # seconds before a store that failed is tried again
 PATIENCE = 45.0  # seconds that the end of a search waits for a store that is away
 

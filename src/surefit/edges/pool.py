@@ -13,6 +13,9 @@ calls of one thread; between calls the workers go on, their memory watched by th
 
 A job's outcome counts when its worker still holds the dispatch's token. Cancelling or overrunning
 the deadline closes that worker's socket, so that nothing late can arrive.
+
+A worker whose jobs are short has its next one in hand before it ends the last: it need not wait
+until we look. What a worker has in hand goes to another that would otherwise be idle.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +50,8 @@ BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
 GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
 ATTEMPTS = 3  # of a job whose worker died with the zygote, or was killed by somebody else
+SHORT = 0.1  # seconds of a job after which its worker is trusted with one more in hand
+IN_HAND_BYTES = 1 << 15  # of such a job: more might not fit into the socket, and we would wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,25 +232,59 @@ class _Task:
     attempts: int = 0
 
 
-@dataclass
+@dataclass(eq=False)
+class _Handed:
+    """A job that a worker was handed; its outcome waits for what it printed."""
+
+    token: int
+    task: _Task
+    outcome: Outcome | None = None
+    value: bytes = b""
+
+
+@dataclass(eq=False)
 class _Worker:
-    """One worker, as far as the driver knows."""
+    """One worker, as far as the driver knows.
+
+    Attributes:
+        job: what it runs.
+        in_hand: what it begins with as soon as that has ended.
+        answered: what has ended, as long as it is not known what it printed.
+        printed: what jobs printed, by token, whose answer we have not read yet.
+        withdrawn: what was in its hand is to be cancelled when it begins.
+        quick: its last job was short.
+        why: we end it.
+    """
 
     uid: int
     sock: socket.socket
     state: Literal["booting", "idle", "busy", "silent", "dying"] = "booting"
     since: float = field(default_factory=time.monotonic)  # when it came into this state
     pid: int = 0
-    token: int = -1  # of the dispatch whose answer counts
-    task: _Task | None = None
-    answer: tuple[Outcome, bytes] | None = None  # waits for what the job printed
-    why: str = ""  # we end it
+    job: _Handed | None = None
+    in_hand: _Handed | None = None
+    answered: list[_Handed] = field(default_factory=list)
+    printed: dict[int, bytes] = field(default_factory=dict)
+    withdrawn: bool = False
+    quick: bool = False
+    why: str = ""
 
     def __post_init__(self) -> None:
         self.inbox = worker.Inbox(self.sock)
 
     def turn(self, state: Literal["idle", "busy", "silent", "dying"]) -> None:
         self.state, self.since = state, time.monotonic()
+
+    def begin(self, job: _Handed | None) -> None:
+        """Run a job, or wait for one."""
+        self.job = job
+        if job:
+            job.task.attempts += 1
+        self.turn("busy" if job else "idle")
+
+    def handed(self) -> Iterator[_Handed]:
+        """All that it was handed and that has no outcome yet."""
+        yield from (h for h in (*self.answered, self.job, self.in_hand) if h)
 
 
 class Pool:
@@ -347,13 +386,13 @@ class Pool:
         """
         until = None if timeout is None else time.monotonic() + timeout
         while not self._finished and (self._pending or any(self._tasks())):
-            now = time.monotonic()
-            if until is not None and now > until:
-                return None
             moments = [m for w in self._workers.values() if (m := self._moment(w)) is not None]
+            moments += self._stuck_from()
             if until is not None:
                 moments.append(until)
-            self._turn(max(0.0, min(moments) - now) if moments else None)
+            self._turn(max(0.0, min(moments) - time.monotonic()) if moments else None)
+            if until is not None and time.monotonic() >= until:
+                break
         return self._finished.popleft() if self._finished else None
 
     @property
@@ -368,8 +407,11 @@ class Pool:
         for outcome in [o for o in self._finished if o.key == key]:
             self._finished.remove(outcome)
         for w in self._workers.values():
-            if w.task and w.task.key == key:
-                w.task = None
+            w.answered = [h for h in w.answered if h.task.key != key]
+            if w.in_hand and w.in_hand.task.key == key:
+                self._withdraw(w)
+            elif w.job and w.job.task.key == key:
+                w.job = None
                 self._end(w, "cancelled")
 
     @property
@@ -400,13 +442,12 @@ class Pool:
 
     def _tasks(self) -> Iterable[_Task]:
         yield from self._pending
-        yield from (w.task for w in self._workers.values() if w.task)
+        yield from (h.task for w in self._workers.values() for h in w.handed())
 
     def _stop(self, seconds: float) -> None:
         self._closed = True
         self._pending.clear()
         for w in self._workers.values():
-            w.task = None
             self._hang_up(w)
         zygote, self._zygote = self._zygote, None
         if zygote:
@@ -438,7 +479,11 @@ class Pool:
         self._fill()
 
     def _fill(self) -> None:
-        """Give waiting jobs to idle workers, and have workers forked for the others."""
+        """Give waiting jobs to idle workers, have workers forked for the others, or hand ahead."""
+        now = time.monotonic()
+        for moment, w in zip(self._stuck_from(), self._holding(), strict=False):
+            if now >= moment:
+                self._pending.appendleft(self._withdraw(w))
         for w in self._workers.values():
             if self._pending and w.state == "idle":
                 self._dispatch(w, self._pending.popleft())
@@ -446,6 +491,31 @@ class Pool:
         for _ in range(n_booting, len(self._pending)):
             if len(self._workers) < self._n_workers:
                 self._fork()
+        if self._pending and not n_booting and len(self._workers) >= self._n_workers:
+            self._hand_ahead()
+
+    def _hand_ahead(self) -> None:
+        """Give workers whose jobs are short the next one, those first that will be ready first."""
+        free = [w for w in self._workers.values()
+                if w.state == "busy" and w.quick and not w.in_hand and not w.withdrawn]  # fmt: skip
+        for w in sorted(free, key=lambda w: w.since):
+            if self._pending and len(self._pending[0].body) <= IN_HAND_BYTES:
+                self._dispatch(w, self._pending.popleft())
+
+    def _holding(self) -> list[_Worker]:
+        """Workers with a job in hand, the longest at their present one first."""
+        return sorted((w for w in self._workers.values() if w.in_hand), key=lambda w: w.since)
+
+    def _stuck_from(self) -> list[float]:
+        """When what is in a hand had better gone to one of the idle workers; of `_holding`."""
+        n_idle = sum(w.state == "idle" for w in self._workers.values())
+        return [w.since + SHORT for w in self._holding()[:n_idle]]
+
+    def _withdraw(self, w: _Worker) -> _Task:
+        """Take back what a worker has in hand: if it begins with it all the same, it is ended."""
+        assert w.in_hand
+        task, w.in_hand, w.withdrawn = w.in_hand.task, None, True
+        return task
 
     def _fork(self) -> None:
         assert self._zygote
@@ -457,28 +527,31 @@ class Pool:
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._listen(w))
 
     def _dispatch(self, w: _Worker, task: _Task) -> None:
-        w.token = next(self._numbers)
+        handed = _Handed(next(self._numbers), task)
         try:
-            worker.send(w.sock, (w.token,), task.body)
+            worker.send(w.sock, (handed.token,), task.body)
         except OSError:  # killed from outside; the job has not begun
             self._pending.appendleft(task)
-            self._end(w, "did not take its job")
+            if w.state == "idle":
+                self._end(w, "did not take its job")
             return
-        task.attempts += 1
-        w.task = task
-        w.turn("busy")
+        if w.job:
+            w.in_hand = handed
+        else:
+            w.begin(handed)
 
     def _moment(self, w: _Worker) -> float | None:
         """When we lose patience with a worker."""
-        if w.state == "idle" or (w.state == "busy" and w.answer):
+        if w.state == "idle":
             return None
         patience = {"booting": BOOT_SECONDS, "busy": self._deadline}.get(w.state, GONE_SECONDS)
         return None if patience is None else w.since + patience
 
     def _overdue(self, w: _Worker) -> None:
         if w.state == "busy":
+            late = w.job
             self._hear_out(w)
-            if w.state == "busy" and not w.answer:
+            if w.state == "busy" and w.job is late:
                 self._end(w, self._too_long())
         elif w.state == "booting":
             self._end(w, f"did not start within {BOOT_SECONDS:.0f} s")
@@ -489,8 +562,8 @@ class Pool:
 
     def _hear_out(self, w: _Worker) -> None:
         """Read an answer to its end that has begun to arrive: we may be late, not the worker."""
-        until = time.monotonic() + GONE_SECONDS
-        while w.inbox.partial and w.state == "busy" and time.monotonic() < until:
+        until, job = time.monotonic() + GONE_SECONDS, w.job
+        while w.inbox.partial and w.job is job and time.monotonic() < until:
             time.sleep(0.001)
             self._listen(w)
 
@@ -499,7 +572,10 @@ class Pool:
 
     def _end(self, w: _Worker, why: str) -> None:
         """Kill a worker; with its socket closed nothing late can come from it."""
-        w.why, w.answer = why, None
+        w.why = why
+        if w.in_hand:
+            self._pending.appendleft(w.in_hand.task)
+            w.in_hand = None
         self._hang_up(w)
         w.turn("dying")
         if self._zygote:
@@ -521,20 +597,37 @@ class Pool:
                 case ("hello", pid) if w.state == "booting":
                     w.pid, self._n_boot_deaths, self._zygote_worked = pid, 0, True
                     w.turn("idle")
-                case ("done", w.token, state, reason, trace, seconds, peak, retire) if w.task:
-                    outcome = Outcome(
-                        key=w.task.key, state=state, reason=reason, traceback=trace,
+                case ("done", token, state, reason, trace, seconds, peak, retire) if (
+                    w.job and w.job.token == token
+                ):
+                    w.job.outcome = Outcome(
+                        key=w.job.task.key, state=state, reason=reason, traceback=trace,
                         seconds=seconds, peak_bytes=peak,
                     )  # fmt: skip
-                    w.answer = (outcome, body)
-                    if retire:  # it ends by itself; what it printed comes with its death
-                        w.turn("dying")
-                    elif self._zygote:
-                        self._zygote.send(("output", w.uid))
+                    w.job.value = body
+                    self._answered(w, w.job, retire=retire)
         if not is_open:
             self._hang_up(w)
             if w.state != "dying":
                 w.turn("silent")  # its death should be told next
+
+    def _answered(self, w: _Worker, job: _Handed, *, retire: bool) -> None:
+        """A worker has ended a job, and begun with what it has in hand."""
+        assert job.outcome
+        w.answered.append(job)
+        w.quick = job.outcome.seconds < SHORT
+        following, w.in_hand = w.in_hand, None
+        if retire:  # it ends by itself; what it printed comes with its death
+            w.job = None
+            w.turn("dying")
+            if following:
+                self._pending.appendleft(following.task)
+        else:
+            w.begin(following)
+            if w.withdrawn:
+                self._end(w, "cancelled")
+        if job.token in w.printed:
+            self._deliver(w, job, w.printed.pop(job.token))
 
     def _hear(self) -> None:
         """Read what the zygote says."""
@@ -542,11 +635,8 @@ class Pool:
         messages, is_open = self._zygote.inbox.read()
         for heading, body in messages:
             match heading:
-                case ("output", uid) if uid in self._workers:
-                    w = self._workers[uid]
-                    if w.answer and w.state == "busy":
-                        self._deliver(w, body)
-                        w.turn("idle")
+                case ("output", uid, token) if uid in self._workers:
+                    self._printed(self._workers[uid], token, body)
                 case ("dead", uid, code, peak, why) if uid in self._workers:
                     self._bury(self._workers[uid], code, peak, why, body)
                 case ("note", text):
@@ -556,10 +646,20 @@ class Pool:
         if not is_open:
             self._restart()
 
-    def _deliver(self, w: _Worker, printed: bytes) -> None:
+    def _printed(self, w: _Worker, token: int, text: bytes) -> None:
+        """What a job printed, which may be known before its answer was read."""
+        for job in w.answered:
+            if job.token == token:
+                self._deliver(w, job, text)
+                return
+        if any(h.token == token for h in w.handed()):
+            w.printed[token] = text
+
+    def _deliver(self, w: _Worker, job: _Handed, printed: bytes) -> None:
         """Turn a worker's answer into an outcome."""
-        assert w.answer
-        (outcome, body), w.answer, w.task = w.answer, None, None
+        assert job.outcome
+        w.answered.remove(job)
+        outcome = job.outcome
         outcome = replace(outcome, output=printed.decode(errors="replace"))
         if self._deadline is not None and outcome.seconds > self._deadline:
             # we looked too late to kill it: the same outcome as if we had
@@ -568,7 +668,7 @@ class Pool:
             try:
                 # Unpickling runs code: it comes from our own child, through a socket that nobody
                 # else has, and that child runs the same user's code with the same rights.
-                outcome = replace(outcome, value=pickle.loads(body))  # noqa: S301
+                outcome = replace(outcome, value=pickle.loads(job.value))  # noqa: S301
             except Exception as error:
                 reason = f"its value cannot be unpickled: {worker.one_line(error)}"
                 outcome = replace(outcome, state="FAILED", reason=reason)
@@ -584,15 +684,17 @@ class Pool:
         self._hang_up(w)
         del self._workers[w.uid]
         reason = w.why or why or _death(code)
-        if w.answer:
-            self._deliver(w, printed)
-        elif w.task and self._was_killed(w, code, why) and w.task.attempts < ATTEMPTS:
-            self._pending.appendleft(w.task)
-        elif w.task:
+        for job in list(w.answered):
+            self._deliver(w, job, printed)
+        if w.in_hand:
+            self._pending.appendleft(w.in_hand.task)
+        if w.job and self._was_killed(w, code, why) and w.job.task.attempts < ATTEMPTS:
+            self._pending.appendleft(w.job.task)
+        elif w.job:
             output = printed.decode(errors="replace")
             _, crash, where = output.rpartition("Fatal Python error: ")  # faulthandler's
             self._finish(Outcome(
-                key=w.task.key, state="FAILED", reason=reason, traceback=crash + where if crash
+                key=w.job.task.key, state="FAILED", reason=reason, traceback=crash + where if crash
                 else "", seconds=time.monotonic() - w.since, peak_bytes=peak, output=output,
             ))  # fmt: skip
         elif not w.pid and not w.why.startswith("cancelled"):
@@ -630,14 +732,17 @@ class Pool:
                 with contextlib.suppress(OSError):
                     os.killpg(w.pid, signal.SIGKILL)
             self._hang_up(w)
-            if w.answer:
-                self._deliver(w, b"")
-            elif w.task and w.why:
-                self._fail(w.task, w.why)
-            elif w.task and w.task.attempts >= ATTEMPTS:
-                self._fail(w.task, f"the parent of its worker ended {ATTEMPTS} times: {how}")
-            elif w.task:
-                self._pending.appendleft(w.task)
+            for job in list(w.answered):
+                self._deliver(w, job, w.printed.pop(job.token, b""))
+            if w.in_hand:
+                self._pending.appendleft(w.in_hand.task)
+            task = w.job.task if w.job else None
+            if task and w.why:
+                self._fail(task, w.why)
+            elif task and task.attempts >= ATTEMPTS:
+                self._fail(task, f"the parent of its worker ended {ATTEMPTS} times: {how}")
+            elif task:
+                self._pending.appendleft(task)
         self._workers.clear()
         self._n_restarts += 1
         if self._n_restarts > RESTARTS:

@@ -229,11 +229,10 @@ def _sampler(
     make = getattr(optuna.samplers, name)
     if name == "TPESampler" and axes is not None:
         make = functools.partial(_tpe_class(), axes=axes)
-    known = inspect.signature(make).parameters
     options: dict[str, Any] = {"seed": seed}
     if name == "TPESampler":
         options["n_startup_trials"] = STARTUP
-    elif "warn_independent_sampling" in known:
+    elif "warn_independent_sampling" in inspect.signature(make).parameters:
         options["warn_independent_sampling"] = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a sampler is experimental was the user's choice

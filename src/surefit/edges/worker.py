@@ -3,9 +3,12 @@
 driver (pool.py) --socketpair--> zygote --fork--> workers --socketpair each--> driver
 
 The zygote is one thread that sleeps in poll(), forked from the nursery (nursery.py) with what is
-safe to import. It maps the shared value, forks a worker when asked, keeps what workers print (head
-and tail), watches their memory, kills and reaps them, and says how each one ended. It never runs a
-job.
+safe to import. It maps the shared value, forks a worker when asked, passes on what each job printed
+(head and tail), watches memory, kills and reaps workers, and says how each one ended. It never runs
+a job.
+
+What a worker prints goes into one pipe. At a job's end the worker writes a mark of its own there,
+so it may begin the next job at once: the zygote knows whose words are whose.
 
 Nobody outlives the driver: the zygote sees the end of its socket (or another parent, or the
 nursery tells it) and kills every worker's process group; a worker dies with the zygote
@@ -52,6 +55,7 @@ TEXT_CHARACTERS = 64 * 1024  # of a traceback
 REASON_CHARACTERS = 500
 
 _HEADER = struct.Struct("!QQ")  # bytes of the pickled heading, bytes of the body
+_TOKEN = struct.Struct("!Q")  # behind a mark: of which job it is the end
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -249,14 +253,21 @@ def full_text(error: BaseException) -> str:
 
 
 class _Child:
-    """A worker as the zygote sees it: its process, and what it printed since last asked."""
+    """A worker as the zygote sees it: its process, and what its jobs printed.
 
-    def __init__(self, uid: int, pid: int, pipe: int) -> None:
+    Attributes:
+        printed: (job's token, what it printed) of jobs that have ended, to be passed on.
+    """
+
+    def __init__(self, uid: int, pid: int, pipe: int, mark: bytes) -> None:
         self.uid = uid
         self.pid = pid
         self.pipe = pipe
         self.peak_bytes = 0
         self.why = ""
+        self.printed: list[tuple[int, bytes]] = []
+        self._mark = mark
+        self._unsorted = b""  # the last bytes read, which may be the beginning of a mark
         self._head = bytearray()
         self._tail = bytearray()
         self._n_lost = 0
@@ -273,18 +284,39 @@ class _Child:
                 return True
             if not chunk:
                 return False
-            room = KEPT_BYTES // 2 - len(self._head)
-            self._head += chunk[:room]
-            self._tail += chunk[room:]
-            over = len(self._tail) - KEPT_BYTES // 2
-            if over > 0:
-                del self._tail[:over]
-                self._n_lost += over
+            self._sort(chunk)
         return True
 
-    def printed(self) -> bytes:
-        """All that it printed since the last call, its middle left out when it is long."""
+    def last_words(self) -> bytes:
+        """What was printed after the last mark, once it has ended."""
         self.drain()
+        self._keep(self._unsorted)
+        self._unsorted = b""
+        return self._text()
+
+    def _sort(self, chunk: bytes) -> None:
+        data = self._unsorted + chunk
+        size = len(self._mark) + _TOKEN.size
+        while 0 <= (at := data.find(self._mark)) <= len(data) - size:
+            self._keep(data[:at])
+            (token,) = _TOKEN.unpack_from(data, at + len(self._mark))
+            self.printed.append((token, self._text()))
+            data = data[at + size :]
+        sure = max(0, len(data) - size + 1)
+        self._keep(data[:sure])
+        self._unsorted = data[sure:]
+
+    def _keep(self, data: bytes) -> None:
+        room = KEPT_BYTES // 2 - len(self._head)
+        self._head += data[:room]
+        self._tail += data[room:]
+        over = len(self._tail) - KEPT_BYTES // 2
+        if over > 0:
+            del self._tail[:over]
+            self._n_lost += over
+
+    def _text(self) -> bytes:
+        """What was kept, its middle left out when it is long."""
         gap = f"\n... {self._n_lost} bytes left out ...\n".encode() if self._n_lost else b""
         text = bytes(self._head) + gap + bytes(self._tail)
         self._head, self._tail, self._n_lost = bytearray(), bytearray(), 0
@@ -377,10 +409,6 @@ class _Zygote:
             case ("fork", uid):
                 self._surround(body)
                 self._fork(uid, fds[0])
-            case ("output", uid):
-                for child in self._children.values():
-                    if child.uid == uid:
-                        self._tell(("output", uid), child.printed())
             case ("kill", uid):
                 for child in self._children.values():
                     if child.uid == uid:
@@ -416,6 +444,7 @@ class _Zygote:
         zygote = os.getpid()
         pipe, out = os.pipe()
         os.set_blocking(pipe, False)
+        mark = os.urandom(16)  # which no job can print by chance
         try:
             pid = os.fork()
         except OSError as error:
@@ -425,17 +454,17 @@ class _Zygote:
             return
         if pid == 0:
             try:
-                self._become_worker(zygote, fd, out, pipe)
+                self._become_worker(zygote, fd, out, pipe, mark)
             except BaseException:
                 traceback.print_exc()
             finally:
                 os._exit(70)
         os.close(fd)
         os.close(out)
-        self._children[pid] = _Child(uid, pid, pipe)
+        self._children[pid] = _Child(uid, pid, pipe, mark)
         self._poll.register(pipe, select.POLLIN)
 
-    def _become_worker(self, zygote: int, fd: int, out: int, pipe: int) -> NoReturn:
+    def _become_worker(self, zygote: int, fd: int, out: int, pipe: int, mark: bytes) -> NoReturn:
         os.setsid()  # Ctrl-C in the terminal does not come here; its children are killed as a group
         watched = die_with(zygote)
         signal.set_wakeup_fd(-1)
@@ -448,14 +477,21 @@ class _Zygote:
         for stream in (1, 2):
             os.dup2(out, stream)
         work(
-            socket.socket(fileno=fd), out, self._fn, self._shared, self._shelf, self._memory,
-            watch=None if watched else zygote,
+            socket.socket(fileno=fd), out, mark, self._fn, self._shared, self._shelf,
+            self._memory, watch=None if watched else zygote,
         )  # fmt: skip
 
     def _read(self, pipe: int) -> None:
         for child in self._children.values():
-            if child.pipe == pipe and not child.drain():
-                self._poll.unregister(pipe)
+            if child.pipe == pipe:
+                if not child.drain():
+                    self._poll.unregister(pipe)
+                self._pass_on(child)
+
+    def _pass_on(self, child: _Child) -> None:
+        for token, text in child.printed:
+            self._tell(("output", child.uid, token), text)
+        child.printed.clear()
 
     def _own_bytes(self, child: _Child) -> tuple[int, int]:
         return own_bytes(child.pid, _common_bytes(self._shared, self._shelf))
@@ -476,7 +512,8 @@ class _Zygote:
             if child is None:
                 continue
             child.signal(signal.SIGKILL)  # what it started
-            printed = child.printed()
+            printed = child.last_words()
+            self._pass_on(child)
             with contextlib.suppress(KeyError):
                 self._poll.unregister(child.pipe)
             os.close(child.pipe)
@@ -535,6 +572,7 @@ def zygote(control: socket.socket, parent: int, notes: list[str], *, strict: boo
 def work(
     sock: socket.socket,
     out: int,
+    mark: bytes,
     fn_pickle: bytes,
     shared: _Shared | None,
     shelf: Shelf | None,
@@ -569,11 +607,20 @@ def work(
             not before.issuperset(threading.enumerate())
             or bool(memory and now > memory / 2)
             or reason.startswith("MemoryError")
-        )
+            or not _marked(out, mark, token)
+        )  # its end is a mark, too
         send(sock, ("done", token, state, reason, trace, seconds, peak, retire), value)
         del body, value
         if retire:
             os._exit(0)
+
+
+def _marked(out: int, mark: bytes, token: int) -> bool:
+    """Whether the end of what a job printed could be marked: it may have closed all files."""
+    try:
+        return os.write(out, mark + _TOKEN.pack(token)) > 0
+    except OSError:
+        return False
 
 
 def _common_bytes(shared: _Shared | None, shelf: Shelf | None) -> int:

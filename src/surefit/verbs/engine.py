@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 from surefit.core import race
 from surefit.core.race import Limits
 from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.pool import Job, Outcome, Workers
+from surefit.edges.pool import SHORT, Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 from surefit.results import decimals
@@ -30,7 +30,7 @@ FAILURES_AT_FIRST, FAILURES_LATER = 5, 20
 
 EVIDENCE = 6000  # characters kept of a failed job's traceback
 
-AHEAD = 1  # jobs handed over beyond one a worker
+AHEAD = 1  # jobs handed over beyond one a worker; of short jobs, one more for each worker
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
@@ -120,6 +120,7 @@ class Engine:
         self._shown = -1  # ended trials, when the progress was shown last
         self._exhausted = False
         self._size = 0  # workers that there are
+        self._short = False  # whether the last job was
 
     def run(self) -> None:
         """Run until the trials are done, the time is up, or the space is exhausted.
@@ -130,14 +131,15 @@ class Engine:
         self._restore()
         self._size = self._pool.idle
         while True:
-            for number, fold in self._work():
-                self._start(number, fold)
             if len(self._ended) != self._shown:
                 self._show()
-            outcome = self._pool.next(self._patience())
+            due = self._work()
+            if due is not None:
+                self._start(*due)
+            outcome = self._pool.next(self._patience() if due is None else 0.0)
             if outcome is not None:
                 self._take(outcome)
-            elif not self._running() or time.monotonic() >= self._rules.until:
+            elif due is None and (not self._running() or time.monotonic() >= self._rules.until):
                 return
 
     # --- what exists already ---
@@ -165,32 +167,28 @@ class Engine:
 
     # --- what to do next ---
 
-    def _work(self) -> Iterator[tuple[int, int]]:
-        """Folds to hand over now: needed ones, new trials', then guesses for workers still free.
+    def _work(self) -> tuple[int, int] | None:
+        """The fold to hand over now: a needed one, a new trial's, or a guess for a free worker.
 
-        `AHEAD` more than there are workers, so that none waits while we propose.
+        There are a few more than workers, so that none waits while we propose.
         """
         if time.monotonic() >= self._rules.until:
-            return
-        waiting = sum(len(t.running) for t in self._open.values()) - self._size
-        ahead = max(0, AHEAD - max(0, waiting))
-        free = self._pool.idle + ahead
-        for number in sorted(self._open):
-            trial = self._open[number]
-            fold = len(trial.judged())
-            if free and fold not in trial.running:
-                free -= 1
-                yield number, fold
-        while free and self._ask():
-            free -= 1
-            yield self._asked - 1, 0
-        free -= ahead
-        for number in sorted(self._open):
+            return None
+        idle = self._pool.idle
+        waiting = max(0, sum(len(t.running) for t in self._open.values()) - self._size)
+        if idle or waiting < (self._size if self._short else AHEAD):
+            for number in sorted(self._open):
+                fold = len(self._open[number].judged())
+                if fold not in self._open[number].running:
+                    return number, fold
+            if self._ask():
+                return self._asked - 1, 0
+        for number in sorted(self._open) if idle else ():
             trial = self._open[number]
             for fold in range(self._rules.n_folds):
-                if free > 0 and fold not in trial.running and fold not in trial.ended:
-                    free -= 1
-                    yield number, fold
+                if fold not in trial.running and fold not in trial.ended:
+                    return number, fold
+        return None
 
     def _ask(self) -> bool:
         """Propose the next trial, if its turn has come."""
@@ -252,6 +250,7 @@ class Engine:
         trial = self._open.get(number)
         if trial is None or trial.running.get(fold) != token:
             return
+        self._short = outcome.seconds < SHORT
         state, score, reason, payload = self._read(outcome)
         self._journal.commit_fold(
             number, fold, token=token, state=state, score=score, seconds=outcome.seconds,
