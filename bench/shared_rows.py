@@ -22,8 +22,9 @@ from surefit import models
 from surefit.config import DataConfig, SplitConfig
 from surefit.core import data, fit, metrics, split
 from surefit.core.fit import FoldResult, Problem
+from surefit.edges import nursery
 from surefit.edges.pool import Job, Pool
-from surefit.verbs.fold_job import PRELOAD, of_trial
+from surefit.verbs.fold_job import of_trial
 
 FOLDER = Path(os.environ.get("SUREFIT_DATA", Path(__file__).resolve().parents[2] / "shared/data"))
 FOLDS, TRIALS = 5, 4
@@ -85,7 +86,7 @@ def _private(pid: int) -> int:
 def measured(fn: Callable[..., Any], problem: Problem, params: dict[str, Any], workers: int) -> Any:
     """Seconds, CPU seconds and bytes of all jobs of a few trials; and the scores."""
     cpu, started = sum(os.times()[2:4]), time.perf_counter()
-    with Pool(fn, workers=workers, preload=PRELOAD, shared=problem) as pool:
+    with Pool(fn, workers=workers, preload=nursery.FOLDS, shared=problem) as pool:
         watch = Together(pool)
         watch.start()
         for number in range(TRIALS * FOLDS):

@@ -166,6 +166,32 @@ def test_a_search_killed_again_and_again_ends_in_the_same_table(folder, undistur
     assert len(parents[0].inputs.dataset_inputs) == 1
 
 
+def test_a_search_that_goes_on_computes_before_its_store_is_open(folder, undisturbed):
+    """Trials end while MLflow is imported, and count though the store turns out to be broken."""
+    process = folder.started(*search_command(), "-q")
+    wait_until(lambda: ended_trials(folder) >= 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = ended_trials(folder)
+    store, away = folder.path / "mlflow.db", folder.path / "away.db"
+    with contextlib.closing(sqlite3.connect(store)) as connection:  # all in one file
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.rename(away)
+    store.write_text("this is no database", "utf-8")
+    process = folder.started(*search_command(), "-q")
+    _, err = process.communicate(timeout=60)
+    assert "cannot be opened" in err
+    assert "Traceback" not in err
+    assert process.returncode not in (0, 1)
+    check_no_helpers(process.pid)
+    assert before < (ended := ended_trials(folder)) <= N_TRIALS
+    away.replace(store)
+    result = folder.tune(trials=N_TRIALS, set=SEARCH)
+    assert result.resumed == ended
+    assert table(result) == undisturbed
+    check_mirror(folder, result)
+
+
 def test_a_search_whose_owner_lives_is_not_touched(folder):
     """Another command at the same time neither closes its runs nor writes its journal."""
     process = folder.started(*search_command(), "-q")

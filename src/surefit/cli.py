@@ -192,6 +192,10 @@ def tune(data: str | None, trials: int | None, budget: str | None, method: str |
     ([tune.space]) or with --set 'tune.space.num_leaves="int log 8..255"'; by default the family's
     published one. --set model.family=auto searches over all families that are installed.
     """
+    from surefit.edges import nursery
+
+    nursery.ready(nursery.FOLDS)  # imports what workers need while we import what we need
+
     from surefit.verbs.tune import tune as verb
 
     answer(

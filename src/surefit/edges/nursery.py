@@ -32,6 +32,8 @@ from surefit.edges import worker
 from surefit.errors import ServiceError
 
 LINGER = 300.0  # seconds without a zygote after which a nursery ends
+# What workers that fit folds have before their first job; importing these starts no threads.
+FOLDS = ("pandas", "sklearn.compose", "lightgbm", "surefit.verbs.fold_job")
 MOST = 3  # nurseries of one driver; they differ in what they imported
 
 _THREAD_VARIABLES = (
@@ -163,11 +165,11 @@ class Nursery:
     def close(self) -> None:
         """End it, and its zygotes."""
         self._control.close()
-        try:
-            self._process.wait(1.0)
-        except subprocess.TimeoutExpired:  # still importing
-            self._process.kill()
-            self._process.wait()
+        if self.births:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)
+        self._process.kill()  # it may still be importing
+        self._process.wait()
         self._errors.close()
 
     def _send(self, heading: tuple[Any, ...], fds: tuple[int, ...] = ()) -> None:

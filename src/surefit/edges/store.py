@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import logging
 import os
 import re
@@ -28,6 +29,14 @@ class Store:
     uri: str
     experiment: str
     experiment_id: str
+
+
+def preload(uri: str) -> None:
+    """Import what `connect` will need of MLflow: one to two seconds, in any thread."""
+    with contextlib.suppress(Exception):  # which `connect` will meet, and tell
+        importlib.import_module("mlflow")
+        if not uri.startswith("http"):
+            importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def connect(uri: str, root: Path, experiment: str) -> Store:

@@ -32,6 +32,8 @@ EVIDENCE = 6000  # characters kept of a failed job's traceback
 
 AHEAD = 1  # jobs handed over beyond one a worker; of short jobs, one more for each worker
 
+LOOK = 0.1  # seconds between looks at whether to go on
+
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
 
@@ -122,21 +124,27 @@ class Engine:
         self._size = 0  # workers that there are
         self._short = False  # whether the last job was
 
-    def run(self) -> None:
+    def run(self, *, as_long_as: Callable[[], bool] | None = None) -> None:
         """Run until the trials are done, the time is up, or the space is exhausted.
+
+        Args:
+            as_long_as: asked at least every `LOOK` seconds; once it is not so this returns, and
+                may be called again.
 
         Raises:
             UserCodeError: when trials in a row fail for one reason.
         """
-        self._restore()
-        self._size = self._pool.idle
-        while True:
+        if not self._size:
+            self._restore()
+            self._size = self._pool.idle
+        while as_long_as is None or as_long_as():
             if len(self._ended) != self._shown:
                 self._show()
             due = self._work()
             if due is not None:
                 self._start(*due)
-            outcome = self._pool.next(self._patience() if due is None else 0.0)
+            patience = self._patience(math.inf if as_long_as is None else LOOK)
+            outcome = self._pool.next(patience if due is None else 0.0)
             if outcome is not None:
                 self._take(outcome)
             elif due is None and (not self._running() or time.monotonic() >= self._rules.until):
@@ -350,8 +358,8 @@ class Engine:
     def _running(self) -> bool:
         return any(t.running for t in self._open.values())
 
-    def _patience(self) -> float | None:
-        left = self._rules.until - time.monotonic()
+    def _patience(self, most: float) -> float | None:
+        left = min(most, self._rules.until - time.monotonic())
         return None if math.isinf(left) else min(max(0.0, left), 3600.0)
 
     def _show(self) -> None:

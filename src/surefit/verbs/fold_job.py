@@ -14,8 +14,6 @@ from surefit.core.fit import FoldResult, Problem
 from surefit.edges import shelf
 
 FAMILY = "model.family"  # in a trial's parameters, beside those of its family
-# Modules that workers have before their first job; safe to import before a fork.
-PRELOAD = ("pandas", "sklearn.compose", "lightgbm", "surefit.verbs.fold_job")
 
 
 def of_run(problem: Problem, params: dict[str, Any], fold: int) -> FoldResult:

@@ -29,6 +29,7 @@ from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
 from surefit.verbs import extras, recovery, searches, workspace
 from surefit.verbs.objective_job import ObjectiveJob
 from surefit.verbs.reporter import Reporter
+from surefit.verbs.running import Running, warm
 from surefit.verbs.searches import Search
 
 Objective = Callable[[dict[str, Any], Context], float]
@@ -62,7 +63,7 @@ def tune_objective(
     title = name or getattr(objective, "__name__", "objective").strip("<>")
     project = _project(title, overrides)
     needed = libraries(source_of(objective))
-    searches.warm(project.config.tune, needed)
+    warm(project.config.tune, needed)
     calls = scratch.place(project.root)
     found = replace(
         _search(objective, space, direction, project.config, calls), preload=needed
@@ -86,7 +87,8 @@ def tune_objective(
             scratch.sweep(project.root, found.fingerprint, searches.needed_calls(found, journal))
             texts = [source_of(objective)]
             scratch.prepare(calls, store, texts, search=found.fingerprint)
-            workers = searches.carry_out(store, parent, found, journal, reporter)
+            with Running(found, journal, reporter) as running:
+                workers = running.carry_out(store, parent)
             rows = searches.trial_rows(found, journal)
             best = found.best(rows)
             weights = searches.importances(found, rows, "")

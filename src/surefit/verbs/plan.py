@@ -18,7 +18,7 @@ from surefit.core import dependence, metrics, portfolio, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
-from surefit.edges import environment, project, samplers, scratch, search
+from surefit.edges import environment, nursery, project, samplers, scratch, search
 from surefit.edges.journal import Journal
 from surefit.edges.project import UserCode
 from surefit.edges.samplers import Suggest
@@ -87,7 +87,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         complete=complete,
         fingerprint=_fingerprint(work, tune, known, fixed, starts, chosen, code),
         shared=shared,
-        job=fold_job.of_trial, read=read, preload=fold_job.PRELOAD, calls=_calls,
+        job=fold_job.of_trial, read=read, preload=nursery.FOLDS, calls=_calls,
         imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,
         shown=functools.partial(_shown, work), spread=_Spread(work, shared, complete),

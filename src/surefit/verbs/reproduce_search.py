@@ -25,6 +25,7 @@ from surefit.verbs.again import Again
 from surefit.verbs.fold_job import FAMILY, of_family
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter
+from surefit.verbs.running import Running
 from surefit.verbs.searches import Search
 from surefit.verbs.train import final_model
 
@@ -85,7 +86,8 @@ def of_search(found: Again, reporter: Reporter) -> Rerun:
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         path = Path(folder) / "search.sqlite"
         with journals.open(path, search.fingerprint, {}) as journal:
-            searches.run(search, journal, reporter, contextlib.nullcontext())
+            with Running(search, journal, reporter) as running:
+                running.run(contextlib.nullcontext())
             rows = [r for r in searches.trial_rows(search, journal) if r.number in numbers]
             best = search.best(rows)
             problem, params = of_family(search.shared, search.given(best))

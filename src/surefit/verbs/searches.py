@@ -1,30 +1,26 @@
-"""What every search does around its engine: journal, parent run, workers and mirror."""
+"""What every search is, and is around its engine: journal, parent run, and what comes of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from surefit import config as configuration
 from surefit.config import Project, TuneConfig
-from surefit.core import race, space
+from surefit.core import space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
 from surefit.edges import journal as journals
-from surefit.edges import nursery, pool, raypool, runs, samplers, search
+from surefit.edges import runs, samplers, search
 from surefit.edges.cores import usable_cores
-from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.mirror import adopt, mirroring
+from surefit.edges.journal import Journal
+from surefit.edges.mirror import adopt
 from surefit.edges.project import UserCode
 from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
@@ -43,10 +39,7 @@ from surefit.results import (
     TrialRow,
     decimals,
 )  # fmt: skip
-from surefit.verbs import recovery
-from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.fold_job import FAMILY
-from surefit.verbs.reporter import Reporter
 
 SEARCHES = Path(".surefit") / "searches"
 
@@ -270,54 +263,6 @@ def _search_items(found: Search) -> Iterator[Item]:
             yield Text(path=f"code/{path}", text=text)
 
 
-def carry_out(
-    store: Store, parent: Run, found: Search, journal: Journal, reporter: Reporter
-) -> int:
-    """Run the search as far as its budget goes; MLflow has every trial when this returns.
-
-    Gives the bytes of memory that its workers had at once at most.
-    """
-    mirror = mirroring(store, journal, parent.run_id, search=found.fingerprint)
-    ended = {trial.number for trial in journal.trials() if trial.state != "ASKED"}
-    if ended.issuperset(range(found.tune.trials)):
-        with mirror:
-            return 0  # nothing to run, but what a kill kept from MLflow is written
-    return run(found, journal, reporter, mirror)
-
-
-def run(
-    found: Search, journal: Journal, reporter: Reporter, recorded: AbstractContextManager[Any]
-) -> int:
-    """Run the search into its journal; `recorded` is around it. Gives its workers' bytes."""
-    proposer = found.propose()
-    until = math.inf
-    if found.tune.budget:
-        until = time.monotonic() + configuration.seconds(found.tune.budget)
-    rules = Rules(
-        n_folds=found.n_folds, window=found.window, race=found.tune.race,
-        greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,
-        trials=found.tune.trials, until=until, target=found.tune.target,
-        patience=found.tune.patience, shown=lambda k, v: found.shown(journal, k, v),
-        spread=lambda k, rival, n: found.spread(journal, k, rival, n),
-        limits=_limits(found, journal),
-    )  # fmt: skip
-
-    def message(trial: Trial, folds: list[Fold]) -> Message:
-        key = f"{found.fingerprint}/{trial.number}"
-        return Message(key=key, kind="trial", payload=_trial_payload(found, journal, trial, folds))
-
-    with (
-        _workers(found) as workers,
-        recorded,
-        samplers.quiet(),
-        reporter.progress("trials", found.tune.trials) as advance,
-    ):  # fmt: skip
-        if note := found.idle(workers.idle):
-            reporter.say(note)
-        Engine(journal, proposer, workers, rules, message=message, advance=advance).run()
-        return workers.peak_bytes
-
-
 def needed_calls(found: Search, journal: Journal) -> set[str]:
     """The folders with what MLflow calls wrote that are still to be recorded."""
     waiting = {
@@ -330,85 +275,6 @@ def needed_calls(found: Search, journal: Journal) -> set[str]:
         if payload is not None:
             waiting.update(found.calls(payload))
     return waiting
-
-
-def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None:
-    """By epoch, the loss above which a loop is given up; a pure function of the trials told."""
-    losses = found.losses
-    if losses is None or not found.tune.race:
-        return None
-    curves: dict[tuple[int, int], Sequence[float]] = {}
-
-    def limits(number: int, fold: int) -> tuple[float, ...]:
-        told = [t.number for t in journal.trials()
-                if t.state == "COMPLETE" and t.number <= number - found.window]  # fmt: skip
-        for rival in told:
-            if (rival, fold) not in curves:
-                payload = journal.payload(rival, fold)
-                curves[rival, fold] = losses(payload) if payload else ()
-        return race.curve_limits([c for k in told if len(c := curves[k, fold])])
-
-    return limits
-
-
-def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
-    """Let the libraries that local workers need be imported while we do something else."""
-    if not str(tune.workers).startswith("ray"):
-        nursery.ready(preload)
-
-
-def _workers(found: Search) -> pool.Workers:
-    """The processes that compute, here or on Ray."""
-    memory = found.tune.memory_mb * 2**20 if found.tune.memory_mb else None
-    if found.on_ray:
-        return raypool.RayPool(
-            found.job, address=found.on_ray, most=found.n_jobs, deadline=found.tune.deadline,
-            memory=memory, preload=found.preload, shared=found.shared,
-        )  # fmt: skip
-    return pool.Pool(
-        found.job, workers=found.workers, deadline=found.tune.deadline, memory=memory,
-        preload=found.preload, shared=found.shared,
-    )  # fmt: skip
-
-
-def _trial_payload(
-    found: Search, journal: Journal, trial: Trial, folds: list[Fold]
-) -> dict[str, Any]:
-    """What a trial's nested run holds: the parameters it varies and its family, and its scores."""
-    name = found.metric
-    key = found.value_key or f"valid_{name}"
-    metrics = [(key, trial.value, 0)] if trial.value is not None else []
-    metrics.append(("fit_seconds", sum(f.seconds for f in folds), 0))
-    if found.n_folds > 1:
-        metrics += [(f"fold_{f.fold}_{name}", f.score, 0) for f in folds if f.score is not None]
-    payloads = [(f, p) for f in folds if (p := journal.payload(trial.number, f.fold)) is not None]
-    kept = {f.fold: payload for f, payload in payloads if f.state == "COMPLETE"}
-    told = [payload.decode() for f, payload in payloads if f.state == "FAILED"]
-    logged = found.logged(list(kept.values()))
-    metrics += [(m.key, m.value, m.step) for m in logged if math.isfinite(m.value)]
-    calls = [
-        ("" if found.n_folds == 1 else f"fold_{fold}", folder)
-        for fold, payload in kept.items() for folder in found.calls(payload)
-    ]  # fmt: skip
-    family = str(trial.params.get(FAMILY, found.family))
-    varied = {k: v for k, v in trial.params.items() if k != FAMILY}
-    params = {"model.family": family} if family else {}
-    return {
-        "number": trial.number,
-        "state": trial.state,
-        "reason": trial.reason,
-        "started": int(trial.started * 1000),
-        "ended": int((trial.ended or trial.started) * 1000),
-        "params": params | {f"{found.prefix}{k}": v for k, v in varied.items()},
-        "metrics": metrics,
-        "calls": calls,
-        "tags": {
-            "surefit.search": found.fingerprint,
-            "surefit.family": family,
-            **({"surefit.error": told[0]} if told else {}),
-            recovery.TAG: recovery.packed(trial, folds),
-        },
-    }
 
 
 def trial_rows(found: Search, journal: Journal) -> list[TrialRow]:

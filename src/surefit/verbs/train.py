@@ -24,7 +24,7 @@ from surefit.core import (
 )
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
-from surefit.edges import bundle, pool, registry, runs, scratch
+from surefit.edges import bundle, nursery, pool, registry, runs, scratch
 from surefit.edges import store as stores
 from surefit.edges.cores import usable_cores
 from surefit.edges.runs import Run, RunRecord
@@ -187,9 +187,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
     n = problem.split.n_folds
     workers = min(n, usable_cores())
     folds: dict[int, FoldResult] = {}
-    with pool.Pool(
-        fold_job.of_run, workers=workers, preload=fold_job.PRELOAD, shared=problem
-    ) as jobs:
+    with pool.Pool(fold_job.of_run, workers=workers, preload=nursery.FOLDS, shared=problem) as jobs:
         for number in range(n):
             jobs.submit(pool.Job(key=number, args=(params, number)))
         while len(folds) < n:

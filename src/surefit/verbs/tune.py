@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from surefit import config as configuration
-from surefit.edges import scratch
+from surefit.edges import nursery, scratch
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.errors import InputError
 from surefit.results import TuneResult
 from surefit.verbs import candidate as candidates
-from surefit.verbs import conclude, ensembles, extras, fold_job, recovery, searches, workspace
+from surefit.verbs import conclude, ensembles, extras, recovery, searches, workspace
 from surefit.verbs.objective import Direction, Objective, Space, tune_objective
 from surefit.verbs.plan import plan
 from surefit.verbs.reporter import Reporter, about
+from surefit.verbs.running import Running, warm
 from surefit.verbs.searches import Search
 from surefit.verbs.train import fold_seconds
 from surefit.verbs.workspace import Data, Overrides
@@ -94,18 +94,26 @@ def tune(
         )
     if given or space is not None:
         project = configuration.amend(project, given, space=space)
-    searches.warm(project.config.tune, fold_job.PRELOAD)
+    warm(project.config.tune, nursery.FOLDS)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work, keep=False)
     found = plan(work, chosen)
-    store = workspace.open_store(project)
-    configuration.remember(project)
-    with searches.open_journal(project, found) as journal:
-        if recovery.rebuild(store, found.fingerprint, journal, reporter):
-            reporter.say(found.lost())
+    with (
+        searches.open_journal(project, found) as journal,
+        Running(found, journal, reporter) as running,
+    ):
         finished = len(journal.trials()) - len(journal.unfinished())
-        for line in _announce(found, finished):
-            reporter.say(line)
+        goes_on = bool(journal.trials()) and chosen.code is None
+        if goes_on:  # its workers need not wait until MLflow has been imported
+            _announce(found, finished, reporter)
+            running.meanwhile(lambda: stores.preload(project.config.tracking.uri))
+        store = workspace.open_store(project)
+        configuration.remember(project)
+        if not goes_on:
+            if recovery.rebuild(store, found.fingerprint, journal, reporter):
+                reporter.say(found.lost())
+                finished = len(journal.trials()) - len(journal.unfinished())
+            _announce(found, finished, reporter)
 
         def items(run: Run) -> None:
             run.log(workspace.setup_items(work))
@@ -118,7 +126,7 @@ def tune(
         ) as parent:
             started = time.monotonic()
             with chosen.redirected(store, search=found.fingerprint):
-                workers = searches.carry_out(store, parent, found, journal, reporter)
+                workers = running.carry_out(store, parent)
                 end = conclude.ended(work, found, journal)
                 result = conclude.conclude(
                     parent, end, resumed=finished, started=started, reporter=reporter
@@ -134,20 +142,20 @@ def tune(
     return result
 
 
-def _announce(found: Search, finished: int) -> Iterator[str]:
-    """What the search is and about what it costs."""
+def _announce(found: Search, finished: int, reporter: Reporter) -> None:
+    """Say what the search is and about what it costs."""
     left = max(0, found.tune.trials - finished)
     each = [fold_seconds(replace(found.shared, family=f), found.fixed[f]) for f in found.fixed]
     per_fold = float(np.mean(each))
     cost = SLOWER * left * found.n_folds * per_fold / found.workers
     budget = f", at most {found.tune.budget}" if found.tune.budget else ""
     families = ", ".join(found.fixed)
-    yield (
+    reporter.say(
         f"Plan:  {left} trials of {families} by {found.tune.method}, {found.n_folds} folds "
         f"each, on {found.where()}: {about(cost)}{budget}"
     )
     if crowded := found.crowded():
-        yield crowded
+        reporter.say(crowded)
     if finished:
-        yield f"       {finished} trials are there already"
-    yield "Space: " + ", ".join(f"{k} {v}" for k, v in found.described().items())
+        reporter.say(f"       {finished} trials are there already")
+    reporter.say("Space: " + ", ".join(f"{k} {v}" for k, v in found.described().items()))
