@@ -18,11 +18,11 @@ for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import pandas as pd  # noqa: E402
 
 from surefit import models  # noqa: E402
-from surefit.config import DataConfig, SplitConfig  # noqa: E402
 from surefit.core import fit  # noqa: E402
 from surefit.core.data import prepare  # noqa: E402
 from surefit.core.fit import Problem  # noqa: E402
 from surefit.core.split import make  # noqa: E402
+from surefit.sections import DataConfig, SplitConfig  # noqa: E402
 from surefit.verbs.train import fold_seconds  # noqa: E402
 
 FOLDER = Path(os.environ.get("SUREFIT_DATA", Path(__file__).resolve().parents[2] / "shared/data"))

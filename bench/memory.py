@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 
 from surefit import models
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import data as tables
 from surefit.core import fit, metrics, split
+from surefit.sections import DataConfig, SplitConfig
 
 PAGE = resource.getpagesize()
 

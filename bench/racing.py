@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from surefit.config import DataConfig, SplitConfig, TuneConfig
 from surefit.core import data, fit, metrics, race, space, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
 from surefit.models import named
+from surefit.sections import DataConfig, SplitConfig, TuneConfig
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data"
 TABLES = {

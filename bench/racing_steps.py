@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from racing import FOLDER, TABLES
 
-from surefit.config import DataConfig, SplitConfig, TuneConfig
 from surefit.core import data, fit, metrics, race, space, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
 from surefit.models import named
+from surefit.sections import DataConfig, SplitConfig, TuneConfig
 
 ORDERS, FOLDS = 60, 3
 WINDOW = TuneConfig().trials_in_flight(FOLDS)

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from surefit import models
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import data, fit, metrics, split
 from surefit.core.fit import FoldResult, Problem
 from surefit.edges import nursery
 from surefit.edges.pool import Job, Pool
+from surefit.sections import DataConfig, SplitConfig
 from surefit.verbs.fold_job import of_trial
 
 FOLDER = Path(os.environ.get("SUREFIT_DATA", Path(__file__).resolve().parents[2] / "shared/data"))

@@ -7,11 +7,11 @@ from scipy.special import expit
 from sklearn.ensemble import ExtraTreesClassifier
 
 from simulate import Rate, equals
-from surefit.config import GateConfig
 from surefit.core import gate, metrics
 from surefit.core.gate import Question
 from surefit.core.predictions import Scored
 from surefit.core.strata import Slice
+from surefit.sections import GateConfig
 
 
 def question(y, pred, *, name="roc_auc", look=1, **config) -> Question:

@@ -13,7 +13,6 @@ import pytest
 
 import surefit
 from planted import clean, honest, planted
-from surefit.config import DataConfig, GateConfig, SplitConfig
 from surefit.core import data as tables
 from surefit.core import metrics, split
 from surefit.core.columns import about_columns
@@ -21,6 +20,7 @@ from surefit.core.findings import CODES, Finding, rows_of, waive, without_echoes
 from surefit.core.leaks import leaks
 from surefit.edges import sources
 from surefit.errors import ConfigError
+from surefit.sections import DataConfig, GateConfig, SplitConfig
 from surefit.verbs import findings as found_by
 from surefit.verbs import workspace
 from surefit.verbs.reporter import Reporter

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit import Config
-from surefit.config import amend, name_of, remember, resolve, seconds, validate
+from surefit.config import amend, name_of, remember, resolve, validate
 from surefit.errors import ConfigError
+from surefit.sections import seconds
 from surefit.verbs.init import toml
 
 LEAST = {"data": {"path": "churn.csv", "target": "churned"}}

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.config import DataConfig
 from surefit.core.data import prepare
 from surefit.core.portable import coerce
 from surefit.edges import sources
 from surefit.errors import DataError
+from surefit.sections import DataConfig
 from tables import mixed
 
 

@@ -11,7 +11,8 @@ import pytest
 
 import surefit
 from surefit.cli import cli
-from surefit.config import Config, Section
+from surefit.config import Config
+from surefit.sections import Section
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

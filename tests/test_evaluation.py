@@ -8,11 +8,11 @@ import pytest
 from sklearn import metrics as sk
 
 from simulate import numbers, two_classes
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import baseline, data, evaluation, metrics, own, predictions, split, worst
 from surefit.core.evaluation import Ask
 from surefit.core.predictions import Scored
 from surefit.errors import DataError, UserCodeError
+from surefit.sections import DataConfig, SplitConfig
 
 
 def table(n=200, seed=0):

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from surefit import models
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import fit, preprocess
 from surefit.core.data import prepare
 from surefit.core.split import make
 from surefit.edges import pool
 from surefit.errors import ConfigError
+from surefit.sections import DataConfig, SplitConfig
 from tables import mixed
 
 TASKS = ("binary", "multiclass", "regression")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from surefit.config import GateConfig
+from surefit.sections import GateConfig
 from surefit.verbs import findings
 from surefit.verbs.findings import Found
 

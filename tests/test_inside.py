@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from surefit import models
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import fit, inside
 from surefit.core.data import prepare
 from surefit.core.split import make
+from surefit.sections import DataConfig, SplitConfig
 from tables import mixed
 
 FEW = {

@@ -507,6 +507,6 @@ def test_features_of_a_row_and_its_id_decide_who_it_is(folder):
 
 def folder_config(customer):
     """The [data] section of the test above."""
-    from surefit.config import DataConfig
+    from surefit.sections import DataConfig
 
     return DataConfig(path="data.csv", target="y", id=customer)

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promoting import project, rows
-from surefit.config import DataConfig
 from surefit.core.conform import conform
 from surefit.edges import batches, isolated, registry, sources
 from surefit.errors import DataError, IntegrityError, ServiceError
 from surefit.results import InputColumn
+from surefit.sections import DataConfig
 from surefit.verbs.predict import predict
 from surefit.verbs.promote import promote
 

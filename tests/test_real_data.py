@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from surefit.config import DataConfig
 from surefit.core import baseline, data, metrics, stats
+from surefit.sections import DataConfig
 from test_metrics import theirs
 
 FOLDER = Path(os.environ.get("SUREFIT_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import data, fit, split
 from surefit.edges import shelf, worker
 from surefit.edges.pool import Job, Outcome, Pool
+from surefit.sections import DataConfig, SplitConfig
 from surefit.verbs.fold_job import of_trial
 from tables import mixed
 

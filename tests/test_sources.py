@@ -19,9 +19,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from surefit.config import DataConfig
 from surefit.edges import frames, sources
 from surefit.errors import DataError, InputError, ServiceError, UserCodeError
+from surefit.sections import DataConfig
 
 ROWS = pd.DataFrame(
     {"city": ["Ålborg", "Köln", None, "Łódź"], "size": [1.5, 2.25, 3.0, None], "n": [1, 2, 3, 4]}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.config import DataConfig, SplitConfig
 from surefit.core.data import prepare
 from surefit.core.split import TEST, UNUSED, make
 from surefit.errors import DataError
+from surefit.sections import DataConfig, SplitConfig
 
 laws = settings(max_examples=40, deadline=None)
 

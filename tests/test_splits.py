@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.config import DataConfig, SplitConfig
 from surefit.core import data as tables
 from surefit.core.data import Dataset
 from surefit.core.split import TEST, UNUSED, Frozen, Split, make, read_parts
 from surefit.errors import DataError
+from surefit.sections import DataConfig, SplitConfig
 from surefit.verbs import workspace
 from surefit.verbs.reporter import Reporter
 

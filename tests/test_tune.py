@@ -78,9 +78,9 @@ def test_a_search_never_sees_test_rows(folder):
     """With every sealed target turned round, trials, winner and predictions are the same."""
     frame = numbers(150)
     frame.to_csv(folder.path / "d.csv", index=False)
-    from surefit.config import DataConfig, SplitConfig
     from surefit.core.data import prepare
     from surefit.core.split import make
+    from surefit.sections import DataConfig, SplitConfig
 
     keys = {**CHOSEN, "data.id": "k"}
     frame["k"] = [f"r{i}" for i in range(150)]

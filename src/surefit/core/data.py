@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from surefit.config import DataConfig
 from surefit.core import intake
 from surefit.core.digest import digest, row_keys
 from surefit.core.portable import as_date, as_number, coerce
 from surefit.errors import DataError
 from surefit.results import Note, Task, plain
+from surefit.sections import DataConfig
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MANY_LEVELS = 200  # unless each has many rows

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from surefit.config import GateConfig
 from surefit.core import gatetest, metrics, stats
 from surefit.core.baseline import constant
 from surefit.core.gatetest import GateTest
@@ -18,6 +17,7 @@ from surefit.core.reliability import miscalibration
 from surefit.core.strata import TOO_FEW, Slice
 from surefit.errors import ConfigError, did_you_mean
 from surefit.results import Check, Score, Task, Verdict, signed
+from surefit.sections import GateConfig
 
 UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
 FEWEST = 10  # shared test rows below which nothing is decided

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.config import DataConfig
 from surefit.errors import DataError, did_you_mean
 from surefit.results import Note
+from surefit.sections import DataConfig
 
 _SCALARS = (str, bool, int, float, np.generic, decimal.Decimal, datetime.date, datetime.datetime,
             pd.Timestamp, type(None), type(pd.NA), type(pd.NaT))  # fmt: skip

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from surefit.config import SplitConfig, seconds
 from surefit.core.data import Dataset
 from surefit.errors import DataError
+from surefit.sections import SplitConfig, seconds
 
 TEST, UNUSED = -1, -2
 STOP_SHARE = 0.1  # of a fold's training rows, given up for early stopping

@@ -19,9 +19,9 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from surefit.config import DataConfig
 from surefit.errors import DataError
 from surefit.results import Note
+from surefit.sections import DataConfig
 
 HEAD = 200_000  # bytes in which the dialect is looked for
 SEPARATORS = ",;\t|:~^ "

@@ -14,11 +14,11 @@ from typing import Any
 
 import pandas as pd
 
-from surefit.config import DataConfig
 from surefit.edges import csvtext, frames, remote
 from surefit.errors import DataError, did_you_mean
 from surefit.redaction import redacted
 from surefit.results import Note
+from surefit.sections import DataConfig
 
 BUNDLED = ("breast_cancer", "diabetes", "digits", "iris", "wine")
 _READERS = {

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from surefit.config import GateConfig
 from surefit.edges import runs
 from surefit.edges.store import Store
 from surefit.errors import SurefitError
 from surefit.results import Check, Verdict
+from surefit.sections import GateConfig
 from surefit.verbs.workspace import Workspace
 
 FILE = "findings.json"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 
-from surefit.config import MetricConfig, Project
+from surefit.config import Project
 from surefit.core import cost, metrics, own
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.edges import project as user_code
 from surefit.edges import scratch
 from surefit.errors import ConfigError
+from surefit.sections import MetricConfig
 from surefit.verbs.reporter import Reporter, duration
 
 RESAMPLES, FEWEST = 2000, 200

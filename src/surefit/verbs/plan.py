@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from surefit import models
-from surefit.config import TuneConfig
 from surefit.core import dependence, metrics, portfolio, race
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
@@ -27,6 +26,7 @@ from surefit.errors import ConfigError, did_you_mean
 from surefit.models import costs
 from surefit.models.family import Family
 from surefit.results import decimals
+from surefit.sections import TuneConfig
 from surefit.verbs import fold_job
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError

@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
 
-from surefit import config as configuration
-from surefit.config import TuneConfig
 from surefit.core import race
 from surefit.edges import nursery, pool, raypool, samplers
 from surefit.edges.journal import Fold, Journal, Message, Trial
@@ -20,6 +18,7 @@ from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.errors import UserCodeError
+from surefit.sections import TuneConfig, seconds
 from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
 from surefit.verbs.fold_job import FAMILY
@@ -115,7 +114,7 @@ class Running:
 def _rules(found: Search, journal: Journal) -> Rules:
     until = math.inf
     if found.tune.budget:
-        until = time.monotonic() + configuration.seconds(found.tune.budget)
+        until = time.monotonic() + seconds(found.tune.budget)
     return Rules(
         n_folds=found.n_folds, window=found.window, race=found.tune.race,
         greater_is_better=found.greater_is_better, complete=found.complete, read=found.read,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from surefit.config import Project, TuneConfig
+from surefit.config import Project
 from surefit.core import space
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
@@ -39,6 +39,7 @@ from surefit.results import (
     TrialRow,
     decimals,
 )  # fmt: skip
+from surefit.sections import TuneConfig
 from surefit.verbs.fold_job import FAMILY
 
 SEARCHES = Path(".surefit") / "searches"
