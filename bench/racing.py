@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from surefit.core import data, fit, metrics, race, space, split
+from surefit.core import data, fit, metrics, race, space_text, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
 from surefit.models import named
@@ -38,7 +38,7 @@ def fitted(table: str, target: str, trials: int) -> tuple[np.ndarray, list[Any],
     metric = metrics.default(rows.task)
     problem = fit.problem(rows, cut, family="lightgbm", metric=metric.name, seed=0)
     family = named("lightgbm")
-    ranges = space.parse(family.space(rows.task))
+    ranges = space_text.parse(family.space(rows.task))
     scores, shares = [], []
     for k in range(trials):
         params = {**family.defaults(rows.task), **uniform(ranges, 0, k), "num_iterations": 100}

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from racing import FOLDER, TABLES
 
-from surefit.core import data, fit, metrics, race, space, split
+from surefit.core import data, fit, metrics, race, space_text, split
 from surefit.edges import sources
 from surefit.edges.draws import uniform
 from surefit.models import named
@@ -57,7 +57,7 @@ def fitted(table: str, trials: int) -> Fits:
     cut, metric = split.make(rows, SplitConfig(folds=FOLDS)), metrics.default(rows.task)
     problem = fit.problem(rows, cut, family="lightgbm", metric=metric.name, seed=0)
     family = named("lightgbm")
-    ranges = space.parse(family.space(rows.task))
+    ranges = space_text.parse(family.space(rows.task))
     scores, cpu, losses, rates = [], [], [], []
     for k in range(trials):
         params = {**family.defaults(rows.task), **uniform(ranges, 0, k)}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from surefit import models
-from surefit.core import space
+from surefit.core import space_text
 from surefit.models.costs import Size, boosting_rounds
 
 TASKS = ("binary", "multiclass", "regression")
@@ -42,7 +42,7 @@ def test_more_rows_or_columns_never_cost_less(name, size):
 def test_every_point_of_the_space_has_a_cost(name, task):
     """Also at the corners, and for values that are no numbers."""
     size = Size(task=task, rows=1000, numbers=10, categories=2, outputs=3)
-    dimensions = space.parse(models.named(name).space(task))
+    dimensions = space_text.parse(models.named(name).space(task))
     for n in (0, -1):
         corner = {key: dimension.points(2)[n] for key, dimension in dimensions.items()}
         assert 0 < seconds(name, size, **corner) < 1e4

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from surefit.core import space as spaces
+from surefit.core import space_text
 from surefit.edges import journal as journals
 from surefit.edges.journal import Fold, Message, Trial
 from surefit.edges.pool import Pool
@@ -18,7 +18,7 @@ from surefit.edges.search import proposer
 from surefit.errors import UserCodeError
 from surefit.verbs.engine import Engine, Rules
 
-SPACE = spaces.parse({"x": "0..1", "y": "log 0.01..1"})
+SPACE = space_text.parse({"x": "0..1", "y": "log 0.01..1"})
 FOLDS = 3
 
 
@@ -88,7 +88,7 @@ def test_a_search_ends_by_failures_in_the_order_of_trials(tmp_path: Path) -> Non
             raise ValueError("no luck")
         return float(params["i"])
 
-    chosen = {"space": spaces.parse({"i": list(range(12))}), "method": "grid", "trials": 12}
+    chosen = {"space": space_text.parse({"i": list(range(12))}), "method": "grid", "trials": 12}
     for workers in (1, 8):
         with pytest.raises(UserCodeError, match="5 trials in a row"):
             search(tmp_path / str(workers), fragile, workers=workers, **chosen)
@@ -104,7 +104,7 @@ def test_equal_failures_in_a_row_end_a_search(tmp_path: Path, good: int, ends: i
             raise FileNotFoundError("needed is gone")
         return float(params["i"])
 
-    grid = spaces.parse({"i": list(range(60))})
+    grid = space_text.parse({"i": list(range(60))})
     chosen = {"space": grid, "method": "grid", "trials": 60}
     with pytest.raises(UserCodeError, match=r"^FileNotFoundError: needed is gone\n") as told:
         search(tmp_path / "s", fragile, **chosen)

@@ -8,7 +8,7 @@ import pytest
 
 import surefit
 from surefit import models
-from surefit.core import space
+from surefit.core import space_text
 from surefit.errors import ConfigError, MissingExtraError
 from surefit.models.family import Rows, Setting, monotone, needed, weights
 
@@ -47,7 +47,7 @@ def test_defaults_and_starting_points_are_known_and_inside_the_space(name):
     """What a family proposes it also accepts."""
     family = usable(name)
     for task in TARGETS:
-        dimensions = space.parse(family.space(task))
+        dimensions = space_text.parse(family.space(task))
         family.resolve({**family.defaults(task), **dict.fromkeys(dimensions)}, task)
         for start in family.starts(task):
             family.resolve(start, task)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.core.space import grid, parse
+from surefit.core.space import grid
+from surefit.core.space_text import parse
 from surefit.edges.samplers import importances, ranges, replayed
 from surefit.edges.search import METHODS as PLAIN
 from surefit.edges.search import proposer

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surefit.core.space import Choice, FloatRange, IntRange, describe, digest, grid, parse
+from surefit.core.space import Choice, FloatRange, IntRange, describe, digest, grid
+from surefit.core.space_text import parse
 from surefit.errors import ConfigError
 
 scalars = st.one_of(

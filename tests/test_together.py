@@ -7,7 +7,7 @@ import pytest
 
 import mlflow_files
 from surefit.core.portfolio import ENTRY, Arm, choose, expected_costs
-from surefit.core.space import parse
+from surefit.core.space_text import parse
 from surefit.edges.search import proposer
 from surefit.errors import ConfigError, InputError
 from surefit.verbs.families import FAMILY, Families, Study

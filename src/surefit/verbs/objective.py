@@ -18,6 +18,7 @@ from typing import Any, Literal
 from surefit import config as configuration
 from surefit.config import Config, Project
 from surefit.core import space as spaces
+from surefit.core import space_text
 from surefit.core.context import Context
 from surefit.edges import environment, samplers, scratch, search
 from surefit.edges import store as stores
@@ -126,7 +127,7 @@ def _search(
     tune = config.tune
     suggest = space if callable(space) else None
     search.check_method(tune.method, suggested=suggest is not None)
-    dimensions = {} if callable(space) else spaces.parse(space)
+    dimensions = {} if callable(space) else space_text.parse(space)
     if tune.method == "grid":
         count = len(spaces.grid(dimensions))
         tune = tune.model_copy(update={"trials": min(count, tune.trials)})

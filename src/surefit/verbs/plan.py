@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from surefit import models
-from surefit.core import dependence, metrics, portfolio, race
+from surefit.core import dependence, metrics, portfolio, race, space_text
 from surefit.core import space as spaces
 from surefit.core.fit import FoldResult, Problem
 from surefit.core.resampling import influence, layout
@@ -158,7 +158,7 @@ def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
             "--set 'tune.space.learning_rate=\"log 0.001..0.1\"', or [tune.space] in surefit.toml",
         )
     family.resolve(raw, work.data.task)  # refuses unknown names
-    return spaces.parse(raw, table)
+    return space_text.parse(raw, table)
 
 
 def _completed(

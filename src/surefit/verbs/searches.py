@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from surefit.config import Project
-from surefit.core import space
+from surefit.core import space, space_text
 from surefit.core.figures_search import search_history, search_slices
 from surefit.core.figures_space import space_figures
 from surefit.core.search_page import render_search
@@ -185,7 +185,7 @@ class Search:
         known = {FAMILY: rows[0].family} if rows and self.family == AUTO else {}
         seen = samplers.ranges(self.suggest, [{**known, **r.params} for r in rows])
         everywhere = {k: v for k, v in seen.items() if all(k in r.params for r in rows)}
-        return space.parse(everywhere)
+        return space_text.parse(everywhere)
 
     def best(self, rows: Sequence[TrialRow]) -> TrialRow:
         """The best complete trial, the first of equals.
