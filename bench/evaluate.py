@@ -21,7 +21,8 @@ from surefit.core.data import Column
 from surefit.core.figures import evaluation_figures
 from surefit.core.page import Page, Section, render
 from surefit.core.predictions import Scored
-from surefit.results import Figure, Task
+from surefit.items import Figure
+from surefit.results import Task
 
 N_CLASSES = 10
 

@@ -10,7 +10,7 @@ import surefit
 from surefit.core import metrics
 from surefit.edges import runs
 from surefit.edges import store as stores
-from surefit.results import Metric, Param, Table
+from surefit.items import Metric, Param, Table
 
 AUC = metrics.find("roc_auc", "binary")
 

@@ -20,7 +20,7 @@ import tables
 from surefit.cli import cli
 from surefit.edges import runs
 from surefit.errors import ConfigError, InputError
-from surefit.results import Param, Text
+from surefit.items import Param, Text
 from surefit.verbs import board
 from surefit.verbs.board import assemble
 
@@ -380,7 +380,7 @@ def test_names_and_beginnings_find_runs_without_reading_all(project):
 def test_a_search_on_the_board_corrects_for_its_trials(project):
     """All complete trials of a search are candidates of the correction; lost ones are named."""
     from surefit.core import predictions
-    from surefit.results import Table
+    from surefit.items import Table
 
     y, made = boards.world()
     run_id = project.add("search", y, made(1.0), kind="tune", extra={"trials_complete": 5})

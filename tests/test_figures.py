@@ -15,7 +15,7 @@ from sklearn import metrics
 
 from surefit.core import canvas, curves, curves_classes, figures, figures_regression, figures_search
 from surefit.errors import DataError
-from surefit.results import Figure
+from surefit.items import Figure
 
 PNG = b"\x89PNG\r\n\x1a\n"
 BINARY = ["roc", "precision_recall", "calibration", "confusion", "scores", "thresholds", "gain"]

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from surefit import results
+from surefit import results, wording
 from surefit.core import figures
 from surefit.core.page import MISSING, Page, Section, TableBlock, cells, csp_hash, render
-from surefit.results import Figure, Score
+from surefit.items import Figure
+from surefit.results import Score
 
 EVIL = """<script>alert('x')</script>"><img src=x onerror="alert(1)"> & {{ 7 * 7 }} {% raw %}"""
 
@@ -222,8 +223,8 @@ def test_a_baseline_inside_the_interval_is_not_beaten(value: float, low: float, 
 
 def test_numbers_are_written_without_powers_where_people_read_them() -> None:
     """Thousands whole with commas, small ones with four digits, columns with four decimals."""
-    assert [results.short(v) for v in (0.84281, 78711.2)] == ["0.8428", "78,711"]
-    assert [results.ranked(v) for v in (0.843127, 30613.2)] == ["0.84313", "30,613"]
-    assert [results.decimals(v) for v in (0.5, 36669.02, 0.00001234)] == [
+    assert [wording.short(v) for v in (0.84281, 78711.2)] == ["0.8428", "78,711"]
+    assert [wording.ranked(v) for v in (0.843127, 30613.2)] == ["0.84313", "30,613"]
+    assert [wording.decimals(v) for v in (0.5, 36669.02, 0.00001234)] == [
         "0.5000", "36,669", "1.234e-05"]  # fmt: skip
-    assert [results.signed(v) for v in (55587.3, -0.0094)] == ["+55,587", "-0.0094"]
+    assert [wording.signed(v) for v in (55587.3, -0.0094)] == ["+55,587", "-0.0094"]

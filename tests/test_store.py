@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from surefit.errors import InputError, ServiceError
-from surefit.results import Metric, Param, Tag
+from surefit.items import Metric, Param, Tag
 
 PLAIN = {"model.family": "dummy", "split.folds": 2}
 

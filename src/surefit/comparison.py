@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from surefit.results import Score, Shown, ranked, short
+from surefit.results import Score, Shown
+from surefit.wording import ranked, short
 
 SLICES = 5  # named in a terminal
 BOARD_LINES = 40  # of each list in a terminal; --json, --csv and the report have all

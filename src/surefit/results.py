@@ -1,7 +1,4 @@
-"""The values that verbs return, and the things that a run can record: frozen, keyword-only.
-
-What `compare` returns is in `comparison.py`.
-"""
+"""The values that verbs return, frozen and keyword-only; those of `compare` are comparison.py's."""
 
 from __future__ import annotations
 
@@ -12,45 +9,16 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    import pandas as pd
+from surefit.items import Figure
+from surefit.wording import decimals, ranked, short
 
 Task = Literal["binary", "multiclass", "regression"]
 Verdict = Literal["PROMOTED", "REJECTED", "INCONCLUSIVE"]
 ANSWERS = {"PROMOTED": "passed", "REJECTED": "failed", "INCONCLUSIVE": "open"}  # of one check
 
 SHOWN_REASONS = 3  # of a search's failed trials, the most frequent first
-
-
-def short(value: float) -> str:
-    """Four significant digits, whole numbers from 1,000 up, powers only where they are needed."""
-    if math.isfinite(value) and 1_000 <= abs(value) < 1e9:
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
-
-
-def signed(value: float) -> str:
-    """The same, with its sign."""
-    return f"{'' if value < 0 else '+'}{short(value)}"
-
-
-def counted(n: int, noun: str) -> str:
-    """ "1 run", "2 runs"."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
-def ranked(value: float) -> str:
-    """Five significant digits, so that close candidates differ; whole numbers from 10,000 up."""
-    return short(value) if 100_000 <= abs(value) < 1e9 else f"{value:,.5g}"
-
-
-def decimals(value: float) -> str:
-    """Four decimals, for numbers one below the other; as in `short` where they do not fit."""
-    if value == 0 or 1e-3 <= abs(value) < 1_000 or not math.isfinite(value):
-        return f"{value:.4f}"
-    return short(value)
 
 
 def plain(value: Any) -> Any:
@@ -114,84 +82,12 @@ class Note:
     override: str = ""
 
 
-# --- what a run can record: computing code yields these, edges/runs.py alone writes them ---
-
-
-@dataclass(frozen=True, kw_only=True)
-class Param:
-    """One parameter of a run; immutable once written."""
-
-    key: str
-    value: Any
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One number of a run, at a step for curves."""
-
-    key: str
-    value: float
-    step: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tag:
-    """One tag of a run."""
-
-    key: str
-    value: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A frame stored as an artifact; Parquet or CSV by the path's ending."""
-
-    path: str
-    frame: pd.DataFrame
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """A text stored as an artifact."""
-
-    path: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A picture stored as `plots/<name>.png`, with its numbers as `plots/<name>.csv`."""
-
-    name: str
-    title: str
-    png: bytes = field(repr=False)
-    numbers: pd.DataFrame = field(repr=False)
-
-    def _repr_png_(self) -> bytes:
-        return self.png
-
-
 @dataclass(frozen=True, kw_only=True)
 class InputColumn:
     """A column that a model's signature asks for, its type in MLflow's words."""
 
     name: str
     type: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class File:
-    """A file of the user's, stored as it is.
-
-    Attributes:
-        source: where it is now.
-    """
-
-    path: str
-    source: str
-
-
-Item = Param | Metric | Tag | Table | Text | Figure | File
 
 
 # --- what the verbs return ---

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from surefit.results import Figure
+from surefit.items import Figure
 
 if TYPE_CHECKING:
     import pandas as pd

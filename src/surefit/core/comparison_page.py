@@ -18,7 +18,8 @@ from surefit.comparison import (
 )
 from surefit.core.figures_search import leaderboard
 from surefit.core.page import Page, Section, TableBlock, render
-from surefit.results import Figure, ranked, short
+from surefit.items import Figure
+from surefit.wording import ranked, short
 
 MOST_CODE = 50_000  # characters of a diff on the page
 FLIPS = 25  # of a pair on the page

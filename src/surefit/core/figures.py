@@ -16,7 +16,8 @@ from numpy.typing import ArrayLike
 from surefit.core import canvas, curves, figures_classes, figures_regression
 from surefit.core.curves import Codes, Floats
 from surefit.errors import DataError
-from surefit.results import Figure, Task
+from surefit.items import Figure
+from surefit.results import Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ import pandas as pd
 
 from surefit.core import canvas, curves_classes
 from surefit.core.curves import Codes, Floats
-from surefit.results import Figure
+from surefit.items import Figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,8 @@ import pandas as pd
 
 from surefit.core import canvas, curves
 from surefit.core.curves import Floats
-from surefit.results import Figure, short
+from surefit.items import Figure
+from surefit.wording import short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

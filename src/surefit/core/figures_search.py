@@ -13,7 +13,7 @@ import pandas as pd
 
 from surefit.core import canvas
 from surefit.core.curves import Floats, thin
-from surefit.results import Figure
+from surefit.items import Figure
 
 MAX_CANDIDATES = 40
 MAX_TRIALS = 5_000

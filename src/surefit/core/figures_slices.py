@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import canvas
-from surefit.results import Figure, Score, SliceScore, short
+from surefit.items import Figure
+from surefit.results import Score, SliceScore
+from surefit.wording import short
 
 MAX_BARS = 30
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from surefit.core import canvas
 from surefit.core.curves import Floats
-from surefit.results import Figure
+from surefit.items import Figure
 
 CELLS = 25  # of a contour, along each axis
 MOST_PAIRS = 3  # pairs of parameters that are drawn, the most important first

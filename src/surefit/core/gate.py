@@ -16,8 +16,9 @@ from surefit.core.ranking import enough_rows
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import TOO_FEW, Slice
 from surefit.errors import ConfigError, did_you_mean
-from surefit.results import Check, Score, Task, Verdict, signed
+from surefit.results import Check, Score, Task, Verdict
 from surefit.sections import GateConfig
+from surefit.wording import signed
 
 UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
 FEWEST = 10  # shared test rows below which nothing is decided

@@ -12,7 +12,8 @@ from surefit.core.metrics import Metric
 from surefit.core.ranking import doubt_about, enough_rows, paired, spread_of
 from surefit.core.resampling import Layout, ends, layout, widening
 from surefit.errors import ConfigError
-from surefit.results import Verdict, plain, short, signed
+from surefit.results import Verdict, plain
+from surefit.wording import short, signed
 
 FEWEST_FOR_A_VERDICT = 10
 

@@ -15,7 +15,7 @@ from scipy.special import stdtrit
 
 from surefit.core import canvas, metrics
 from surefit.core.metrics import Metric
-from surefit.results import Figure
+from surefit.items import Figure
 
 REPEATS = 5
 MOST_ROWS, FEWEST_ROWS = 1000, 100

@@ -15,7 +15,7 @@ import pandas as pd
 
 from surefit.core import canvas, preprocess
 from surefit.core.fit import Model
-from surefit.results import Figure
+from surefit.items import Figure
 
 SHOWN = 20
 MOST_COLORS = 7  # classes that get a colour each

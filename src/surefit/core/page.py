@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from surefit.results import Figure, short
+from surefit.items import Figure
+from surefit.wording import short
 
 Tone = Literal["neutral", "good", "bad", "unsure"]
 

@@ -13,7 +13,7 @@ import pandas as pd
 from surefit.comparison import Differing, Flip, Pair, SliceContrast
 from surefit.core import canvas, curves
 from surefit.core.predictions import Scored
-from surefit.results import Figure
+from surefit.items import Figure
 
 MOST_FLIPS = 1_000
 POINTS = 300

@@ -9,7 +9,7 @@ from surefit.core.gatetest import spent
 from surefit.core.metrics import Metric
 from surefit.core.ranking import paired, spread_of
 from surefit.core.resampling import layout
-from surefit.results import short
+from surefit.wording import short
 
 
 def detectable(error: float, *, alpha: float, look: int, power: float = 0.8) -> float:

@@ -13,7 +13,9 @@ from surefit.core.calibration import Calibration
 from surefit.core.evaluation import Findings
 from surefit.core.page import Page, Section, TableBlock, Tone
 from surefit.core.threshold import Choice
-from surefit.results import Evaluation, Figure, Score, short, without_silence
+from surefit.items import Figure
+from surefit.results import Evaluation, Score, without_silence
+from surefit.wording import short
 
 SLICES_SHOWN = 40
 FEATURES_SHOWN = 10

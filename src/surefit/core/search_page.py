@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from surefit.core.page import Page, Section, TableBlock, render
-from surefit.results import Figure, Score, TrialRow
+from surefit.items import Figure
+from surefit.results import Score, TrialRow
 
 MOST_ROWS = 100
 

@@ -21,7 +21,8 @@ from surefit.core.data import Column
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.core.resampling import freedom, influence, layout, mean_of_folds
-from surefit.results import Score, SliceScore, short
+from surefit.results import Score, SliceScore
+from surefit.wording import short
 
 MAX_LEVELS = 12  # values of a column that are slices of their own; rarer ones are taken together
 N_BINS = 4

@@ -11,7 +11,7 @@ import pandas as pd
 
 from surefit.core.findings import Finding, Rows
 from surefit.core.page import Page, Section, TableBlock, Tone
-from surefit.results import short
+from surefit.wording import short
 
 MOST_COLUMNS = 500
 N_BARS, _BARS = 10, "\u00a0▁▂▃▄▅▆▇█"

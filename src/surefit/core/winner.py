@@ -13,7 +13,8 @@ from surefit.core.metrics import Floats, Metric
 from surefit.core.ranking import best_first, doubt_about
 from surefit.core.resampling import Layout, layout, mean_of_folds
 from surefit.errors import DataError
-from surefit.results import plain, short
+from surefit.results import plain
+from surefit.wording import short
 
 METHOD = "picked on four fifths of the rows, scored on the fifth"
 PARTS, REPEATS = 5, 50  # of the rows: the pick is repeated on all but one, each left out once

@@ -15,7 +15,7 @@ from surefit.edges.nested import Nested
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ServiceError
-from surefit.results import Tag
+from surefit.items import Tag
 
 BATCH = 50  # trials written at a time
 PAUSE = 0.5  # seconds between looks at the outbox

@@ -17,8 +17,8 @@ from surefit.edges import runs
 from surefit.edges.runs import TAG_LENGTH, Run, RunRecord
 from surefit.edges.store import Store, first_line
 from surefit.errors import ServiceError
+from surefit.items import Metric, Param, Tag
 from surefit.redaction import redact
-from surefit.results import Metric, Param, Tag
 
 # The columns that a run's rows fill. With others than these MLflow's client writes.
 _COLUMNS = {

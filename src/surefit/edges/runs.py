@@ -26,8 +26,8 @@ import pandas as pd
 from surefit.edges import environment
 from surefit.edges.store import Store, first_line
 from surefit.errors import InputError, ServiceError, SurefitError, did_you_mean
+from surefit.items import Figure, File, Item, Metric, Param, Table, Tag, Text
 from surefit.redaction import redact
-from surefit.results import Figure, File, Item, Metric, Param, Table, Tag, Text
 
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # MLflow's limits a call
 PARAM_LENGTH = 6000  # MLflow cuts silently beyond it

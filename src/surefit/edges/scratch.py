@@ -24,7 +24,7 @@ from surefit.edges import environment
 from surefit.edges.redirect import STORE, Scratch
 from surefit.edges.runs import Run
 from surefit.edges.store import Store, without_logs
-from surefit.results import File, Item, Metric, Param, Tag
+from surefit.items import File, Item, Metric, Param, Tag
 
 FOLDER = Path(".surefit") / "calls"
 READY = 2  # MLflow's number for a logged model that is whole

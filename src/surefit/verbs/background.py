@@ -15,7 +15,7 @@ from surefit.core.report import About
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
-from surefit.results import Figure
+from surefit.items import Figure
 from surefit.verbs import findings
 from surefit.verbs.reporter import duration
 from surefit.verbs.workspace import Workspace

@@ -16,7 +16,7 @@ from surefit.edges.checkpoints import Checkpoints
 from surefit.edges.project import UserCode
 from surefit.edges.redirect import Scratch
 from surefit.edges.store import Store
-from surefit.results import Item, Param, Tag, Text
+from surefit.items import Item, Param, Tag, Text
 from surefit.verbs.workspace import Workspace
 
 

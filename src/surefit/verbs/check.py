@@ -17,11 +17,13 @@ from surefit.edges import runs
 from surefit.edges import store as stores
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, did_you_mean
-from surefit.results import Item, Metric, Note, Shown, Tag, Text, plain, short
+from surefit.items import Item, Metric, Tag, Text
+from surefit.results import Note, Shown, plain
 from surefit.verbs import workspace
 from surefit.verbs.findings import CHECKED, FILE, looked_at
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
+from surefit.wording import short
 
 MOST_NOTES = 8  # in a terminal
 

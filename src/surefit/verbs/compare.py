@@ -16,11 +16,13 @@ from surefit.edges import candidates, runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError, did_you_mean
-from surefit.results import Figure, Item, Metric, Param, Score, Table, Tag, Text, counted
+from surefit.items import Figure, Item, Metric, Param, Table, Tag, Text
+from surefit.results import Score
 from surefit.verbs import board, pairs, workspace
 from surefit.verbs.board import Entries
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
+from surefit.wording import counted
 
 CSV = (".csv", ".parquet")
 

@@ -16,7 +16,8 @@ from surefit.edges import runs
 from surefit.edges.journal import Journal
 from surefit.edges.runs import Run
 from surefit.errors import InputError
-from surefit.results import Item, Metric, Score, Table, Text, TrialRow, TuneResult
+from surefit.items import Item, Metric, Table, Text
+from surefit.results import Score, TrialRow, TuneResult
 from surefit.verbs import extras, searches
 from surefit.verbs.board import TRIALS, as_score
 from surefit.verbs.fold_job import FAMILY, of_family

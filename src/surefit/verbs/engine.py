@@ -22,7 +22,7 @@ from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.pool import SHORT, Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
-from surefit.results import decimals
+from surefit.wording import decimals
 
 # Trials in a row that fail for one and the same reason and end the search: while none has worked,
 # and later, when something that worked has gone. A grid may have a region that cannot work.

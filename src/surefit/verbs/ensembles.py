@@ -15,10 +15,11 @@ from surefit.core.resampling import layout
 from surefit.core.winner import METHOD
 from surefit.edges import runs
 from surefit.edges.runs import Run
+from surefit.items import Item, Metric, Param, Tag
 from surefit.models import ensemble
 from surefit.models.ensemble import AsIs, Member
 from surefit.models.family import Fitted
-from surefit.results import EnsembleResult, Item, Metric, Param, Score, Tag, TrialRow
+from surefit.results import EnsembleResult, Score, TrialRow
 from surefit.verbs import extras, workspace
 from surefit.verbs.board import as_score
 from surefit.verbs.conclude import Ended, folds_of, scored_by

@@ -23,8 +23,9 @@ from surefit.edges import isolated, registry, runs, sources
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
+from surefit.items import Figure, Item, Metric, Table, Tag, Text
 from surefit.redaction import redact
-from surefit.results import Evaluation, Figure, Item, Metric, Table, Tag, Text
+from surefit.results import Evaluation
 from surefit.verbs import background, board, looks, own_metrics, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items

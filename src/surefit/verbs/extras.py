@@ -10,7 +10,7 @@ import numpy as np
 from surefit.core import fit, importance, inside, metrics
 from surefit.core.fit import Model
 from surefit.edges import environment
-from surefit.results import Item, Metric, Tag, Text
+from surefit.items import Item, Metric, Tag, Text
 from surefit.verbs.reporter import duration
 from surefit.verbs.workspace import Workspace
 

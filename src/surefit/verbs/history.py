@@ -9,10 +9,11 @@ from pathlib import Path
 from surefit.core import decision
 from surefit.core.decision import Entry
 from surefit.edges import registry, runs
-from surefit.results import Shown, counted
+from surefit.results import Shown
 from surefit.verbs import moves, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
+from surefit.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)

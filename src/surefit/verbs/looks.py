@@ -9,7 +9,7 @@ from surefit.core import looks
 from surefit.edges import runs
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.results import Item, Table, Tag
+from surefit.items import Item, Table, Tag
 
 ROWS = "look/rows.parquet"
 QUESTION = "surefit.look.question"

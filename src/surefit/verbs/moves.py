@@ -18,7 +18,8 @@ from surefit.edges import environment, lock, registry, runs
 from surefit.edges.registry import Version
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.results import Check, Tag, Text
+from surefit.items import Tag, Text
+from surefit.results import Check
 from surefit.verbs.reporter import Reporter
 
 RECORD = "decision.json"

@@ -26,7 +26,8 @@ from surefit.edges.redirect import Scratch
 from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
-from surefit.results import Item, Metric, Score, Tag, Text, TuneResult
+from surefit.items import Item, Metric, Tag, Text
+from surefit.results import Score, TuneResult
 from surefit.verbs import extras, recovery, searches, workspace
 from surefit.verbs.objective_job import ObjectiveJob
 from surefit.verbs.reporter import Reporter

@@ -17,7 +17,7 @@ from surefit.edges import environment, runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
-from surefit.results import Figure, Item, Table, Text
+from surefit.items import Figure, Item, Table, Text
 from surefit.verbs import workspace
 from surefit.verbs.board import Entries
 from surefit.verbs.evaluate import check_same_data, rows_of

@@ -25,7 +25,6 @@ from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models import costs
 from surefit.models.family import Family
-from surefit.results import decimals
 from surefit.sections import TuneConfig
 from surefit.verbs import fold_job
 from surefit.verbs.candidate import Candidate
@@ -36,6 +35,7 @@ from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import Search
 from surefit.verbs.train import clusters, fit_folds, fold_seconds, row_weights
 from surefit.verbs.workspace import Workspace
+from surefit.wording import decimals
 
 NORMAL = 1.96  # standard errors on either side of a score that is shown while a search goes on
 DECIDES = ("lightgbm", "numpy", "optuna", "scikit-learn", "scipy", "skrub", "surefit")

@@ -21,7 +21,8 @@ from surefit.edges.registry import Version
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError
-from surefit.results import Check, Decision, Metric, Param, Tag, plain
+from surefit.items import Metric, Param, Tag
+from surefit.results import Check, Decision, plain
 from surefit.verbs import (
     board,
     findings,

@@ -15,11 +15,11 @@ from surefit.edges.leftovers import Seen
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import SurefitError
-from surefit.results import counted
 from surefit.verbs import moves
 from surefit.verbs.history import history
 from surefit.verbs.searches import SEARCHES
 from surefit.verbs.workspace import Overrides
+from surefit.wording import counted
 
 SOME = 5  # runs named of each kind
 LONG = 24 * 3600  # seconds after which a run that cannot be judged from here is worth a word

@@ -13,7 +13,8 @@ from surefit.core import predictions
 from surefit.core.fit import FoldResult
 from surefit.edges import environment, runs
 from surefit.edges.runs import RunRecord
-from surefit.results import Item, Metric, Reproduction, Tag
+from surefit.items import Item, Metric, Tag
+from surefit.results import Reproduction
 from surefit.verbs import again, reproduce_search, workspace
 from surefit.verbs.again import Again
 from surefit.verbs.reporter import Reporter

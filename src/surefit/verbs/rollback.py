@@ -10,7 +10,8 @@ from surefit.edges import registry, runs
 from surefit.edges.registry import Version
 from surefit.edges.store import Store
 from surefit.errors import InputError
-from surefit.results import Check, Shown, Tag, plain
+from surefit.items import Tag
+from surefit.results import Check, Shown, plain
 from surefit.verbs import moves, trial, workspace
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides

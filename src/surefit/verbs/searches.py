@@ -27,20 +27,12 @@ from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
+from surefit.items import Item, Metric, Param, Table, Tag, Text  # fmt: skip
 from surefit.models import AUTO
-from surefit.results import (
-    Item,
-    Metric,
-    Param,
-    Score,
-    Table,
-    Tag,
-    Text,
-    TrialRow,
-    decimals,
-)  # fmt: skip
+from surefit.results import Score, TrialRow  # fmt: skip
 from surefit.sections import TuneConfig
 from surefit.verbs.fold_job import FAMILY
+from surefit.wording import decimals  # fmt: skip
 
 SEARCHES = Path(".surefit") / "searches"
 

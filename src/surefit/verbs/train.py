@@ -30,22 +30,14 @@ from surefit.edges.cores import usable_cores
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
+from surefit.items import Figure, Item, Metric, Table, Tag  # fmt: skip
 from surefit.models.costs import Size
-from surefit.results import (
-    Figure,
-    Item,
-    Metric,
-    Score,
-    Table,
-    Tag,
-    TrainResult,
-    decimals,
-    short,
-)  # fmt: skip
+from surefit.results import Score, TrainResult  # fmt: skip
 from surefit.verbs import candidate as candidates
 from surefit.verbs import extras, fold_job, workspace
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.workspace import Data, Overrides, Workspace
+from surefit.wording import decimals, short  # fmt: skip
 
 WORTH_A_POOL = 6.0  # seconds of fitting from which starting workers pays
 PICKLED = (

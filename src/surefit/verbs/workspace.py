@@ -25,8 +25,8 @@ from surefit.edges import store as stores
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, DataError, InputError, did_you_mean
+from surefit.items import Item, Param, Table, Tag, Text
 from surefit.redaction import redacted
-from surefit.results import Item, Param, Table, Tag, Text
 from surefit.verbs.reporter import Reporter
 
 Data = Any  # a path, or a pandas, Polars or Arrow table, or None
