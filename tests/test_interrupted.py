@@ -73,7 +73,7 @@ def helpers_of(pid):
     for place in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             words = (place / "cmdline").read_bytes().split(b"\0")
-            if any(b"surefit.edges.worker" in w for w in words) and str(pid).encode() in words:
+            if any(b"surefit.edges.nursery" in w for w in words) and str(pid).encode() in words:
                 state = (place / "stat").read_text().rpartition(")")[2].split()[0]
                 found += [place.name] if state != "Z" else []
     return found

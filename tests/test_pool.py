@@ -461,13 +461,19 @@ def test_a_job_in_hand_can_be_cancelled(quick: Pool) -> None:
     assert run(quick, "double", 4).value == 8
 
 
-def test_no_job_waits_in_a_hand_beside_an_idle_worker() -> None:
-    """A job behind one that takes long goes to the worker that is free first."""
+@pytest.mark.parametrize("other", [("hang", 0.4), ("vanishing", 1)])
+def test_no_job_waits_in_a_hand_beside_a_free_worker(tmp_path: Path, other: Any) -> None:
+    """A job behind one that takes long goes to a worker that is idle, or new, and runs once."""
+    file = tmp_path / "notes"
     with Pool(hostile.call, workers=2) as pool:
         outcomes(pool, ("hang", 0.05), ("hang", 0.05))
-        for key, seconds in {"long": 3.0, "short": 0.4, "in hand": 0.01}.items():
-            pool.submit(Job(key=key, args=("hang", seconds)))
-        assert [o.key for _ in range(3) if (o := pool.next())] == ["short", "in hand", "long"]
+        jobs = {"long": ("hang", 3.0), "other": other, "in hand": ("note", str(file))}
+        for key, args in jobs.items():
+            pool.submit(Job(key=key, args=args))
+        assert [o.key for _ in range(2) if (o := pool.next())] == ["other", "in hand"]
+        time.sleep(4)  # nobody looks when the long one ends
+        assert [o.key for _ in range(2) if (o := pool.next())] == ["long"]
+    assert file.read_text() == "here\n"
 
 
 @pytest.mark.parametrize("seed", range(3))

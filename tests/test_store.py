@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -201,3 +202,16 @@ def test_an_owner_that_is_gone_is_told_from_one_that_lives():
     gone.wait()
     assert not environment.owner_alive(f"{host}/{boot}/{gone.pid}/{started}")
     assert os.getpid() == int(pid)
+
+
+def test_importing_mlflow_ahead_leaves_its_telemetry_off(tmp_path: Path) -> None:
+    """No file of MLflow's telemetry appears in the home of who goes on with a search."""
+    env = {k: v for k, v in os.environ.items() if k not in ("CI", "PYTEST_CURRENT_TEST")}
+    env |= {"HOME": str(tmp_path)}
+    env.pop("MLFLOW_DISABLE_TELEMETRY", None)
+    code = "from surefit.edges import store; store.preload('sqlite:///mlflow.db')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("telemetry.json"))

@@ -51,7 +51,7 @@ GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
 ATTEMPTS = 3  # of a job whose worker died with the zygote, or was killed by somebody else
 SHORT = 0.1  # seconds of a job after which its worker is trusted with one more in hand
-IN_HAND_BYTES = 1 << 15  # of such a job: more might not fit into the socket, and we would wait
+IN_HAND_BYTES = 1 << 12  # of such a job: more might not fit into the socket, and we would wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +251,7 @@ class _Worker:
         in_hand: what it begins with as soon as that has ended.
         answered: what has ended, as long as it is not known what it printed.
         printed: what jobs printed, by token, whose answer we have not read yet.
-        withdrawn: what was in its hand is to be cancelled when it begins.
+        withdrawn: what was in its hand was taken back; it is ended if it has begun with it.
         quick: its last job was short.
         why: we end it.
     """
@@ -507,13 +507,16 @@ class Pool:
         return sorted((w for w in self._workers.values() if w.in_hand), key=lambda w: w.since)
 
     def _stuck_from(self) -> list[float]:
-        """When what is in a hand had better gone to one of the idle workers; of `_holding`."""
+        """When what is in a hand had better gone to a worker that is idle, or could be forked."""
         n_idle = sum(w.state == "idle" for w in self._workers.values())
+        n_idle += self._n_workers - len(self._workers)
         return [w.since + SHORT for w in self._holding()[:n_idle]]
 
     def _withdraw(self, w: _Worker) -> _Task:
-        """Take back what a worker has in hand: if it begins with it all the same, it is ended."""
+        """Take back what a worker has in hand; it may have begun with it, so it is ended then."""
         assert w.in_hand
+        with contextlib.suppress(OSError):  # it is gone
+            worker.send(w.sock, ("skip", w.in_hand.token))
         task, w.in_hand, w.withdrawn = w.in_hand.task, None, True
         return task
 
@@ -529,7 +532,7 @@ class Pool:
     def _dispatch(self, w: _Worker, task: _Task) -> None:
         handed = _Handed(next(self._numbers), task)
         try:
-            worker.send(w.sock, (handed.token,), task.body)
+            worker.send(w.sock, ("job", handed.token), task.body)
         except OSError:  # killed from outside; the job has not begun
             self._pending.appendleft(task)
             if w.state == "idle":

@@ -98,14 +98,14 @@ class RayPool:
         """
         until = None if timeout is None else time.monotonic() + timeout
         while not self._finished and self._sent:
-            left = 1.0 if until is None else until - time.monotonic()
-            if left < 0:
-                return None
+            left = 1.0 if until is None else max(0.0, until - time.monotonic())
             with _explained():
                 ready, _ = self._ray.wait(list(self._sent), num_returns=1, timeout=min(1.0, left))
             for reference in ready:
                 self._take(reference)
             self._give_up_late()
+            if until is not None and time.monotonic() >= until:
+                break
         return self._finished.popleft() if self._finished else None
 
     @property

@@ -33,6 +33,7 @@ class Store:
 
 def preload(uri: str) -> None:
     """Import what `connect` will need of MLflow: one to two seconds, in any thread."""
+    _quiet_environment()  # some of it is read as MLflow is imported
     with contextlib.suppress(Exception):  # which `connect` will meet, and tell
         importlib.import_module("mlflow")
         if not uri.startswith("http"):

@@ -585,12 +585,9 @@ def work(
     _settle(out, sock.fileno() if watch is not None else -1, watch)
     me = os.getpid()
     run = _loaded(fn_pickle, shared)
+    pipe = os.fstat(out)
     send(sock, ("hello", me))
-    while True:
-        try:
-            (token,), body, _ = receive(sock)
-        except (EOFError, OSError):
-            os._exit(0)
+    for token, body in _jobs(sock):
         streams = _streams(out)
         before = set(threading.enumerate())
         _reset_peak()
@@ -607,18 +604,38 @@ def work(
             not before.issuperset(threading.enumerate())
             or bool(memory and now > memory / 2)
             or reason.startswith("MemoryError")
-            or not _marked(out, mark, token)
+            or not _marked(out, pipe, mark, token)
         )  # its end is a mark, too
         send(sock, ("done", token, state, reason, trace, seconds, peak, retire), value)
         del body, value
         if retire:
-            os._exit(0)
+            break
+    os._exit(0)
 
 
-def _marked(out: int, mark: bytes, token: int) -> bool:
+def _jobs(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Token and body of one job after another, but for those taken back; until the driver goes."""
+    waiting: dict[int, bytes] = {}
+    while True:
+        try:
+            while not waiting or select.select([sock], [], [], 0)[0]:
+                (what, token), body, _ = receive(sock)
+                if what == "job":
+                    waiting[token] = body
+                else:
+                    waiting.pop(token, None)
+        except (EOFError, OSError):
+            return
+        token = next(iter(waiting))
+        yield token, waiting.pop(token)
+
+
+def _marked(out: int, pipe: os.stat_result, mark: bytes, token: int) -> bool:
     """Whether the end of what a job printed could be marked: it may have closed all files."""
     try:
-        return os.write(out, mark + _TOKEN.pack(token)) > 0
+        now = os.fstat(out)
+        is_there = (now.st_dev, now.st_ino) == (pipe.st_dev, pipe.st_ino)
+        return is_there and os.write(out, mark + _TOKEN.pack(token)) > 0
     except OSError:
         return False
 

@@ -11,7 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -149,6 +149,10 @@ class Engine:
                 self._take(outcome)
             elif due is None and (not self._running() or time.monotonic() >= self._rules.until):
                 return
+
+    def extend(self, seconds: float) -> None:
+        """Move the end of the time budget: so long nothing was searched."""
+        self._rules = replace(self._rules, until=self._rules.until + seconds)
 
     # --- what exists already ---
 

@@ -17,7 +17,7 @@ from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
-from surefit.errors import UserCodeError
+from surefit.errors import SurefitError
 from surefit.sections import TuneConfig, seconds
 from surefit.verbs import recovery
 from surefit.verbs.engine import Engine, Rules
@@ -39,7 +39,8 @@ class Running:
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
         self._workers: pool.Workers | None = None
-        self._error: UserCodeError | None = None
+        self._error: SurefitError | None = None
+        self._paused: float | None = None  # since when it waits for `run`
 
     def __enter__(self) -> Self:
         return self
@@ -59,9 +60,11 @@ class Running:
         try:
             if not self._is_over():
                 self._engaged().run(as_long_as=thread.is_alive)
-        except UserCodeError as error:
+        except SurefitError as error:
             self._error = error
-        thread.join()
+        finally:
+            thread.join()
+        self._paused = time.monotonic()
 
     def carry_out(self, store: Store, parent: Run) -> int:
         """Run the search as far as its budget goes; MLflow has every trial when this returns.
@@ -80,6 +83,8 @@ class Running:
             if self._error:
                 raise self._error
             if not self._is_over():
+                if self._engine and self._paused:  # which the budget does not count
+                    self._engine.extend(time.monotonic() - self._paused)
                 self._engaged().run()
             return self._workers.peak_bytes if self._workers else 0
 
@@ -92,8 +97,9 @@ class Running:
         if self._engine:
             return self._engine
         found, journal = self._found, self._journal
+        proposer = found.propose()
         self._workers = self._stack.enter_context(_workers(found))
-        self._stack.enter_context(samplers.quiet())
+        self._stack.enter_context(samplers.quiet())  # of what the proposer has imported
         advance = self._stack.enter_context(self._reporter.progress("trials", found.tune.trials))
         if note := found.idle(self._workers.idle):
             self._reporter.say(note)
@@ -105,7 +111,7 @@ class Running:
             )
 
         self._engine = Engine(
-            journal, found.propose(), self._workers, _rules(found, journal),
+            journal, proposer, self._workers, _rules(found, journal),
             message=message, advance=advance,
         )  # fmt: skip
         return self._engine
@@ -146,7 +152,9 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
 
 def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
     """Let the libraries that local workers need be imported while we do something else."""
-    if not str(tune.workers).startswith("ray"):
+    if str(tune.workers).startswith("ray"):
+        nursery.close_all()  # the command line began before it had read the configuration
+    else:
         nursery.ready(preload)
 
 

@@ -103,6 +103,7 @@ def tune(
         Running(found, journal, reporter) as running,
     ):
         finished = len(journal.trials()) - len(journal.unfinished())
+        started = time.monotonic()
         goes_on = bool(journal.trials()) and chosen.code is None
         if goes_on:  # its workers need not wait until MLflow has been imported
             _announce(found, finished, reporter)
@@ -124,7 +125,6 @@ def tune(
         with searches.parent_run(
             store, found, journal, name=title, tags=work.tags(), items=items
         ) as parent:
-            started = time.monotonic()
             with chosen.redirected(store, search=found.fingerprint):
                 workers = running.carry_out(store, parent)
                 end = conclude.ended(work, found, journal)
