@@ -21,7 +21,7 @@ import pytest
 
 import hostile
 from surefit.edges import cores as cores_module
-from surefit.edges import nursery, worker
+from surefit.edges import messages, nursery, worker
 from surefit.edges import pool as pool_module
 from surefit.edges.cores import usable_cores
 from surefit.edges.pool import Job, Outcome, Pool
@@ -864,8 +864,8 @@ def test_messages_survive_being_cut_anywhere() -> None:
 
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        inbox = worker.Inbox(theirs)
-        data = b"".join(worker.packed((i, "x"), b"y" * i) + b"y" * i for i in range(3))
+        inbox = messages.Inbox(theirs)
+        data = b"".join(messages.packed((i, "x"), b"y" * i) + b"y" * i for i in range(3))
         got = []
         for i in range(len(data)):
             ours.send(data[i : i + 1])

@@ -28,7 +28,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-from surefit.edges import worker
+from surefit.edges import messages, worker
 from surefit.errors import ServiceError
 
 LINGER = 300.0  # seconds without a zygote after which a nursery ends
@@ -118,7 +118,7 @@ class Nursery:
                 start_new_session=True,  # Ctrl-C in the terminal does not come there
             )
         self._threads = threads
-        self._inbox = worker.Inbox(self._control)
+        self._inbox = messages.Inbox(self._control)
         self._send((preload,))
 
     @property
@@ -175,7 +175,7 @@ class Nursery:
     def _send(self, heading: tuple[Any, ...], fds: tuple[int, ...] = ()) -> None:
         """Say something; when it is gone, whoever waits for a zygote sees that."""
         with self._lock, contextlib.suppress(OSError):
-            worker.send(self._control, heading, fds=fds)
+            messages.send(self._control, heading, fds=fds)
 
 
 def last_line(file: IO[bytes]) -> str:
@@ -209,7 +209,7 @@ class _Nursery:
     def set_up(self) -> None:
         """Take the first message: what to import."""
         try:
-            (preload,), _, _ = worker.receive(self._control)
+            (preload,), _, _ = messages.receive(self._control)
         except (EOFError, OSError):
             os._exit(0)
         for name in preload:
@@ -240,7 +240,7 @@ class _Nursery:
 
     def _answer(self) -> None:
         try:
-            heading, _, fds = worker.receive(self._control)
+            heading, _, fds = messages.receive(self._control)
         except (EOFError, OSError):
             self._end()
         match heading:
@@ -258,7 +258,7 @@ class _Nursery:
         sock = socket.socket(fileno=control)
         if self._unsafe is not None and strict:
             with contextlib.suppress(OSError):
-                worker.send(sock, ("unsafe", self._unsafe))
+                messages.send(sock, ("unsafe", self._unsafe))
             self._end()  # of no use to anybody
         parent = os.getpid()
         pid = os.fork()
@@ -292,7 +292,7 @@ class _Nursery:
                 number = self._children.pop(found[0], None)
                 code = os.waitstatus_to_exitcode(found[1])
                 with contextlib.suppress(OSError):
-                    worker.send(self._control, ("ended", number, code))
+                    messages.send(self._control, ("ended", number, code))
         self._idle_since = time.monotonic()
 
     def _end(self) -> NoReturn:

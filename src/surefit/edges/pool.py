@@ -41,7 +41,7 @@ from typing import Any, Literal, Protocol, Self
 
 import cloudpickle
 
-from surefit.edges import shelf, worker
+from surefit.edges import messages, shelf, worker
 from surefit.edges.nursery import last_line, ready
 from surefit.errors import ServiceError
 
@@ -100,7 +100,7 @@ class _Zygote:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
         with theirs:
             self._number = self._nursery.birth(theirs, self._errors, strict=strict)
-        self.inbox = worker.Inbox(self._control)
+        self.inbox = messages.Inbox(self._control)
         self.send((memory, sys.argv), fn)
 
     def fileno(self) -> int:
@@ -110,7 +110,7 @@ class _Zygote:
         """Say something; when the zygote is gone, its end of the socket tells that."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             fds = () if fd < 0 else (fd,)
-            worker.send(self._control, heading, body, fds)
+            messages.send(self._control, heading, body, fds)
 
     def end(self, seconds: float) -> str:
         """End it and all its workers within `seconds` and a little; how it ended, in words."""
@@ -270,7 +270,7 @@ class _Worker:
     why: str = ""
 
     def __post_init__(self) -> None:
-        self.inbox = worker.Inbox(self.sock)
+        self.inbox = messages.Inbox(self.sock)
 
     def turn(self, state: Literal["idle", "busy", "silent", "dying"]) -> None:
         self.state, self.since = state, time.monotonic()
@@ -516,7 +516,7 @@ class Pool:
         """Take back what a worker has in hand; it may have begun with it, so it is ended then."""
         assert w.in_hand
         with contextlib.suppress(OSError):  # it is gone
-            worker.send(w.sock, ("skip", w.in_hand.token))
+            messages.send(w.sock, ("skip", w.in_hand.token))
         task, w.in_hand, w.withdrawn = w.in_hand.task, None, True
         return task
 
@@ -532,7 +532,7 @@ class Pool:
     def _dispatch(self, w: _Worker, task: _Task) -> None:
         handed = _Handed(next(self._numbers), task)
         try:
-            worker.send(w.sock, ("job", handed.token), task.body)
+            messages.send(w.sock, ("job", handed.token), task.body)
         except OSError:  # killed from outside; the job has not begun
             self._pending.appendleft(task)
             if w.state == "idle":

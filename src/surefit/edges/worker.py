@@ -40,12 +40,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import cloudpickle
 
-from surefit.edges import shelf
+from surefit.edges import messages, shelf
 from surefit.edges.shelf import Shelf
 
 KEPT_BYTES = 64 * 1024  # of what one job prints: half from its start, half from its end
@@ -54,97 +54,9 @@ PARENT_SECONDS = 0.5  # between two looks at whether the parent is still there
 TEXT_CHARACTERS = 64 * 1024  # of a traceback
 REASON_CHARACTERS = 500
 
-_HEADER = struct.Struct("!QQ")  # bytes of the pickled heading, bytes of the body
 _TOKEN = struct.Struct("!Q")  # behind a mark: of which job it is the end
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
-
-
-# --- messages: a small pickled tuple and a body of bytes, and file descriptors beside them ---
-
-
-def packed(heading: tuple[Any, ...], body: bytes = b"") -> bytes:
-    """A message's bytes up to its body, which follows."""
-    head = pickle.dumps(heading, 5)
-    return _HEADER.pack(len(head), len(body)) + head
-
-
-def send(
-    sock: socket.socket, heading: tuple[Any, ...], body: bytes = b"", fds: Sequence[int] = ()
-) -> None:
-    """Write one message; blocks until the other side has room."""
-    head = packed(heading, body)
-    if fds:
-        head = head[socket.send_fds(sock, [head], fds) :]
-    if len(body) < 1 << 16:
-        sock.sendall(head + body)
-    else:
-        sock.sendall(head)
-        sock.sendall(body)
-
-
-def receive(sock: socket.socket) -> tuple[tuple[Any, ...], bytes, list[int]]:
-    """Read one message; blocks. Raises EOFError when the other side is gone."""
-    data, fds, _, _ = socket.recv_fds(sock, _HEADER.size, 2)
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    size, body_size = _HEADER.unpack(data + _exactly(sock, _HEADER.size - len(data), data))
-    return pickle.loads(_exactly(sock, size)), _exactly(sock, body_size), fds
-
-
-def _exactly(sock: socket.socket, size: int, before: bytes = b"begun") -> bytes:
-    if not before:
-        raise EOFError
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        n = sock.recv_into(view)
-        if n == 0:
-            raise EOFError
-        view = view[n:]
-    return bytes(data)
-
-
-class Inbox:
-    """Puts messages together from a socket without ever waiting for one."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._data = bytearray()
-
-    @property
-    def partial(self) -> bool:
-        """Whether a message has begun to arrive."""
-        return bool(self._data)
-
-    def read(self) -> tuple[list[tuple[tuple[Any, ...], bytes]], bool]:
-        """The messages complete by now, and whether the other side is still there."""
-        is_open = True
-        while True:
-            try:
-                chunk = self._sock.recv(1 << 20, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except OSError:
-                chunk = b""
-            if not chunk:
-                is_open = False
-                break
-            self._data += chunk
-        return list(self._complete()), is_open
-
-    def _complete(self) -> Iterator[tuple[tuple[Any, ...], bytes]]:
-        while len(self._data) >= _HEADER.size:
-            size, body_size = _HEADER.unpack_from(self._data)
-            start, end = _HEADER.size + size, _HEADER.size + size + body_size
-            if len(self._data) < end:
-                return
-            view = memoryview(self._data)
-            heading = pickle.loads(view[_HEADER.size : start])
-            body = bytes(view[start:end])
-            view.release()
-            del self._data[:end]
-            yield heading, body
 
 
 # --- what both the zygote and the workers need ---
@@ -371,7 +283,7 @@ class _Zygote:
     def set_up(self) -> None:
         """Take the first message: the function, the memory limit and the driver's arguments."""
         try:
-            heading, self._fn, _ = receive(self._control)
+            heading, self._fn, _ = messages.receive(self._control)
         except (EOFError, OSError):
             self._end(0.0)
         self._memory, sys.argv[:] = heading
@@ -402,7 +314,7 @@ class _Zygote:
 
     def _answer(self) -> None:
         try:
-            heading, body, fds = receive(self._control)
+            heading, body, fds = messages.receive(self._control)
         except (EOFError, OSError):
             self._end(0.0)
         match heading:
@@ -522,7 +434,7 @@ class _Zygote:
             self._tell(("dead", child.uid, code, child.peak_bytes or maxrss, child.why), printed)
 
     def _tell(self, heading: tuple[Any, ...], body: bytes = b"") -> None:
-        self._outgoing += packed(heading, body) + body
+        self._outgoing += messages.packed(heading, body) + body
         self._flush()
 
     def _flush(self) -> None:
@@ -586,7 +498,7 @@ def work(
     me = os.getpid()
     run = _loaded(fn_pickle, shared)
     pipe = os.fstat(out)
-    send(sock, ("hello", me))
+    messages.send(sock, ("hello", me))
     for token, body in _jobs(sock):
         streams = _streams(out)
         before = set(threading.enumerate())
@@ -606,7 +518,7 @@ def work(
             or reason.startswith("MemoryError")
             or not _marked(out, pipe, mark, token)
         )  # its end is a mark, too
-        send(sock, ("done", token, state, reason, trace, seconds, peak, retire), value)
+        messages.send(sock, ("done", token, state, reason, trace, seconds, peak, retire), value)
         del body, value
         if retire:
             break
@@ -619,7 +531,7 @@ def _jobs(sock: socket.socket) -> Iterator[tuple[int, bytes]]:
     while True:
         try:
             while not waiting or select.select([sock], [], [], 0)[0]:
-                (what, token), body, _ = receive(sock)
+                (what, token), body, _ = messages.receive(sock)
                 if what == "job":
                     waiting[token] = body
                 else:

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Self
 
 from surefit.core import race
@@ -27,12 +26,7 @@ from surefit.verbs.searches import Search
 
 
 class Running:
-    """A search at work, from its first job to its last.
-
-    with Running(found, journal, reporter) as running:
-        running.meanwhile(slow)  # perhaps: it begins while something else is done
-        running.carry_out(store, parent)
-    """
+    """A search at work, from first job to last: `meanwhile` if need be, then `carry_out`."""
 
     def __init__(self, found: Search, journal: Journal, reporter: Reporter) -> None:
         self._found, self._journal, self._reporter = found, journal, reporter
@@ -45,13 +39,8 @@ class Running:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+    def __exit__(self, *details: Any) -> None:
+        self._stack.__exit__(*details)
 
     def meanwhile(self, slow: Callable[[], object]) -> None:
         """Search while `slow` is done in a thread; what ends the search is raised by `run`."""
