@@ -94,6 +94,13 @@ def close_all() -> None:
             _nurseries.pop(key).close()
 
 
+def close_idle() -> None:
+    """End the nurseries of this process that no zygote came from, or none is left of."""
+    with _lock:
+        for key in [k for k, n in _nurseries.items() if k.driver == os.getpid() and not n.births]:
+            _nurseries.pop(key).close()
+
+
 class Nursery:
     """The driver's end of one nursery. Any thread may call any method."""
 

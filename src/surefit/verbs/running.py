@@ -142,7 +142,7 @@ def _limits(found: Search, journal: Journal) -> Callable[[int, int], Any] | None
 def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
     """Let the libraries that local workers need be imported while we do something else."""
     if str(tune.workers).startswith("ray"):
-        nursery.close_all()  # the command line began before it had read the configuration
+        nursery.close_idle()  # the command line began before it had read the configuration
     else:
         nursery.ready(preload)
 
