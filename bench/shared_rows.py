@@ -22,7 +22,8 @@ from surefit import models
 from surefit.core import data, fit, metrics, split
 from surefit.core.fit import FoldResult, Problem
 from surefit.edges import nursery
-from surefit.edges.pool import Job, Pool
+from surefit.edges.jobs import Job
+from surefit.edges.pool import Pool
 from surefit.sections import DataConfig, SplitConfig
 from surefit.verbs.fold_job import of_trial
 

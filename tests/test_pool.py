@@ -21,10 +21,11 @@ import pytest
 
 import hostile
 from surefit.edges import cores as cores_module
-from surefit.edges import messages, nursery, worker
+from surefit.edges import messages, nursery, processes, zygote
 from surefit.edges import pool as pool_module
 from surefit.edges.cores import usable_cores
-from surefit.edges.pool import Job, Outcome, Pool
+from surefit.edges.jobs import Job, Outcome
+from surefit.edges.pool import Pool
 from surefit.errors import ServiceError
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -261,7 +262,7 @@ def test_a_flood_of_output_is_cut(two: Pool) -> None:
     """100 MB of output neither block nor stay: the first and the last words are kept."""
     outcome = run(two, "flood", 100 << 20)
     assert outcome.value == "done"
-    assert len(outcome.output) < worker.KEPT_BYTES + 100
+    assert len(outcome.output) < zygote.KEPT_BYTES + 100
     assert outcome.output.startswith("first words")
     assert outcome.output.endswith("last words\n")
     assert "bytes left out" in outcome.output
@@ -606,7 +607,8 @@ def test_a_killed_nursery_is_replaced() -> None:
 SCRIPT = """
 import os, sys, time
 print("main runs", __name__)
-from surefit.edges.pool import Job, Pool
+from surefit.edges.jobs import Job
+from surefit.edges.pool import Pool
 
 class Here:
     def __init__(self, x): self.x = x
@@ -719,7 +721,7 @@ def test_the_watcher_ends_a_worker_where_the_kernel_does_not(how: str) -> None:
     import socket
 
     ours, theirs = socket.socketpair()
-    code = "import sys, time; from surefit.edges.worker import *; "
+    code = "import sys, time; from surefit.edges.processes import *; "
     code += "threading.Thread(target=watch_parent, args=(int(sys.argv[2]), int(sys.argv[1])), "
     code += "daemon=True).start(); print('up', flush=True); time.sleep(60)"
     parent = os.getpid() if how == "hang-up" else 1 << 30
@@ -853,9 +855,9 @@ def test_nothing_starts_before_it_is_needed() -> None:
 def test_memory_can_be_read_without_proc() -> None:
     """Elsewhere than on Linux, `ps` tells a process's memory."""
     with contextlib.suppress(FileNotFoundError):
-        now, _ = worker._own_bytes_by_ps(os.getpid())
+        now, _ = processes._own_bytes_by_ps(os.getpid())
         assert now > 1 << 20
-    assert worker._own_bytes_by_ps("self")[1] > 1 << 20
+    assert processes._own_bytes_by_ps("self")[1] > 1 << 20
 
 
 def test_messages_survive_being_cut_anywhere() -> None:

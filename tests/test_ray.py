@@ -19,7 +19,8 @@ import pytest
 
 import hostile
 from surefit.edges import raypool
-from surefit.edges.pool import Job, Outcome, Pool, Workers
+from surefit.edges.jobs import Job, Outcome, Workers
+from surefit.edges.pool import Pool
 from surefit.edges.raypool import RayPool
 from surefit.errors import MissingExtraError
 from test_pool import alive, gone_within
@@ -164,7 +165,7 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path) -> None:
     """kill -9 of the process that started the cluster: its jobs and the cluster are gone."""
     script = (
         "import os, sys, time\n"
-        "from surefit.edges.pool import Job\n"
+        "from surefit.edges.jobs import Job\n"
         "from surefit.edges.raypool import RayPool\n"
         "def job(shared, path):\n"
         "    open(path, 'w').write(str(os.getpid())); time.sleep(600)\n"

@@ -29,8 +29,9 @@ from killing import (
     repeated,
 )
 from surefit.edges import nested, runs
+from surefit.edges.jobs import Job
 from surefit.edges.nested import Nested
-from surefit.edges.pool import Job, Pool
+from surefit.edges.pool import Pool
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import connect
 from surefit.errors import InputError

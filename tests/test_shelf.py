@@ -16,8 +16,9 @@ import pytest
 from scipy import sparse
 
 from surefit.core import data, fit, split
-from surefit.edges import shelf, worker
-from surefit.edges.pool import Job, Outcome, Pool
+from surefit.edges import processes, shelf
+from surefit.edges.jobs import Job, Outcome
+from surefit.edges.pool import Pool
 from surefit.sections import DataConfig, SplitConfig
 from surefit.verbs.fold_job import of_trial
 from tables import mixed
@@ -70,10 +71,10 @@ def test_a_value_is_computed_by_one_worker_and_mapped_by_all(tmp_path: Path) -> 
 
 def weighed(shared: Any, log: Path) -> tuple[int, int]:
     """How much the worker's own memory grows by a value that it maps, and the value's size."""
-    before = worker.own_bytes("self")[0]
+    before = processes.own_bytes("self")[0]
     found = shelf.once("rows", lambda: rows(log))["dense"]
     found.sum()
-    return worker.own_bytes("self", found.nbytes)[0] - before, found.nbytes
+    return processes.own_bytes("self", found.nbytes)[0] - before, found.nbytes
 
 
 @linux

@@ -1,6 +1,6 @@
 """One process that has imported what jobs need; the parents of workers are forked from it.
 
-driver (pool.py) --socketpair--> nursery --fork--> a zygote a pool (worker.py) --fork--> workers
+driver (pool.py) --socketpair--> nursery --fork--> a zygote a pool (zygote.py) --fork--> workers
 
 Importing pandas and scikit-learn takes a second. The nursery pays it once, while the driver opens
 its store and reads its data, and a later pool of the same process has its workers in milliseconds.
@@ -28,7 +28,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn
 
-from surefit.edges import messages, worker
+from surefit.edges import messages, processes, zygote
 from surefit.errors import ServiceError
 
 LINGER = 300.0  # seconds without a zygote after which a nursery ends
@@ -163,7 +163,7 @@ class Nursery:
 
     def last_words(self) -> str:
         """The last line that its process wrote to standard error."""
-        return last_line(self._errors)
+        return processes.last_line(self._errors)
 
     def kill(self, number: int) -> None:
         """Kill a zygote; its workers die with it."""
@@ -183,12 +183,6 @@ class Nursery:
         """Say something; when it is gone, whoever waits for a zygote sees that."""
         with self._lock, contextlib.suppress(OSError):
             messages.send(self._control, heading, fds=fds)
-
-
-def last_line(file: IO[bytes]) -> str:
-    """The last line of what was written to a file of ours."""
-    file.seek(0)
-    return file.read().decode(errors="replace").strip().rpartition("\n")[2]
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -211,7 +205,7 @@ class _Nursery:
         self._unsafe: str | None = None  # the import that started threads
         self._children: dict[int, int] = {}  # pid → number
         self._idle_since = time.monotonic()
-        self._wake = worker.woken_by_children()
+        self._wake = processes.woken_by_children()
 
     def set_up(self) -> None:
         """Take the first message: what to import."""
@@ -223,8 +217,8 @@ class _Nursery:
             try:
                 importlib.import_module(name)
             except BaseException as error:
-                self._notes.append(f"{name} was not preloaded: {worker.one_line(error)}")
-            if self._unsafe is None and worker.n_threads() > 1:  # OpenBLAS: see `_environment`
+                self._notes.append(f"{name} was not preloaded: {processes.one_line(error)}")
+            if self._unsafe is None and processes.n_threads() > 1:  # OpenBLAS: see `_environment`
                 self._unsafe = name
         gc.collect()
         gc.freeze()  # the collector leaves these objects alone, so their pages stay shared
@@ -235,7 +229,7 @@ class _Nursery:
         poll.register(self._control, select.POLLIN)
         poll.register(self._wake[0], select.POLLIN)
         while True:
-            for fd, _ in poll.poll(worker.PARENT_SECONDS * 1000):
+            for fd, _ in poll.poll(processes.PARENT_SECONDS * 1000):
                 if fd == self._wake[0]:
                     os.read(fd, 1 << 12)
                     self._reap()
@@ -291,7 +285,7 @@ class _Nursery:
         os.close(errors)
         os.environ.clear()
         os.environ.update(environment)
-        worker.zygote(sock, parent, self._notes, strict=strict)
+        zygote.be_zygote(sock, parent, self._notes, strict=strict)
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):
@@ -311,11 +305,11 @@ class _Nursery:
 
 def nursery(fd: int, driver: int, guarded: bool) -> NoReturn:
     """Be the nursery; `guarded` when the driver started it from its main thread."""
-    worker.named(b"surefit-nursery")
+    processes.named(b"surefit-nursery")
     if guarded:  # importing may take long, and nothing watches the socket meanwhile
-        worker.die_with(driver)
+        processes.die_with(driver)
     server = _Nursery(socket.socket(fileno=fd), driver)
     server.set_up()
     if guarded:  # from here on it must live to end its zygotes
-        worker.live_on()
+        processes.live_on()
     server.serve()

@@ -7,9 +7,9 @@
             ...
 
 Why not multiprocessing or joblib: spawn and forkserver import the user's `__main__` again, and one
-killed worker breaks the whole pool. Here a small process of the pool's own, the zygote (worker.py),
-forks a worker in a few milliseconds. Everything happens inside the
-calls of one thread; between calls the workers go on, their memory watched by the zygote.
+killed worker breaks the whole pool. Here a small process of the pool's own, the zygote (zygote.py),
+forks a worker in a few milliseconds. Everything happens inside the calls of one thread; between
+calls the workers go on, their memory watched by the zygote.
 
 A job's outcome counts when its worker still holds the dispatch's token. Cancelling or overrunning
 the deadline closes that worker's socket, so that nothing late can arrive.
@@ -22,205 +22,32 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import fcntl
 import itertools
-import mmap
 import os
 import pickle
 import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal
 
 import cloudpickle
 
-from surefit.edges import messages, shelf, worker
-from surefit.edges.nursery import last_line, ready
+from surefit.edges import messages, nursery, processes, shelf
+from surefit.edges.jobs import ATTEMPTS, SHORT, Job, Outcome, Peaks
+from surefit.edges.shared import SharedFile, unnamed_file, written
+from surefit.edges.zygote import Zygote
 from surefit.errors import ServiceError
 
 BOOT_SECONDS = 120.0  # for a worker to start, the imports of the user's function included
 BOOT_DEATHS = 3  # in a row; then the next job fails with the reason
-GONE_SECONDS = 2.0  # to wait for a killed process (it may hang in the kernel)
 RESTARTS = 5  # of the zygote
-ATTEMPTS = 3  # of a job whose worker died with the zygote, or was killed by somebody else
-SHORT = 0.1  # seconds of a job after which its worker is trusted with one more in hand
 IN_HAND_BYTES = 1 << 12  # of such a job: more might not fit into the socket, and we would wait
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One call of the pool's function, `fn(shared, *args)`; `key` names it in its outcome."""
-
-    key: Hashable
-    args: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How one job ended.
-
-    Attributes:
-        value: what the function returned; None when it FAILED.
-        reason: one line, empty when DONE: "ValueError: …", "killed by SIGSEGV", "exceeded 3.0 s",
-            "exceeded 2.0 GiB of memory", "exited with code 3".
-        traceback: of the exception, or where a crash was; empty otherwise.
-        seconds: inside the function; of a killed job, since it was handed out.
-        peak_bytes: the worker's own memory at most, without program files and the shared value.
-        output: what the job printed, 64 kB at most: its start and its end.
-    """
-
-    key: Hashable
-    state: Literal["DONE", "FAILED"]
-    value: Any = None
-    reason: str = ""
-    traceback: str = ""
-    seconds: float = 0.0
-    peak_bytes: int = 0
-    output: str = ""
-
-
-# --- the driver's side of the zygote ---
-
-
-class _Zygote:
-    """The process that forks workers: started, spoken to, ended."""
-
-    def __init__(
-        self, fn: bytes, preload: tuple[str, ...], *, threads: int, memory: int, strict: bool
-    ) -> None:
-        self._nursery = ready(preload, threads=threads)
-        self._control, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `end`)
-        with theirs:
-            self._number = self._nursery.birth(theirs, self._errors, strict=strict)
-        self.inbox = messages.Inbox(self._control)
-        self.send((memory, sys.argv), fn)
-
-    def fileno(self) -> int:
-        return self._control.fileno()
-
-    def send(self, heading: tuple[Any, ...], body: bytes = b"", *, fd: int = -1) -> None:
-        """Say something; when the zygote is gone, its end of the socket tells that."""
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            fds = () if fd < 0 else (fd,)
-            messages.send(self._control, heading, body, fds)
-
-    def end(self, seconds: float) -> str:
-        """End it and all its workers within `seconds` and a little; how it ended, in words."""
-        self.send(("end", seconds))
-        code = self._nursery.ended(self._number, seconds + 0.5)
-        if code is None:
-            self._nursery.kill(self._number)  # its workers die with it
-            code = self._nursery.ended(self._number, GONE_SECONDS)
-        self._control.close()
-        with self._errors:
-            last = last_line(self._errors) or self._nursery.last_words()
-        how = _death(-signal.SIGKILL if code is None else code)
-        return f"{how}: {last}" if last else how
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"exited with code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
-@dataclass(frozen=True)
-class _SharedFile:
-    """The shared value in an unnamed file: nothing is left of it when all who hold it are gone."""
-
-    fd: int
-    pickle_size: int
-    spans: list[tuple[int, int]]  # of the out-of-band buffers: start, size
-
-
-def _unnamed_file(name: str) -> int:
-    """An empty file that has no name: on Linux in memory, so that rows never touch a disk."""
-    if sys.platform == "linux":
-        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    else:
-        with tempfile.TemporaryFile() as unnamed:
-            fd = os.dup(unnamed.fileno())
-    return fd
-
-
-def _shared_file(value: Any) -> _SharedFile:
-    """Write a value so that its arrays can be mapped: shared between workers, and read-only."""
-    buffers: list[pickle.PickleBuffer] = []
-    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    fd = _unnamed_file("surefit-shared")
-    spans = []
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-        for buffer in buffers:
-            with buffer.raw() as view:
-                start = -(-file.tell() // mmap.PAGESIZE) * mmap.PAGESIZE
-                file.seek(start)
-                file.write(view)
-                spans.append((start, view.nbytes))
-    if sys.platform == "linux":
-        # not F_SEAL_WRITE: Linux before 6.7 then refuses to map it, even read-only
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    return _SharedFile(fd, len(data), spans)
-
-
-# --- the pool ---
-
-
-class Peaks:
-    """The memory that jobs had at once at most: of the largest, one for each worker."""
-
-    def __init__(self, n_workers: int) -> None:
-        self._largest = [0] * n_workers
-
-    def add(self, n_bytes: int) -> None:
-        """A job's own memory at its peak."""
-        self._largest = sorted([*self._largest, n_bytes])[1:]
-
-    @property
-    def total(self) -> int:
-        """The sum, in bytes."""
-        return sum(self._largest)
-
-
-class Workers(Protocol):
-    """What runs a search's jobs: `Pool` here, `RayPool` on a cluster. Used from one thread."""
-
-    def submit(self, job: Job) -> None:
-        """Hand a job over."""
-
-    def next(self, timeout: float | None = None) -> Outcome | None:
-        """The next outcome; None after `timeout` seconds, and when no job is on its way."""
-
-    @property
-    def idle(self) -> int:
-        """Jobs that could start now."""
-
-    def cancel(self, key: Hashable) -> None:
-        """Forget a job, and stop it if it runs."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """Memory of the jobs that ran at once, at most, on whichever machines."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
 
 
 @dataclass
@@ -324,10 +151,10 @@ class Pool:
         self._n_workers, self._threads = workers, threads
         self._deadline, self._memory = deadline, memory or 0
         self._preload = tuple(preload)
-        self._shared: _SharedFile | None = None
+        self._shared: SharedFile | None = None
         self._shelf = -1  # where workers put what they compute for each other (shelf.py)
         self._lazy = False  # each worker loads the shared value: loading it starts threads
-        self._zygote: _Zygote | None = None
+        self._zygote: Zygote | None = None
         self._zygote_worked = False  # it gave us a worker
         self._n_restarts = self._n_boot_deaths = 0
         self._selector = selectors.DefaultSelector()
@@ -347,13 +174,12 @@ class Pool:
         if self._zygote is None:
             # with nothing left to leave out, threads in the zygote are not its imports' fault
             strict = bool(self._preload) or not self._lazy
-            self._zygote = _Zygote(
-                self._fn, self._preload, threads=self._threads, memory=self._memory, strict=strict
-            )
+            parent = nursery.ready(self._preload, threads=self._threads)
+            self._zygote = Zygote(parent, self._fn, memory=self._memory, strict=strict)
             self._zygote_worked = False
             self._selector.register(self._zygote, selectors.EVENT_READ, self._hear)
             if self._shelf < 0:
-                self._shelf = _unnamed_file("surefit-shelf")
+                self._shelf = unnamed_file("surefit-shelf")
                 os.truncate(self._shelf, shelf.ENTRIES_BYTES)
             self._zygote.send(("lend",), fd=self._shelf)
             self._send_shared()
@@ -365,7 +191,7 @@ class Pool:
         """
         if self._shared or self._workers or self._pending:
             raise ValueError("a pool's shared value is set once, before its first job")
-        self._shared = _shared_file(value)
+        self._shared = written(value)
         if self._zygote:
             self._send_shared()
 
@@ -547,7 +373,8 @@ class Pool:
         """When we lose patience with a worker."""
         if w.state == "idle":
             return None
-        patience = {"booting": BOOT_SECONDS, "busy": self._deadline}.get(w.state, GONE_SECONDS)
+        special = {"booting": BOOT_SECONDS, "busy": self._deadline}
+        patience = special.get(w.state, processes.GONE_SECONDS)
         return None if patience is None else w.since + patience
 
     def _overdue(self, w: _Worker) -> None:
@@ -565,7 +392,7 @@ class Pool:
 
     def _hear_out(self, w: _Worker) -> None:
         """Read an answer to its end that has begun to arrive: we may be late, not the worker."""
-        until, job = time.monotonic() + GONE_SECONDS, w.job
+        until, job = time.monotonic() + processes.GONE_SECONDS, w.job
         while w.inbox.partial and w.job is job and time.monotonic() < until:
             time.sleep(0.001)
             self._listen(w)
@@ -673,7 +500,7 @@ class Pool:
                 # else has, and that child runs the same user's code with the same rights.
                 outcome = replace(outcome, value=pickle.loads(job.value))  # noqa: S301
             except Exception as error:
-                reason = f"its value cannot be unpickled: {worker.one_line(error)}"
+                reason = f"its value cannot be unpickled: {processes.one_line(error)}"
                 outcome = replace(outcome, state="FAILED", reason=reason)
         self._finish(outcome)
 
@@ -686,7 +513,7 @@ class Pool:
         self._listen(w)
         self._hang_up(w)
         del self._workers[w.uid]
-        reason = w.why or why or _death(code)
+        reason = w.why or why or processes.how_it_ended(code)
         for job in list(w.answered):
             self._deliver(w, job, printed)
         if w.in_hand:

@@ -31,8 +31,9 @@ from typing import Any
 import cloudpickle
 
 from surefit.edges.cores import usable_cores
-from surefit.edges.pool import ATTEMPTS, Job, Outcome, Peaks, Pool
-from surefit.edges.worker import one_line
+from surefit.edges.jobs import ATTEMPTS, Job, Outcome, Peaks
+from surefit.edges.pool import Pool
+from surefit.edges.processes import one_line
 from surefit.errors import MissingExtraError, ServiceError
 
 LOOK_SECONDS = 0.1  # between two looks at whether the job was cancelled

@@ -18,8 +18,8 @@ import numpy as np
 
 from surefit.core import race
 from surefit.core.race import Limits
+from surefit.edges.jobs import SHORT, Job, Outcome, Workers
 from surefit.edges.journal import Fold, Journal, Message, Trial
-from surefit.edges.pool import SHORT, Job, Outcome, Workers
 from surefit.edges.search import Proposer
 from surefit.errors import UserCodeError
 from surefit.wording import decimals

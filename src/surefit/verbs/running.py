@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Self
 
 from surefit.core import race
-from surefit.edges import nursery, pool, raypool, samplers
+from surefit.edges import jobs, nursery, pool, raypool, samplers
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.mirror import mirroring
 from surefit.edges.runs import Run
@@ -32,7 +32,7 @@ class Running:
         self._found, self._journal, self._reporter = found, journal, reporter
         self._stack = contextlib.ExitStack()
         self._engine: Engine | None = None
-        self._workers: pool.Workers | None = None
+        self._workers: jobs.Workers | None = None
         self._error: SurefitError | None = None
         self._paused: float | None = None  # since when it waits for `run`
 
@@ -147,7 +147,7 @@ def warm(tune: TuneConfig, preload: tuple[str, ...]) -> None:
         nursery.ready(preload)
 
 
-def _workers(found: Search) -> pool.Workers:
+def _workers(found: Search) -> jobs.Workers:
     """The processes that compute, here or on Ray."""
     memory = found.tune.memory_mb * 2**20 if found.tune.memory_mb else None
     if found.on_ray:

@@ -24,9 +24,10 @@ from surefit.core import (
 )
 from surefit.core.figures_search import loss_curves
 from surefit.core.fit import FoldResult, Model, Problem
-from surefit.edges import bundle, nursery, pool, registry, runs, scratch
+from surefit.edges import bundle, jobs, nursery, registry, runs, scratch
 from surefit.edges import store as stores
 from surefit.edges.cores import usable_cores
+from surefit.edges.pool import Pool
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
@@ -179,11 +180,11 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
     n = problem.split.n_folds
     workers = min(n, usable_cores())
     folds: dict[int, FoldResult] = {}
-    with pool.Pool(fold_job.of_run, workers=workers, preload=nursery.FOLDS, shared=problem) as jobs:
+    with Pool(fold_job.of_run, workers=workers, preload=nursery.FOLDS, shared=problem) as pool:
         for number in range(n):
-            jobs.submit(pool.Job(key=number, args=(params, number)))
+            pool.submit(jobs.Job(key=number, args=(params, number)))
         while len(folds) < n:
-            outcome = jobs.next()
+            outcome = pool.next()
             if outcome is None:
                 continue
             if outcome.state == "FAILED":
@@ -193,7 +194,7 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
     return [folds[number] for number in range(n)]
 
 
-def failure(outcome: pool.Outcome) -> str:
+def failure(outcome: jobs.Outcome) -> str:
     """Why a fold failed: the user's own line first, where there is one."""
     _, found, told = outcome.traceback.rpartition("UserCodeError: ")
     if found:
