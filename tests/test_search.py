@@ -1,17 +1,21 @@
 """Proposers: pure functions of seed, number and results; rebuilt anywhere; strict about order."""
 
+import contextlib
 import importlib.util
 import json
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit.core.space import grid
 from surefit.core.space_text import parse
+from surefit.edges import tpe
 from surefit.edges.samplers import importances, ranges, replayed
 from surefit.edges.search import METHODS as PLAIN
 from surefit.edges.search import proposer
@@ -278,6 +282,49 @@ def test_tpe_survives_searches_where_all_fail_or_are_pruned_at_once():
         for k in range(12):
             assert search.ask(k)
             search.tell(k, None, state)
+
+
+@pytest.mark.parametrize("suggested", [False, True])
+def test_tpe_with_scipy_proposes_what_optuna_would(monkeypatch, suggested):
+    """Sixty proposals differ by no more than rounding, of a space and of a function of a trial."""
+
+    def suggest(trial):
+        return {
+            "rate": trial.suggest_float("rate", 0.001, 1, log=True),
+            "depth": trial.suggest_int("depth", 1, 9, step=2),
+            "frac": trial.suggest_float("frac", 0.1, 1, step=0.1),
+        }
+
+    def proposals():
+        search = proposer(
+            "tpe", suggest if suggested else SPACE, seed=7, greater_is_better=True, window=1
+        )
+        params = []
+        advance(search, 0, 0, 60, 1, params)
+        return params
+
+    ours = proposals()
+    monkeypatch.setattr(tpe, "quick", contextlib.nullcontext)
+    for mine, optunas in zip(ours, proposals(), strict=True):
+        for name, value in mine.items():
+            if isinstance(value, float):
+                assert value == pytest.approx(optunas[name], rel=1e-9)
+            else:
+                assert value == optunas[name]
+
+
+def test_only_proposals_of_ours_are_asked_for_with_scipy():
+    """In the block SciPy's function is called; outside, and in another thread, Optuna's own."""
+    from optuna.samplers._tpe import _truncnorm
+    from scipy.special import log_ndtr
+
+    x = np.array([6.5])  # where Optuna's own is an approximation
+    with tpe.quick():
+        within = _truncnorm._log_ndtr(x)
+        with ThreadPoolExecutor(1) as beside:
+            elsewhere = beside.submit(_truncnorm._log_ndtr, x).result()
+    assert within == log_ndtr(x)
+    assert elsewhere == _truncnorm._log_ndtr(x) == _truncnorm._log_ndtr_single(6.5) != within
 
 
 def test_optuna_is_quiet_and_the_users_verbosity_stays(capfd):

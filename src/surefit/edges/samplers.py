@@ -9,7 +9,6 @@ it again. Optuna is imported inside the functions that use it.
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
 import inspect
 import math
@@ -18,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from surefit.edges import tpe
 from surefit.edges.draws import Axis, Params, Space, decode, hash_of, snap, sobol
 from surefit.edges.project import users_line
 from surefit.errors import ConfigError, UserCodeError, did_you_mean
@@ -25,11 +25,6 @@ from surefit.errors import ConfigError, UserCodeError, did_you_mean
 if TYPE_CHECKING:
     import optuna
 
-# Results before TPE models them. Regret as a share of random search's after 20, 30 and 50 trials at
-# window 8 (48 noisy functions of five parameters; one step of the table is within the noise):
-# Sobol, then TPE from 2: .78 .55 .33; 4: .76 .46 .29; 6: .80 .50 .27; 10: .79 .49 .27;
-# random, then TPE from 10, Optuna's default: .85 .63 .40.
-STARTUP = 4
 FORGETFUL = ("TPESampler", "GPSampler", "RandomSampler")  # the study is all they know
 NEEDS = {"CmaEsSampler": "cmaes", "GPSampler": "torch"}  # libraries that Optuna does not bring
 # They take a space of their own or another sampler, or end a search by a call of their own.
@@ -98,8 +93,8 @@ class _Study:
 class Sampled(_Study):
     """Any sampler of Optuna's over a space.
 
-    Until `STARTUP` results are in, TPE's proposals are Sobol points: more even than random ones,
-    and those are the last a short search can spare.
+    Until `tpe.STARTUP` results are in, TPE's proposals are Sobol points: more even than random
+    ones, and those are the last a short search can spare.
     """
 
     def __init__(self, space: Space, seed: int, greater_is_better: bool, name: str) -> None:
@@ -111,14 +106,14 @@ class Sampled(_Study):
             self._study.sampler = _sampler(name, hash_of(seed, name) % 2**32)
 
     def propose(self, k: int) -> Params | None:
-        if self._name == "TPESampler" and self._useful < STARTUP:
+        if self._name == "TPESampler" and self._useful < tpe.STARTUP:
             params = sobol(self._space, self._seed, k)
             self.adopt(k, params)
             return params
         if not self.remembers:
             seed = hash_of(self._seed, k) % 2**32
             self._study.sampler = _sampler(self._name, seed, self._distributions)
-        with quiet(), _steady(self._name):
+        with quiet(), _asked(self._name):
             places = self._study.ask(self._distributions).params
         return decode(self._space, places)
 
@@ -141,7 +136,7 @@ class Suggested(_Study):
     def propose(self, k: int) -> Params | None:
         if not self.remembers:
             self._study.sampler = _sampler(self._name, hash_of(self._seed, k) % 2**32)
-        with quiet(), _steady(self._name):
+        with quiet(), _asked(self._name):
             trial = self._study.ask()
             with _explained(self._suggest):
                 self._suggest(trial)
@@ -224,37 +219,18 @@ def _sampler(
     name: str, seed: int, axes: Distributions | None = None
 ) -> optuna.samplers.BaseSampler:
     """A sampler of Optuna's; `axes` are known where every trial has the same."""
+    if name == "TPESampler":
+        return tpe.sampler(seed, axes)
     import optuna
 
     make = getattr(optuna.samplers, name)
-    if name == "TPESampler" and axes is not None:
-        make = functools.partial(_tpe_class(), axes=axes)
     options: dict[str, Any] = {"seed": seed}
-    if name == "TPESampler":
-        options["n_startup_trials"] = STARTUP
-    elif "warn_independent_sampling" in inspect.signature(make).parameters:
+    if "warn_independent_sampling" in inspect.signature(make).parameters:
         options["warn_independent_sampling"] = False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a sampler is experimental was the user's choice
         made: optuna.samplers.BaseSampler = make(**options)
     return made
-
-
-@functools.cache
-def _tpe_class() -> Any:
-    from optuna.samplers import TPESampler
-
-    class TPEOfAxes(TPESampler):
-        """TPE that is told the axes, where Optuna's own goes through all trials to find them."""
-
-        def __init__(self, *, axes: Distributions, **options: Any) -> None:
-            super().__init__(**options)
-            self._axes = axes
-
-        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
-            return dict(self._axes)
-
-    return TPEOfAxes
 
 
 def importances(
@@ -365,8 +341,15 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _steady(name: str) -> Iterator[None]:
-    """One thread for samplers that compute with matrices: sums depend on how many share them."""
+def _asked(name: str) -> Iterator[None]:
+    """What a sampler is asked in: TPE is quick; those that compute with matrices have one thread.
+
+    Sums depend on how many threads share them.
+    """
+    if name == "TPESampler":
+        with tpe.quick():
+            yield
+        return
     if name not in NEEDS:
         yield
         return
