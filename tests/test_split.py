@@ -83,6 +83,53 @@ def test_no_unit_crosses_a_boundary(n, seed, folds, groups, by):
         assert not set(data.unit[train[stop]]) & set(data.unit[train[~stop]])
 
 
+def usual(n: int) -> pd.DataFrame:
+    """A table in which three of ten rows are one and the same, as of blank images."""
+    frame = rows(n, seed=0)
+    blank = np.random.default_rng(1).random(n) < 0.3
+    return frame.iloc[np.where(blank, 0, np.arange(n))].reset_index(drop=True)
+
+
+def test_a_common_row_is_divided_as_others_are():
+    """Kept together a row that is a third of the table would be a fold: each part has its share."""
+    frame = usual(2000)
+    data, split = divide(frame)
+    is_blank = data.row_key == pd.Series(data.row_key).mode()[0]
+    assert 0.25 < is_blank.mean() < 0.4
+    for _, valid in split.folds():
+        assert abs(is_blank[valid].mean() - is_blank.mean()) < 0.05
+    assert abs(is_blank[split.test_rows].mean() - is_blank.mean()) < 0.08
+    train, _ = split.fold(0)
+    stop = split.stop_rows(train)
+    assert abs(is_blank[train[stop]].mean() - is_blank.mean()) < 0.12
+
+
+def test_appended_rows_move_no_common_row():
+    """The nth of equal rows stays where it is when more of them come."""
+    frame = usual(2000)
+    _, before = divide(frame.head(1500))
+    _, after = divide(frame)
+    assert ((before.block == -1) == (after.block[:1500] == -1)).all()
+
+
+def test_rows_that_chance_makes_equal_are_no_copies():
+    """In a table of a few columns with a few levels each kind of row is on every side."""
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({name: random.integers(0, 3, 600) for name in "abc"})
+    frame["y"] = random.choice(["no", "yes"], 600)
+    data, split = divide(frame)
+    folds_of_kind = pd.Series(split.fold_of_rows()).groupby(data.row_key[split.scored_rows])
+    assert folds_of_kind.nunique().median() == split.n_folds
+
+
+def test_rows_copied_to_balance_classes_stay_together():
+    """Twenty rows that somebody copied twenty-five times each tell no fold of their own answer."""
+    frame = rows(1000, seed=0)
+    frame = pd.concat([frame.head(500), *[frame.tail(20)] * 25], ignore_index=True)
+    data, split = divide(frame)
+    assert pd.Series(split.block).groupby(data.row_key).nunique().max() == 1
+
+
 @given(**some, keys=st.sampled_from([{}, {"group": "who"}, {"time": "day"}]))
 @laws
 def test_the_same_seed_gives_the_same_split_and_another_seed_another(n, seed, folds, keys):

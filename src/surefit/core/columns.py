@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from surefit.core import copies
 from surefit.core.findings import Finding, Rows, Severity
-from surefit.core.leaks import cells_exact
 
 FEWEST = 50  # values on each side for drift
 
@@ -65,7 +65,7 @@ def mixed(rows: Rows) -> Iterator[Finding]:
 
 def repeated(rows: Rows) -> Iterator[Finding]:
     """COL03: columns of which each tells the other, value for value."""
-    codes = {c.name: cells_exact(rows.train[c.name]) for c in rows.data.columns}
+    codes = {c.name: copies.codes(rows.train[c.name]) for c in rows.data.columns}
     sizes = {name: int(code.max()) + 1 for name, code in codes.items()}
     seen: dict[bytes, str] = {}
     for name, code in codes.items():
@@ -194,7 +194,7 @@ def _ks(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _variation(a: pd.Series, b: pd.Series) -> float:
-    codes = cells_exact(pd.concat([a, b], ignore_index=True))
+    codes = copies.codes(pd.concat([a, b], ignore_index=True))
     parts = (codes[: len(a)], codes[len(a) :])
     shares = [np.bincount(c, minlength=int(codes.max()) + 1) / len(c) for c in parts]
     return float(np.abs(shares[0] - shares[1]).sum() / 2)

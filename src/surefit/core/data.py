@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from surefit.core import intake
+from surefit.core import copies, intake
 from surefit.core.digest import digest, row_keys
 from surefit.core.portable import as_date, as_number, coerce
 from surefit.errors import DataError
@@ -59,7 +59,7 @@ class Dataset:
         classes: the labels as the user wrote them, sorted, the positive one last; () in regression.
         row_id: the user's ids, or row numbers.
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
-            row's content, so that equal rows are one unit.
+            row's content, so that copies are one unit (`copies.units`).
         row_key: 64 bits of each row's content, columns that only name the row left out.
         groups: codes of the group of each row, where the user named a column.
         time: nanoseconds since 1970, or the numbers as they are, where the user named a column.
@@ -161,7 +161,7 @@ def prepare(
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
-        unit=_unit(table, config, row_key), time=_time(table, config), part=part,
+        unit=_unit(table, config, naming, row_key), time=_time(table, config), part=part,
         left_out=left_out,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
@@ -492,6 +492,9 @@ def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     return np.asarray(weight)
 
 
-def _unit(table: pd.DataFrame, config: DataConfig, row_key: np.ndarray) -> np.ndarray:
-    name = config.group or config.id
-    return row_keys(table[[name]]) if name else row_key
+def _unit(
+    table: pd.DataFrame, config: DataConfig, naming: set[str], row_key: np.ndarray
+) -> np.ndarray:
+    if name := config.group or config.id:
+        return row_keys(table[[name]])
+    return copies.units(row_key, table.drop(columns=list(naming)))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from surefit.core import copies
 from surefit.core.digest import row_keys
 from surefit.core.findings import Finding, Rows, Severity
 from surefit.core.strength import cells, pairs, told, told_class
@@ -174,7 +175,7 @@ def torn_groups(rows: Rows) -> Iterator[Finding]:
     if rows.data.groups is not None or rows.split.kind.endswith("as given"):
         return
     dates = {c.name for c in rows.data.columns if c.kind == "date"}  # see `ignored_time`
-    codes = {c: cells_exact(rows.raw[c]) for c in rows.raw.columns}
+    codes = {c: copies.codes(rows.raw[c]) for c in rows.raw.columns}
     shares = {
         c: told(codes[c], rows.target) for c in rows.raw.columns
         if c not in dates and _may_be_group(rows.raw[c], codes[c])
@@ -196,11 +197,6 @@ def torn_groups(rows: Rows) -> Iterator[Finding]:
             evidence={"levels": int(group.max()) + 1, "fixes": fixed, "explained": share},
             advice=f'data.group = "{name}"',
         )  # fmt: skip
-
-
-def cells_exact(values: pd.Series) -> np.ndarray:
-    """(n,) a code for each distinct value."""
-    return np.asarray(pd.factorize(values, use_na_sentinel=False)[0])
 
 
 def _may_be_group(values: pd.Series, codes: np.ndarray) -> bool:
@@ -243,15 +239,17 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
     """DUP01: equal rows on both sides; targets are compared in training rows only.
 
     Equal rows that chance alone would give, as in a table of a few columns with a few levels, are
-    no copies.
+    no copies; nor are rows of a common kind.
     """
     if len(rows.train.columns) < 2:
         return
-    same = row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
-    torn, chance = _torn(same, rows.block), _by_chance(rows)
-    own, into_test = _repeated(rows.key), 0.0
+    # half of what the split goes by: it looks at all rows, and at their targets too
+    often = copies.common(rows.key, copies.COMMON_SHARE / 2)
+    key, same = rows.key, row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
+    torn = copies.torn(same[~often], rows.block[~often])
+    chance, own, into_test = copies.by_chance(rows.train), copies.repeated(key[~often]), 0.0
     if len(rows.test):
-        into_test = float(np.isin(rows.test_key, rows.key).mean())
+        into_test = float(np.isin(rows.test_key, key[~often]).mean())
     n = round(into_test * len(rows.test))
     severity: Severity = "serious"
     if torn >= 0.01 and torn > BY_CHANCE * chance:
@@ -262,10 +260,13 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         severity = "serious" if into_test - own >= 0.05 else "warning"
         words = f"{n:,} test rows ({into_test:.1%}) have the features of a training row; among "
         words += f"themselves only {own:.1%} of the training rows do: copies?"
-    elif (repeated := _repeated(same, first=False)) >= 0.01:
+    elif (repeated := copies.repeated(same, first=False)) >= 0.01:
         severity = "note"
-        words = f"{repeated:.1%} of the training rows repeat another one, target and all; equal "
-        words += "rows are kept on one side of the split, and each counts."
+        words = f"{repeated:.1%} of the training rows repeat another one, target and all; "
+        if copies.torn(same, rows.block):
+            words += "so many of a kind are taken for no copies, and divided as other rows are."
+        else:
+            words += "equal rows are kept on one side of the split, and each counts."
     else:
         return
     yield Finding(
@@ -273,33 +274,6 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         evidence={"torn": torn, "test_rows": n, "by_chance": chance},
         advice="drop the copies, or name what they have in common: data.group",
     )  # fmt: skip
-
-
-def _by_chance(rows: Rows) -> float:
-    """The share of rows with an equal one, were the columns independent."""
-    log_same, n = 0.0, len(rows.train)
-    for name in rows.train.columns:
-        shares = np.bincount(cells_exact(rows.train[name])) / n
-        log_same += float(np.log((shares**2).sum()))
-    return float(-np.expm1(-n * np.exp(log_same)))
-
-
-def _repeated(keys: np.ndarray, *, first: bool = True) -> float:
-    """The share of rows with an equal one; without the first of each where not asked for."""
-    counts = np.unique(keys, return_counts=True)[1]
-    return float((counts[counts > 1] - (not first)).sum() / len(keys))
-
-
-def _torn(keys: np.ndarray, block: np.ndarray) -> float:
-    """The share of rows with an equal row in another block."""
-    if len(np.unique(block)) < 2:
-        return 0.0
-    codes = np.unique(keys, return_inverse=True)[1]
-    low = np.full(codes.max() + 1, np.iinfo("int64").max)
-    high = np.full(codes.max() + 1, -1)
-    np.minimum.at(low, codes, block)
-    np.maximum.at(high, codes, block)
-    return float((low < high)[codes].mean())
 
 
 def _drop(name: str) -> str:
