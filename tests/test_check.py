@@ -142,6 +142,8 @@ def test_rows_that_repeat_and_groups_are_no_drift() -> None:
         (finding,) = [f for f in found(doubled) if f.code == "DUP01"]
         assert finding.severity == "note"
         assert words in finding.words
+    named = doubled.assign(key=[f"k{i}" for i in range(len(doubled))])
+    assert not keys(found(named, id="key"))
     assert not [f for f in found(doubled) if f.code == "DRIFT01"]
     groups = np.arange(900) // 30
     shifted = frame.assign(house=groups, a=frame["a"] + 3.0 * groups)

@@ -14,7 +14,8 @@ from surefit import models
 from surefit.core import fit, preprocess
 from surefit.core.data import prepare
 from surefit.core.split import make
-from surefit.edges import pool
+from surefit.edges.jobs import Job
+from surefit.edges.pool import Pool
 from surefit.errors import ConfigError
 from surefit.sections import DataConfig, SplitConfig
 from tables import mixed
@@ -185,10 +186,10 @@ def test_a_fit_in_a_worker_is_the_same_as_here():
     """All families on all tasks give bit-equal folds in the pool and in this process."""
     keys = [(task, family) for task in TASKS for family in tuple(FEW)]
     posed = {key: problem(*key) for key in keys}
-    with pool.Pool(_job, workers=2, preload=("surefit.core.fit",), shared=posed) as workers:
+    with Pool(_job, workers=2, preload=("surefit.core.fit",), shared=posed) as workers:
         for task, family in keys:
             job = ((task, family), params(family, task))
-            workers.submit(pool.Job(key=(task, family), args=job))
+            workers.submit(Job(key=(task, family), args=job))
         ended = {o.key: o for o in (workers.next() for _ in keys)}
     for task, family in keys:
         here = _job(posed, (task, family), params(family, task))

@@ -6,13 +6,16 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from promoting import project, rows
 from surefit.edges import registry, runs
 from surefit.errors import ConfigError, InputError
+from surefit.verbs import looks, workspace
 from surefit.verbs.history import history
 from surefit.verbs.promote import promote
+from surefit.verbs.reporter import Reporter
 from surefit.verbs.rollback import rollback
 from surefit.verbs.train import train
 
@@ -308,6 +311,28 @@ def test_grown_data_are_judged_on_untouched_rows(tmp_path, pristine) -> None:
     mine = runs.read_table(store, newer.run_id, "predictions/test.parquet")["row_id"]
     assert decision.n_rows == sum(r not in seen for r in mine)
     assert 0 < decision.n_rows < len(mine)
+
+
+def test_usual_rows_are_judged_too_where_data_have_grown(tmp_path, pristine) -> None:
+    """Rows equal to what the champion saw are no copies where a third of the table is; and fresh
+    test rows are fresh though they hold such rows."""
+    trained = project(tmp_path, pristine, n=20)
+    rng = np.random.default_rng(0)
+    frame = rows(600)
+    frame.loc[rng.random(600) < 0.3, frame.columns != "key"] = frame.iloc[0].drop("key").to_numpy()
+    frame.head(500).to_csv(tmp_path / "shop.csv", index=False)
+    older = train(config=trained.config, name="older", quiet=True)
+    promote(older.run_id, config=trained.config, quiet=True, force=True, reason="a test")
+    frame.to_csv(tmp_path / "shop.csv", index=False)
+    newer = train(config=trained.config, name="newer", quiet=True)
+    decision = promote(newer.run_id, config=trained.config, quiet=True)
+    blind = runs.read_table(trained.store(), newer.run_id, "predictions/test.parquet")
+    assert decision.n_rows == len(blind)
+    project_now = workspace.project(data=None, target=None, config=trained.config, overrides={})
+    work = workspace.load(project_now, frame=None, reporter=Reporter(quiet=True))
+    fresh = work.split.test_rows[work.split.test_rows >= 500]
+    assert work.data.usual[fresh].any()
+    assert looks.next_look(trained.store(), looks.keys(work, fresh)) <= 2
 
 
 def test_a_model_from_outside_is_no_champion_to_measure(trained) -> None:

@@ -76,6 +76,49 @@ def test_appended_rows_move_nothing(keys: dict[str, str]) -> None:
     laws(later)
 
 
+@pytest.mark.parametrize("blank", [(3, 2, 400), (12, 300, 9), (300, 0, 0), (60, 0, 700)])
+def test_appended_rows_move_nothing_where_a_kind_becomes_usual(blank: tuple[int, ...]) -> None:
+    """Nor where a usual kind is one no more; and what is saved in between moves nothing either."""
+    parts = [
+        pd.concat([table(700, seed), *[table(1)] * n], ignore_index=True)
+        for seed, n in enumerate(blank)
+    ]
+    split, frozen = None, None
+    for k in range(len(parts)):
+        data = prepared(pd.concat(parts[: k + 1], ignore_index=True))
+        before, split = split, make(data, SplitConfig(folds=4), frozen)
+        laws(split)
+        if before is not None:
+            assert (split.block[: len(before.block)] == before.block).all()
+        frozen = Frozen.of(split)
+    assert split is not None
+    is_blank = data.row_key == pd.Series(data.row_key).mode()[0]
+    if blank[-1] > 300 or blank[0] >= 300:
+        assert len(np.unique(split.block[is_blank])) == 5
+
+
+def test_a_split_saved_before_rows_were_counted_is_kept(tmp_path: Path) -> None:
+    """A usual kind that an older saved split kept together stays together, unchanged."""
+    frame = pd.concat([table(500), *[table(1)] * 200], ignore_index=True)
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "surefit.toml").write_text('[data]\npath = "t.csv"\ntarget = "y"\n')
+
+    def load() -> workspace.Workspace:
+        project = workspace.project(
+            data=None, target=None, config=tmp_path / "surefit.toml", overrides={}
+        )
+        return workspace.load(project, frame=None, reporter=Reporter(quiet=True))
+
+    work = load()
+    assert len(np.unique(work.split.block[500:])) > 1
+    (file,) = (tmp_path / ".surefit" / "splits").glob("*.npz")
+    unit, first = np.unique(work.data.row_key, return_index=True)
+    np.savez(file, unit=unit, block=work.split.block[first], cuts=np.zeros(0))
+    again = load().split
+    assert len(np.unique(again.block[500:])) == 1
+    assert load().split.digest == again.digest
+
+
 def test_a_gap_in_a_column_of_integers_moves_nothing() -> None:
     """An appended missing value turns integers into floats; the rows before stay what they are."""
     frame = table()

@@ -116,13 +116,13 @@ def _pairs(
 
 
 def _fifths(data: Dataset, split: Split, given: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(training rows without a fifth of the given rows, that fifth); equal rows stay together."""
-    unit = np.unique(data.unit[given], return_inverse=True)[1].ravel()
+    """(training rows without a fifth of the given rows, that fifth); units stay whole."""
+    unit = np.unique(split.unit[given], return_inverse=True)[1].ravel()
     part = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % 5
     pairs = []
     for k in np.unique(part):
         own = given[part == k]
-        train = split.train_rows[~np.isin(data.unit[split.train_rows], data.unit[own])]
+        train = split.train_rows[~np.isin(split.unit[split.train_rows], split.unit[own])]
         pairs.append((train, own))
     return [(train, own) for train, own in pairs if len(train)]
 

@@ -142,10 +142,11 @@ def drift(rows: Rows) -> Iterator[Finding]:
 
     Two-sample Kolmogorov-Smirnov, total variation for categories, at .01 over all columns
     (Bonferroni) and a distance of at least .1, so that large tables do not cry wolf. Equal rows
-    count once: they are on one side. Where there are groups, the groups are what was drawn.
+    count once where they are on one side. Where there are groups, the groups are what was drawn.
     """
     level = 0.01 / len(rows.data.columns)
-    first = [np.unique(k, return_index=True)[1] for k in (rows.key, rows.test_key)]
+    drawn_once = rows.split.unit if rows.data.groups is None else rows.data.row_key
+    first = [np.unique(drawn_once[at], return_index=True)[1] for at in (rows.at, rows.test_at)]
     groups, split = rows.data.groups, rows.split
     drawn = None if groups is None else [
         len(np.unique(groups[r])) for r in (split.train_rows, split.test_rows)

@@ -1,8 +1,8 @@
 """Which equal rows are copies of each other, and which are equal because many rows are.
 
 A copy of a training row tells the answer of the row that is scored, so copies stay together in a
-split. Rows that are equal without being copies must not: new rows will be equal to old ones, too,
-and kept together they would fill a fold, or be a stranger to the model that scores them.
+split. Rows of a usual kind must not: new rows will be of it, too, and kept together they would fill
+a fold, or be a stranger to the model that scores them.
 """
 
 from __future__ import annotations
@@ -10,43 +10,72 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-COMMON_SHARE, COMMON_ROWS = 0.05, 20  # of one kind, from which on its rows are no copies
-NEVER = 1e-9  # a share from which on it does not matter how much smaller it is
-COARSE = 0.05  # rows with an equal one by chance alone, from which on no row is a copy
+from surefit.core.digest import mixed, row_keys
+
+COMMON_SHARE, COMMON_ROWS = 0.05, 20  # of one kind, from which on it is usual
+MORE = 4  # times as many rows of a kind as independent columns would give: no more are usual
 
 
-def units(row_key: np.ndarray, table: pd.DataFrame) -> np.ndarray:
-    """(n,) keys by which copies are one, and every other row is one of its own.
+def usual(row_key: np.ndarray, table: pd.DataFrame, counted: np.ndarray) -> np.ndarray:
+    """(n,) which rows are of a kind so frequent that equal rows of it are no copies.
 
-    The nth of equal rows has the same key whatever rows are appended, as long as what is appended
-    does not make its kind common, or the table coarse.
+    Such a kind is a twentieth of the table (an empty form, a blank image); or independent columns
+    would give one row of it at least, as in a table of a few columns with a few levels, and there
+    are not many more.
 
     Args:
-        row_key: (n,) uint64, equal for equal rows.
-        table: the columns that a row is equal by.
+        row_key: (n,) equal for rows of one kind.
+        table: the columns by which rows are equal.
+        counted: (n,) True for the rows that decide.
     """
-    if row_key.size == np.unique(row_key).size:
-        return row_key
-    no_copies = np.ones(len(row_key), bool) if by_chance(table) >= COARSE else common(row_key)
-    at = np.flatnonzero(no_copies)
-    nth = pd.Series(row_key[at]).groupby(row_key[at]).cumcount().to_numpy().astype("uint64")
-    unit = row_key.copy()
+    _, first, kind = np.unique(row_key, return_index=True, return_inverse=True)
+    kind, n = kind.ravel(), max(1, int(counted.sum()))
+    found = np.bincount(kind[counted], minlength=len(first))
+    common = found >= max(COMMON_ROWS, COMMON_SHARE * n)
+    expected = np.where(found >= 2, float(n), 0.0)
+    for name in table.columns:
+        if expected.max(initial=0.0) < 1:
+            break
+        # by keys, since cells of a column that is dropped may be anything
+        level = np.unique(row_keys(table[[name]]), return_inverse=True)[1].ravel()
+        share = np.bincount(level[counted], minlength=int(level.max()) + 1) / n
+        expected *= share[level[first]]
+    return np.asarray((common | ((expected >= 1) & (found <= MORE * expected)))[kind])
+
+
+def units(
+    row_key: np.ndarray, is_usual: np.ndarray, known: np.ndarray, n_known: np.ndarray
+) -> np.ndarray:
+    """(n,) keys by which copies are one, and a row of a usual kind is one of its own.
+
+    What was known stays as it was when rows are appended: of a kind that has become usual the rows
+    that were one remain one, and the others are divided; a kind that was divided remains so.
+
+    Args:
+        row_key, is_usual: as in `usual`.
+        known, n_known: (u,) the units of an earlier division, sorted, and how many rows each had.
+    """
+    same = pd.Series(row_key)
+    nth = same.groupby(same).cumcount().to_numpy().astype("uint64")
+    together = np.where(is_usual, 1, len(row_key)).astype("uint64")  # of a kind, the first so many
+    if len(known):
+        place = np.minimum(np.searchsorted(known, row_key), len(known) - 1)
+        was, n_was = known[place] == row_key, n_known[place].astype("uint64")
+        divided = np.isin(_of(row_key, n_was), known)
+        together = np.where(was & (divided | is_usual), n_was, together)
+        together = np.where(was & ~divided & ~is_usual, len(row_key), together)
+    return np.where(nth < together, row_key, _of(row_key, nth))
+
+
+def _of(row_key: np.ndarray, nth: np.ndarray) -> np.ndarray:
+    """The key of the nth row of its kind, counted from 0."""
     with np.errstate(over="ignore"):
-        unit[at] += nth * np.uint64(0x9E3779B97F4A7C15)
-    return unit
+        return np.asarray(row_key + mixed(nth))
 
 
-def common(keys: np.ndarray, least: float = COMMON_SHARE) -> np.ndarray:
-    """(n,) which rows are of so frequent a kind that they are no copies.
-
-    Such a row is a usual state of things, as an empty form or a blank image is.
-
-    Args:
-        keys: (n,) equal for equal rows.
-        least: the kind's share of the rows; there must be `COMMON_ROWS` of it, too.
-    """
-    _, code, counts = np.unique(keys, return_inverse=True, return_counts=True)
-    return np.asarray((counts >= max(COMMON_ROWS, least * len(keys)))[code.ravel()], dtype=bool)
+def codes(values: pd.Series) -> np.ndarray:
+    """(n,) a code for each distinct value, in order of appearance; a missing one has one, too."""
+    return np.asarray(pd.factorize(values, use_na_sentinel=False)[0])
 
 
 def by_chance(table: pd.DataFrame) -> float:
@@ -55,14 +84,7 @@ def by_chance(table: pd.DataFrame) -> float:
     for name in table.columns:
         shares = np.bincount(codes(table[name])) / n
         log_same += float(np.log((shares**2).sum()))
-        if log_same + np.log(n) < np.log(NEVER):
-            break
     return float(-np.expm1(-n * np.exp(log_same)))
-
-
-def codes(values: pd.Series) -> np.ndarray:
-    """(n,) a code for each distinct value, a missing one too."""
-    return np.asarray(pd.factorize(values, use_na_sentinel=False)[0])
 
 
 def repeated(keys: np.ndarray, *, first: bool = True) -> float:
@@ -75,7 +97,7 @@ def torn(keys: np.ndarray, block: np.ndarray) -> float:
     """The share of rows with an equal row in another block."""
     if len(np.unique(block)) < 2:
         return 0.0
-    kind = np.unique(keys, return_inverse=True)[1]
+    kind = np.unique(keys, return_inverse=True)[1].ravel()
     low = np.full(kind.max() + 1, np.iinfo("int64").max)
     high = np.full(kind.max() + 1, -1)
     np.minimum.at(low, kind, block)

@@ -59,8 +59,10 @@ class Dataset:
         classes: the labels as the user wrote them, sorted, the positive one last; () in regression.
         row_id: the user's ids, or row numbers.
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
-            row's content, so that copies are one unit (`copies.units`).
+            row's content, so that copies are one unit; `Split.unit` divides `usual` rows.
         row_key: 64 bits of each row's content, columns that only name the row left out.
+        usual: which rows are of a kind too frequent to be copies (`copies.usual`).
+        by_content: whether it is by its content that a row is known, not by an id or group.
         groups: codes of the group of each row, where the user named a column.
         time: nanoseconds since 1970, or the numbers as they are, where the user named a column.
         weight: how much each row counts, in fitting and in metrics, where the user named a column.
@@ -81,6 +83,8 @@ class Dataset:
     row_id: np.ndarray = field(repr=False)
     unit: np.ndarray = field(repr=False)
     row_key: np.ndarray = field(repr=False)
+    usual: np.ndarray = field(repr=False)
+    by_content: bool
     groups: np.ndarray | None = field(repr=False)
     time: np.ndarray | None = field(repr=False)
     part: np.ndarray | None = field(repr=False)
@@ -161,7 +165,10 @@ def prepare(
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
-        unit=_unit(table, config, naming, row_key), time=_time(table, config), part=part,
+        unit=row_keys(table[[name]]) if (name := config.group or config.id) else row_key,
+        by_content=not (config.group or config.id),
+        usual=_usual(table.drop(columns=list(naming)), row_key, part),
+        time=_time(table, config), part=part,
         left_out=left_out,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
@@ -323,7 +330,10 @@ def _id_like(values: pd.Series) -> str | None:
 
 def _all_differ(values: pd.Series) -> bool:
     """Whether no value repeats or is missing; the first rows mostly tell."""
-    return bool(values.head(1000).is_unique and values.is_unique and not values.isna().any())
+    try:
+        return bool(values.head(1000).is_unique and values.is_unique and not values.isna().any())
+    except TypeError:  # lists or the like, in a column that is dropped
+        return False
 
 
 def _columns(
@@ -492,9 +502,7 @@ def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     return np.asarray(weight)
 
 
-def _unit(
-    table: pd.DataFrame, config: DataConfig, naming: set[str], row_key: np.ndarray
-) -> np.ndarray:
-    if name := config.group or config.id:
-        return row_keys(table[[name]])
-    return copies.units(row_key, table.drop(columns=list(naming)))
+def _usual(table: pd.DataFrame, row_key: np.ndarray, part: np.ndarray | None) -> np.ndarray:
+    """Judged by the rows that are no given test rows."""
+    counted = np.ones(len(table), dtype=bool) if part is None else np.asarray(part != "test")
+    return copies.usual(row_key, table, counted)

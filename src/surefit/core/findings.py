@@ -83,6 +83,7 @@ class Rows:
         train, test: features as the model sees them.
         raw: the training rows' features as the user has them.
         key, test_key: 64 bits of each row's features, equal for equal rows.
+        at, test_at: the numbers of these rows in the data.
         target: the training rows' target.
         alone: the share of the target that each column explains by itself.
     """
@@ -94,6 +95,8 @@ class Rows:
     raw: pd.DataFrame = field(repr=False)
     key: np.ndarray = field(repr=False)
     test_key: np.ndarray = field(repr=False)
+    at: np.ndarray = field(repr=False)
+    test_at: np.ndarray = field(repr=False)
     block: np.ndarray = field(repr=False)
     target: Target = field(repr=False)
     alone: dict[str, float] = field(repr=False)
@@ -123,7 +126,7 @@ def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
     test = data.frame.iloc[sealed].reset_index(drop=True)
     return Rows(
         data=data, split=split, train=train, test=test, target=target, alone=alone,
-        key=row_keys(train), test_key=row_keys(test),
+        key=row_keys(train), test_key=row_keys(test), at=rows, test_at=sealed,
         raw=data.raw.iloc[rows].reset_index(drop=True), block=split.block[rows],
         baseline=constant_value(metric, data, split),
         best_column=best.column if best else "", best_score=best.value if best else math.nan,

@@ -239,18 +239,17 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
     """DUP01: equal rows on both sides; targets are compared in training rows only.
 
     Equal rows that chance alone would give, as in a table of a few columns with a few levels, are
-    no copies; nor are rows of a common kind.
+    no copies; nor are those of a usual kind (`copies.usual`).
     """
     if len(rows.train.columns) < 2:
         return
-    # half of what the split goes by: it looks at all rows, and at their targets too
-    often = copies.common(rows.key, copies.COMMON_SHARE / 2)
-    key, same = rows.key, row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
-    torn = copies.torn(same[~often], rows.block[~often])
-    chance, own, into_test = copies.by_chance(rows.train), copies.repeated(key[~often]), 0.0
-    if len(rows.test):
-        into_test = float(np.isin(rows.test_key, key[~often]).mean())
-    n = round(into_test * len(rows.test))
+    often, test_often = rows.data.usual[rows.at], rows.data.usual[rows.test_at]
+    key, same = rows.key[~often], row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
+    torn = copies.torn(same[~often], rows.block[~often]) * float((~often).mean())
+    chance, own, into_test = copies.by_chance(rows.train), copies.repeated(key), 0.0
+    if not test_often.all():
+        into_test = float(np.isin(rows.test_key[~test_often], key).mean())
+    n = round(into_test * int((~test_often).sum()))
     severity: Severity = "serious"
     if torn >= 0.01 and torn > BY_CHANCE * chance:
         words = f"{torn:.1%} of the training rows stand in several folds, target and all" + (
@@ -262,11 +261,14 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         words += f"themselves only {own:.1%} of the training rows do: copies?"
     elif (repeated := copies.repeated(same, first=False)) >= 0.01:
         severity = "note"
-        words = f"{repeated:.1%} of the training rows repeat another one, target and all; "
-        if copies.torn(same, rows.block):
-            words += "so many of a kind are taken for no copies, and divided as other rows are."
+        words = f"{repeated:.1%} of the training rows repeat another one, target and all"
+        if often.any():
+            words += f"; {often.mean():.1%} are of kinds so frequent that they are taken for no "
+            words += "copies, and divided as other rows are."
+        elif not copies.torn(same, rows.block):
+            words += "; equal rows are kept on one side of the split, and each counts."
         else:
-            words += "equal rows are kept on one side of the split, and each counts."
+            words += "."
     else:
         return
     yield Finding(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from surefit.core import copies
 from surefit.core.data import Dataset
 from surefit.errors import DataError
 from surefit.sections import SplitConfig, seconds
@@ -25,6 +26,7 @@ class Split:
         ordered: True when a block is scored by a model of the blocks before it (time, or one
             validation set); False when by a model of all other blocks.
         n_folds: how many blocks are scored.
+        unit: (n_rows,) what is never divided: the group, the id, or the copies of a row.
         kind: in words, e.g. "5 folds, stratified".
         digest: SHA-256 of the assignment and the row ids.
         cuts: where the scored blocks start in time, then the test rows; None where time is not
@@ -116,6 +118,7 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
     """
     if frozen is not None and not frozen.is_of(data):
         frozen = None
+    unit = _units(data, frozen)
     n_folds = 1 if config.valid is not None else config.folds
     cuts: np.ndarray | None = None
     if data.part is not None:
@@ -130,15 +133,15 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
             block[data.time >= cuts[-1]] = TEST
         _purge(block, data, gap)
     elif data.part is None:
-        block[share(data.unit, config.seed) < config.test] = TEST
+        block[share(unit, config.seed) < config.test] = TEST
     rows = np.flatnonzero(block >= 0)
     if not len(rows):
         raise _nothing_left(block)
     if not done:
         ordered = data.time is not None or config.valid is not None
-        block[rows] = _parts(data, rows, config, cuts, frozen)
+        block[rows] = _parts(data, unit[rows], rows, config, cuts, frozen)
     split = Split(
-        block=block, unit=data.unit, groups=data.groups, ordered=ordered, n_folds=n_folds,
+        block=block, unit=unit, groups=data.groups, ordered=ordered, n_folds=n_folds,
         kind=_kind(data, config, n_folds, ordered), seed=config.seed,
         digest=_digest(block, data.row_id, gap), cuts=cuts, time=data.time if gap else None,
         gap=gap,
@@ -152,27 +155,38 @@ class Frozen:
     """What a split decided, kept so that later runs decide the same.
 
     Attributes:
-        unit, block: (u,) each unit and its block; empty where time decides.
+        unit, block, count: (u,) each unit, sorted, its block, and how many rows it had; empty where
+            time decides.
         cuts: the times at which the scored blocks start, then that of the test rows; or None.
     """
 
     unit: np.ndarray = field(repr=False)
     block: np.ndarray = field(repr=False)
+    count: np.ndarray = field(repr=False)
     cuts: np.ndarray | None
 
     @classmethod
     def of(cls, split: Split) -> Frozen:
         """The decisions of a split."""
-        unit, first = np.unique(split.unit, return_index=True)
+        unit, first, count = np.unique(split.unit, return_index=True, return_counts=True)
         if split.cuts is not None:
-            unit, first = unit[:0], first[:0]
-        return cls(unit=unit, block=split.block[first], cuts=split.cuts)
+            unit, first, count = unit[:0], first[:0], count[:0]
+        return cls(unit=unit, block=split.block[first], count=count, cuts=split.cuts)
 
     def is_of(self, data: Dataset) -> bool:
         """Whether it was made of these rows, or of most of them."""
         if data.time is not None:
             return self.cuts is not None
-        return self.cuts is None and bool(np.isin(self.unit, data.unit).mean() >= 0.5)
+        return self.cuts is None and bool(np.isin(self.unit, _units(data, self)).mean() >= 0.5)
+
+
+def _units(data: Dataset, frozen: Frozen | None) -> np.ndarray:
+    """What is never divided, as an earlier split had it."""
+    if not data.by_content:
+        return data.unit
+    none = np.zeros(0, dtype="uint64")
+    known, count = (frozen.unit, frozen.count) if frozen is not None else (none, none)
+    return copies.units(data.row_key, data.usual, known, count)
 
 
 def span(text: str | float | None, time: np.ndarray | None) -> float:
@@ -290,26 +304,28 @@ def _purge(block: np.ndarray, data: Dataset, gap: float) -> None:
 
 
 def _parts(
-    data: Dataset, rows: np.ndarray, config: SplitConfig, cuts: np.ndarray | None,
-    frozen: Frozen | None,
+    data: Dataset, unit: np.ndarray, rows: np.ndarray, config: SplitConfig,
+    cuts: np.ndarray | None, frozen: Frozen | None,
 ) -> np.ndarray:  # fmt: skip
-    """The block of each row that is neither test nor unused."""
+    """The block of each row that is neither test nor unused; `unit` is of these rows."""
     if data.time is not None and cuts is not None:
         return np.asarray(np.searchsorted(cuts[:-1], data.time[rows], side="right"))
     if config.valid is not None:
         of_rest = config.valid / (1 - config.test) if data.part is None else config.valid
-        return np.asarray(share(data.unit[rows], config.seed + 2) < of_rest).astype("int16")
+        return np.asarray(share(unit, config.seed + 2) < of_rest).astype("int16")
     if frozen is None:
-        return _fold_parts(data, rows, config)
-    place = np.minimum(np.searchsorted(frozen.unit, data.unit[rows]), len(frozen.unit) - 1)
-    known = (frozen.unit[place] == data.unit[rows]) & (frozen.block[place] >= 0)
-    by_hash = np.floor(share(data.unit[rows], config.seed + 4) * config.folds).astype("int16")
+        return _fold_parts(data, unit, rows, config)
+    place = np.minimum(np.searchsorted(frozen.unit, unit), len(frozen.unit) - 1)
+    known = (frozen.unit[place] == unit) & (frozen.block[place] >= 0)
+    by_hash = np.floor(share(unit, config.seed + 4) * config.folds).astype("int16")
     return np.asarray(np.where(known, frozen.block[place], by_hash))
 
 
-def _fold_parts(data: Dataset, rows: np.ndarray, config: SplitConfig) -> np.ndarray:
+def _fold_parts(
+    data: Dataset, unit: np.ndarray, rows: np.ndarray, config: SplitConfig
+) -> np.ndarray:
     """Folds of whole units: each class dealt out in hashed order, large units by a greedy rule."""
-    units, inverse, sizes = np.unique(data.unit[rows], return_inverse=True, return_counts=True)
+    units, inverse, sizes = np.unique(unit, return_inverse=True, return_counts=True)
     if len(units) < config.folds:
         what = "groups" if data.groups is not None else "distinct rows"
         raise DataError(

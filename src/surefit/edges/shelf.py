@@ -9,7 +9,7 @@ file: [an entry a value] [arrays at page boundaries, then their pickle] [arrays,
 
 Bytes are locked (by POSIX: a process's own, gone with it): one for a key while it is computed, and
 byte 0 while a value is put at the end. Imports the standard library and cloudpickle alone, as
-zygote.py does.
+worker.py does.
 """
 # ruff: noqa: S301
 # S301: what is unpickled was written by another worker of the same search, which runs the same code

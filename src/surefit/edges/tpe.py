@@ -2,8 +2,8 @@
 
 Two fifths of a proposal's time went into the logarithm of the normal distribution, which Optuna
 computes value by value in Python so as not to need SciPy. SciPy is here anyway. The proposals are
-the same but for the last bit of a number (`tests/test_search.py` compares), and only those that we
-ask for: a study of the user's own, in this thread or another, keeps Optuna's function.
+the same but for the last bit of a number (`tests/test_search.py` compares), and only while we ask:
+a study of the user's own, before, after or in another thread, keeps Optuna's function.
 """
 
 from __future__ import annotations
@@ -67,9 +67,12 @@ def quick() -> Iterator[None]:
 @functools.cache
 def _teach() -> None:
     """Have Optuna ask who is asking. A version that has no such function is left alone."""
-    from optuna.samplers._tpe import _truncnorm
     from scipy.special import log_ndtr
 
+    try:
+        from optuna.samplers._tpe import _truncnorm
+    except ImportError:
+        return
     own = getattr(_truncnorm, "_log_ndtr", None)
     if own is not None:
         _truncnorm._log_ndtr = lambda x: log_ndtr(x) if _we_ask.get() else own(x)

@@ -55,6 +55,9 @@ def eject(
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:
         raise InputError("The data have changed since this run: its rows cannot be named any more.")
+    if found.record.tags.get("surefit.split") != found.work.split.digest:
+        raise InputError("The rows are divided in another way than they were for this run.",
+                         "surefit train its configuration again, and eject that run")  # fmt: skip
     texts = _own_texts(found) if found.chosen.code else {"train.py": script.script(_recipe(found))}
     parts = _parts(found)
     folder.mkdir(parents=True, exist_ok=True)

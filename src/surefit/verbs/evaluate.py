@@ -181,10 +181,11 @@ def _looked_at(
     store: Store, name: str, blind: pd.DataFrame, work: Workspace, tags: dict[str, str]
 ) -> Subject:
     rows = rows_of(blind, work)
+    keys = looks.keys(work, rows)
     scored = predictions.read(predictions.join(blind, work.data), work.data.task, work.data.classes)
     return Subject(
         name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
-        look=looks.next_look(store, work.data.row_key[rows]), row_key=work.data.row_key[rows],
+        look=looks.next_look(store, keys), row_key=keys,
         clusters=dependence.units(work.data, rows),
         work=work, at=rows, again=f"surefit evaluate {name} --test",
     )  # fmt: skip
@@ -217,7 +218,7 @@ def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
-    sealed = work.data.row_key[rows[np.isin(rows, work.split.test_rows)]]
+    sealed = looks.keys(work, rows[np.isin(rows, work.split.test_rows)])
     return Subject(
         look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
         name=name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),

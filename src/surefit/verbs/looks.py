@@ -10,9 +10,20 @@ from surefit.edges import runs
 from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.items import Item, Table, Tag
+from surefit.verbs.workspace import Workspace
 
 ROWS = "look/rows.parquet"
 QUESTION = "surefit.look.question"
+
+
+def keys(work: Workspace, rows: np.ndarray) -> np.ndarray:
+    """By what looks at these rows are counted: their contents.
+
+    A row of a usual kind cannot be told from those of its kind that were looked at; such rows do
+    not count where there are others.
+    """
+    telling = rows[~work.data.usual[rows]]
+    return np.asarray(work.data.row_key[telling if len(telling) else rows])
 
 
 def next_look(store: Store, row_key: np.ndarray) -> int:

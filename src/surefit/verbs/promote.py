@@ -173,7 +173,7 @@ def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case
         reporter.say("Plan:  no look at the test rows: what was found in the data comes first")
         unseen = "none: what was found in the data comes first"
         return replace(case, rivals=Rivals(blind=found.blind.iloc[:0], how=unseen))
-    keys = work.data.row_key[rows_of(found.blind, work)]
+    keys = looks.keys(work, rows_of(found.blind, work))
     against = (
         f"champion version {case.champion.version}" if case.champion else "floors and baseline"
     )

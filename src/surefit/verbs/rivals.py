@@ -121,14 +121,18 @@ def _same(theirs: RunRecord, work: Workspace) -> bool:
 def _untouched(
     theirs: RunRecord, split: pd.DataFrame, work: Workspace, blind: pd.DataFrame
 ) -> np.ndarray:
-    """(n,) True for the rows of `blind` that the champion was not trained on."""
+    """(n,) True for the rows of `blind` that the champion was not trained on.
+
+    Nor on a copy of them; the rows of a usual kind are no copies.
+    """
     if _same(theirs, work):
         return np.ones(len(blind), dtype=bool)
     rows = rows_of(blind, work)
     trained = split[split["block"] >= 0]
     if "row_key" in split:
         seen = np.isin(work.data.row_key[rows], trained["row_key"].to_numpy())
-        return np.asarray(~seen & ~np.isin(work.data.unit[rows], trained["unit"].to_numpy()))
+        seen &= ~work.data.usual[rows]
+        return np.asarray(~seen & ~np.isin(work.split.unit[rows], trained["unit"].to_numpy()))
     if theirs.tags.get("surefit.data") == work.data.digest:
         return np.asarray(~blind["row_id"].isin(trained["row_id"]))
     raise InputError(

@@ -162,12 +162,16 @@ def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
     frozen = None
     if kept is not None:
         cuts = kept["cuts"] if len(kept["cuts"]) else None
-        frozen = Frozen(unit=kept["unit"], block=kept["block"], cuts=cuts)
+        # one that was saved before rows were counted divides nothing that it kept together
+        count = kept.get("count", np.full(len(kept["unit"]), data.n_rows))
+        frozen = Frozen(unit=kept["unit"], block=kept["block"], count=count, cuts=cuts)
     split = splits.make(data, config.split, frozen)
     now = Frozen.of(split)
-    arrays = {"unit": now.unit, "block": now.block,
+    arrays = {"unit": now.unit, "block": now.block, "count": now.count,
               "cuts": now.cuts if now.cuts is not None else np.zeros(0)}  # fmt: skip
-    same = kept is not None and all(np.array_equal(kept[k], v) for k, v in arrays.items())
+    same = kept is not None and all(
+        k in kept and np.array_equal(kept[k], v) for k, v in arrays.items()
+    )
     if not same and found.root.is_dir():
         saved.save(found.root, key, arrays)
     return split, frozen is not None and frozen.is_of(data)
@@ -207,7 +211,7 @@ def _split_table(work: Workspace) -> pd.DataFrame:
     ids = row_id if row_id.dtype == "int64" else row_id.astype(str)
     return pd.DataFrame({
         "row_id": ids, "block": work.split.block, "row_key": work.data.row_key,
-        "unit": work.data.unit,
+        "unit": work.split.unit,
     })  # fmt: skip
 
 
