@@ -83,6 +83,23 @@ def test_no_unit_crosses_a_boundary(n, seed, folds, groups, by):
         assert not set(data.unit[train[stop]]) & set(data.unit[train[~stop]])
 
 
+@given(sizes=st.lists(st.integers(8, 60), min_size=3, max_size=9), seed=st.integers(0, 10_000))
+@laws
+def test_few_groups_give_up_some_for_early_stopping(sizes, seed):
+    """Whole groups, never all of them, and no more rows than need be: a tenth, or the smallest."""
+    frame = rows(sum(sizes), seed=seed)
+    frame["who"] = np.repeat(np.arange(len(sizes)), sizes)
+    data, split = divide(frame, test=0.0, seed=seed, folds=2, group="who")
+    if split is None:
+        return
+    for train, _ in split.folds():
+        groups, n = np.unique(data.groups[train], return_counts=True)
+        stop = split.stop_rows(train)
+        assert stop.any() == (len(groups) > 2)
+        assert not set(data.groups[train[stop]]) & set(data.groups[train[~stop]])
+        assert stop.sum() <= max(n.min(), 0.2 * len(train))
+
+
 def usual(n: int) -> pd.DataFrame:
     """A table in which three of ten rows are one and the same, as of blank images."""
     frame = rows(n, seed=0)

@@ -81,9 +81,16 @@ class Split:
         return (self.fold(number) for number in range(self.n_folds))
 
     def stop_rows(self, train: np.ndarray) -> np.ndarray:
-        """(len(train),) True for the rows given up for early stopping; units stay whole."""
-        stop = share(self.unit[train], self.seed + 1) < STOP_SHARE
-        return stop if stop.any() and not stop.all() else np.zeros(len(train), dtype=bool)
+        """(len(train),) True for the rows given up for early stopping; units stay whole.
+
+        About `STOP_SHARE` of them, also where the units are few; none where there are two or one.
+        """
+        unit = self.unit[train]
+        place = share(unit, self.seed + 1)
+        stop = place < STOP_SHARE
+        if not STOP_SHARE / 2 <= stop.mean() <= 2 * STOP_SHARE:
+            stop = _whole_units(unit, place, STOP_SHARE * len(train))
+        return stop
 
     def describe(self) -> str:
         """One line, e.g. "5,634 rows in 5 folds, stratified; 1,409 test rows (20.0 %) sealed"."""
@@ -104,6 +111,24 @@ def share(unit: np.ndarray, seed: int) -> np.ndarray:
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
     return np.asarray((x >> np.uint64(11)).astype("float64") / 2.0**53)
+
+
+def _whole_units(unit: np.ndarray, place: np.ndarray, wanted: float) -> np.ndarray:
+    """(n,) True for about as many rows as wanted: each unit, by place, that brings nearer to it.
+
+    The smallest unit where all are too large; none where there are two units or one.
+    """
+    units, first, inverse, sizes = np.unique(
+        unit, return_index=True, return_inverse=True, return_counts=True
+    )
+    taken, n = np.zeros(len(units), dtype=bool), 0
+    if len(units) > 2:
+        for k in np.argsort(place[first], kind="stable"):
+            if abs(n + sizes[k] - wanted) < abs(n - wanted):
+                taken[k], n = True, n + sizes[k]
+        if not n:
+            taken[sizes.argmin()] = True
+    return np.asarray(taken[inverse.ravel()])
 
 
 def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Split:
