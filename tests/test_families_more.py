@@ -123,3 +123,19 @@ def test_row_weights_come_from_a_column_that_is_no_feature(tmp_path, monkeypatch
     settings = {"model.family": "linear", "data.weight": "w", "split.folds": 2}
     result = surefit.train(frame, target="bought", set=settings, quiet=True)
     assert "3 features" in result.data
+
+
+def test_a_strange_cell_makes_no_strange_answer_of_a_network():
+    """Beyond what it learned from a network would go on in straight lines: it does not."""
+    family = usable("mlp")
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(200, 3))
+    y = X[:, 0] * 5 + rng.normal(size=200)
+    setting = Setting(task="regression", n_classes=0, seed=0)
+    net = family.fit(
+        {**family.defaults("regression"), "epochs": 20}, Rows(X=X, y=y), None, setting
+    ).estimator
+    answers = family.predict(net, np.array([[9e6, 0, 0], [-9e6, 0, 0], [np.inf, 0, 0]]), 0)
+    assert (answers >= y.min()).all()
+    assert (answers <= y.max()).all()
+    assert answers[0] == answers[2] > answers[1]

@@ -102,7 +102,7 @@ def matrix(X: Any) -> Any:
     import torch
 
     dense = np.nan_to_num(X.toarray() if hasattr(X, "toarray") else np.asarray(X))
-    return torch.from_numpy((dense / np.sqrt(1 + (dense / 3) ** 2)).astype("float32"))
+    return torch.from_numpy((3 * (dense / np.hypot(3, dense))).astype("float32"))
 
 
 def network(shape: dict[str, Any]) -> Any:
