@@ -28,6 +28,8 @@ def usual(row_key: np.ndarray, table: pd.DataFrame, counted: np.ndarray) -> np.n
         table: the columns by which rows are equal.
         counted: (n,) True for the rows that decide.
     """
+    if not _nth(row_key).any():
+        return np.zeros(len(row_key), dtype=bool)
     _, first, kind = np.unique(row_key, return_index=True, return_inverse=True)
     kind, n = kind.ravel(), max(1, int(counted.sum()))
     found = np.bincount(kind[counted], minlength=len(first))
@@ -55,8 +57,9 @@ def units(
         row_key, is_usual: as in `usual`.
         known, n_known: (u,) the units of an earlier division, sorted, and how many rows each had.
     """
-    same = pd.Series(row_key)
-    nth = same.groupby(same).cumcount().to_numpy().astype("uint64")
+    nth = _nth(row_key)
+    if not nth.any():
+        return row_key
     together = np.where(is_usual, 1, len(row_key)).astype("uint64")  # of a kind, the first so many
     if len(known):
         place = np.minimum(np.searchsorted(known, row_key), len(known) - 1)
@@ -65,6 +68,16 @@ def units(
         together = np.where(was & (divided | is_usual), n_was, together)
         together = np.where(was & ~divided & ~is_usual, len(row_key), together)
     return np.where(nth < together, row_key, _of(row_key, nth))
+
+
+def _nth(row_key: np.ndarray) -> np.ndarray:
+    """(n,) how many rows of its kind come before each row."""
+    order = np.argsort(row_key, kind="stable")
+    place = np.arange(len(order))
+    begins = np.append(True, np.diff(row_key[order]) != 0)[: len(order)]
+    nth = np.empty(len(order), dtype="uint64")
+    nth[order] = place - np.maximum.accumulate(np.where(begins, place, 0))
+    return nth
 
 
 def _of(row_key: np.ndarray, nth: np.ndarray) -> np.ndarray:
