@@ -42,6 +42,7 @@ def trained(tmp_path, name: str, task: str, **settings):
         ("xgboost", "multiclass", {"model.params.class_weight": "balanced"}),
         ("catboost", "regression", {"data.weight": "w", "model.params.monotone": {"rooms": 1}}),
         ("mlp", "multiclass", {"data.weight": "w"}),
+        ("mlp", "regression", {}),
         ("lightgbm", "regression", {}),
     ],
 )  # fmt: skip

@@ -138,8 +138,8 @@ import torch
 
 
 def matrix(X):
-    dense = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
-    return torch.from_numpy(np.clip(np.nan_to_num(dense), -10.0, 10.0).astype("float32"))
+    dense = np.nan_to_num(X.toarray() if hasattr(X, "toarray") else np.asarray(X))
+    return torch.from_numpy((3 * (dense / np.hypot(3, dense))).astype("float32"))  # within +-3
 
 
 def network(width):
@@ -175,16 +175,16 @@ def fit(X, y, weight):
                 losses = (out[:, 0] - target[chosen]) ** 2
             ((losses * weight[chosen]).sum() / weight[chosen].sum()).backward()
             optimizer.step()
-    return net.eval(), centre, scale
+    return net.eval(), centre, scale, (y.min(), y.max())
 
 
 def estimate(model, X):
-    net, centre, scale = model
+    net, centre, scale, limits = model
     with torch.no_grad():
         out = net(matrix(X)).double()
     if CLASSES:
         return torch.softmax(out, dim=1).numpy()
-    return out[:, 0].numpy() * scale + centre
+    return np.clip(out[:, 0].numpy() * scale + centre, *limits)
 """
 _DIRECTIONS = """
 
