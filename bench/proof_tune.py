@@ -40,7 +40,7 @@ def under_fire(n_datasets: int, seed: int, search: str) -> Outcome:
             sums = {key: sums[key] + counts[key] for key in sums}
             shutil.rmtree(place)
     held = same == n_datasets and not any(sums.values()) and outlived <= SECONDS
-    held &= kills >= 0.9 * KILLS * n_datasets  # a search may end before its last kill
+    held &= kills >= 0.8 * KILLS * n_datasets  # a search may end before its last kill
     cells = [str(n_datasets), str(kills), *map(str, sums.values()), f"{outlived:.2f} s"]
     return Outcome(cells=[*cells, f"{same}/{n_datasets}"], held=held)
 
