@@ -17,8 +17,8 @@ import pandas as pd
 from scipy.special import expit, softmax
 
 from surefit.core import calibration, evaluation, metrics, slices, stats, threshold, worst
-from surefit.core.data import Column
 from surefit.core.figures import evaluation_figures
+from surefit.core.kinds import Column
 from surefit.core.page import Page, Section, render
 from surefit.core.predictions import Scored
 from surefit.items import Figure

@@ -386,7 +386,7 @@ def false_discoveries(n, n_datasets, seed, *, n_columns=4, n_bad=1, harm=0.35) -
     In each bad column the rows of the value "a" have their class wrong with share `harm`.
     """
     from surefit.core import slices
-    from surefit.core.data import Column
+    from surefit.core.kinds import Column
     from surefit.core.predictions import Scored
 
     rng = np.random.default_rng(seed)

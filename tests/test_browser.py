@@ -9,10 +9,10 @@ import pytest
 import browser
 from simulate import numbers, two_classes
 from surefit.core import report
-from surefit.core.data import Column
 from surefit.core.evaluation import Ask, assess
 from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
+from surefit.core.kinds import Column
 from surefit.core.page import render
 from surefit.core.predictions import Scored
 from surefit.core.report import About

@@ -12,7 +12,7 @@ from scipy.special import expit
 from simulate import Rate, looks_at_equals, power_at, power_of_gains, two_classes
 from simulate_gate import question, same_model, slices_of_equals
 from surefit.core import gate, metrics, power, strata
-from surefit.core.data import Column
+from surefit.core.kinds import Column
 from surefit.core.reliability import miscalibration
 from surefit.core.strata import Slice
 from surefit.errors import ConfigError

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 
 from simulate import Rate, false_discoveries, two_classes
 from surefit.core import metrics, slices
-from surefit.core.data import Column
+from surefit.core.kinds import Column
 from surefit.core.predictions import Scored
 
 AUC, ACCURACY = metrics.find("roc_auc", "binary"), metrics.find("accuracy", "binary")

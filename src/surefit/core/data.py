@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from surefit.core import copies, intake
 from surefit.core.digest import digest, row_keys
-from surefit.core.portable import as_date, as_number, coerce
+from surefit.core.kinds import Column, columns_of, day_first, id_like, is_text, types_line
+from surefit.core.portable import as_date, coerce
 from surefit.errors import DataError
 from surefit.results import Note, Task, plain
 from surefit.sections import DataConfig
 
-MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
-MANY_LEVELS = 200  # unless each has many rows
 MAX_CLASSES = 200
-_ID_NAME = re.compile(
-    r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
-)
-_NO_CELL = (bytes, bytearray, list, tuple, dict, set, frozenset, np.ndarray)
-# Texts that stand for no number among numbers, however the table was read.
-_NO_NUMBER = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none")
-_DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Za-z]{3}[a-z]*[ -]\d{2,4}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A feature: its name, its type as the user has it, and the kind the model sees.
-
-    Attributes:
-        style: how its texts are read, where that is not as usual.
-    """
-
-    name: str
-    dtype: Literal["long", "double", "boolean", "string", "datetime"]
-    kind: Literal["number", "category", "text", "date"]
-    style: Literal["", "decimal comma", "day first"] = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Keys "name", "dtype", "kind"; and "style" where there is one."""
-        told = {"name": self.name, "dtype": self.dtype, "kind": self.kind}
-        return told | ({"style": self.style} if self.style else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +121,16 @@ def prepare(
     task, y, classes = _target(table[config.target], config, notes)
     left_out: dict[str, str] = {}
     row_id, features = _identity(table, config, no_features, left_out)
-    columns, more = _columns(table, features, config, left_out)
+    columns, more = columns_of(table, features, config.types, left_out)
     notes += [
-        Note(text=f"{name} {why}: not a feature", override=_types_line(name, table[name]))
+        Note(text=f"{name} {why}: not a feature", override=types_line(name, table[name]))
         for name, why in left_out.items()
     ]
     notes += more
     raw = pd.DataFrame({c.name: table[c.name] for c in columns}, copy=False)
     frame = coerce(raw, [c.to_dict() for c in columns])
     identity = digest(table)
-    naming = {c for c in table.columns if c != config.target and _id_like(table[c])}
+    naming = {c for c in table.columns if c != config.target and id_like(table[c])}
     naming |= {config.id} if config.id else set()
     row_key = row_keys(table.drop(columns=list(naming))) if naming else identity.row_keys
     groups = _codes(table, config.group)
@@ -219,7 +191,7 @@ def _target(
 def _alike(values: pd.Series, config: DataConfig) -> Iterator[Note]:
     """Classes that only blanks or the case of letters set apart: most often one class."""
     seen: dict[str, str] = {}
-    for label in sorted(map(str, pd.unique(values))) if _is_text(values) else ():
+    for label in sorted(map(str, pd.unique(values))) if is_text(values) else ():
         first = seen.setdefault(label.strip().casefold(), label)
         if first != label:
             yield Note(
@@ -280,7 +252,7 @@ def _identity(
     if config.id:
         row_id = _ids(table[config.id], config.id)
     for name in list(features):
-        why = None if name in config.types or name == config.time else _id_like(table[name])
+        why = None if name in config.types or name == config.time else id_like(table[name])
         if why:
             features.remove(name)
             left_out[name] = why
@@ -291,11 +263,6 @@ def _identity(
             ):
                 row_id = _ids(table[name], name)
     return row_id, features
-
-
-def _types_line(name: str, values: pd.Series) -> str:
-    kind = "number" if pd.api.types.is_numeric_dtype(values) else "category"
-    return f'data.types = {{ "{name}" = "{kind}" }}'
 
 
 def _ids(values: pd.Series, name: str) -> np.ndarray:
@@ -310,152 +277,6 @@ def _ids(values: pd.Series, name: str) -> np.ndarray:
     if pd.api.types.is_integer_dtype(values):
         return values.to_numpy(dtype="int64")
     return values.astype(str).to_numpy(dtype=object)
-
-
-def _id_like(values: pd.Series) -> str | None:
-    n = len(values)
-    if n < 20 or pd.api.types.is_float_dtype(values) or not _all_differ(values):
-        return None
-    if pd.api.types.is_integer_dtype(values):
-        first = int(values.iloc[0])
-        if first in (0, 1) and (values.to_numpy() == np.arange(first, first + n)).all():
-            return "counts the rows"
-        return "has another value in each row" if _ID_NAME.search(str(values.name)) else None
-    if _is_text(values) and not values.astype(str).str.contains(r"\s").any():
-        if _number_style(values) is not None or _looks_like_dates(values):
-            return None
-        return "has another value in each row"
-    return None
-
-
-def _all_differ(values: pd.Series) -> bool:
-    """Whether no value repeats or is missing; the first rows mostly tell."""
-    try:
-        return bool(values.head(1000).is_unique and values.is_unique and not values.isna().any())
-    except TypeError:  # lists or the like, in a column that is dropped
-        return False
-
-
-def _columns(
-    table: pd.DataFrame, features: Sequence[str], config: DataConfig, left_out: dict[str, str]
-) -> tuple[tuple[Column, ...], list[Note]]:
-    columns, notes = [], []
-    for name in features:
-        values = table[name]
-        if values.nunique() < 2 and name not in config.types:
-            left_out[name] = "is empty" if values.isna().all() else "has one value"
-            continue
-        kind, style, note = _kind(values, config.types.get(name))
-        if note:
-            notes.append(note)
-        columns.append(Column(name=name, dtype=_dtype(values), kind=kind, style=style))
-    if not columns:
-        raise DataError(
-            "No column is left to learn from: each is empty, constant, an id or dropped."
-        )
-    return tuple(columns), notes
-
-
-def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
-    """(kind, style, what to tell) of a feature."""
-    if chosen and chosen.endswith("date"):
-        return "date", "day first" if chosen != "date" else "", None
-    if chosen:
-        return chosen, (_number_style(values) or "") if chosen == "number" else "", None
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return "number", "", None
-    if pd.api.types.is_datetime64_any_dtype(values):
-        return "date", "", None
-    name, as_category = str(values.name), f'data.types = {{ "{values.name}" = "category" }}'
-    style = _number_style(values)
-    if style is not None:
-        told = f"{name} holds numbers stored as text{_blanks(values)}: read as number"
-        return "number", style, Note(text=told + f", {style}" * bool(style), override=as_category)
-    if _looks_like_dates(values):
-        first, how, other = _day_first(values)
-        text = f"{name} holds dates stored as text{how}: read as date"
-        override = f'data.types = {{ "{name}" = "{other}" }}' if other else as_category
-        return "date", "day first" if first else "", Note(text=text, override=override)
-    levels = int(values.nunique())
-    if levels <= most_levels(len(values)):
-        return "category", "", None
-    told = f"{name} has {levels:,} distinct texts: read as text"
-    return "text", "", Note(text=told, override=as_category)
-
-
-def most_levels(n_rows: int) -> int:
-    """How many levels a category may have: 40, more where each has a hundred rows on average."""
-    return max(MAX_LEVELS, min(MANY_LEVELS, n_rows // 100))
-
-
-def _number_style(values: pd.Series) -> Any:
-    """How a column of texts holds numbers: "" or "decimal comma"; None where it does not.
-
-    Blanks and the usual tokens for missing do not count against it: what is left must be numbers.
-    """
-    if not _is_text(values):
-        return None
-    text = values.dropna().astype(str)
-    stripped = text.str.strip()
-    text = text[~stripped.isin(_NO_NUMBER)]
-    for style in ("", "decimal comma") if len(text) else ():
-        comma = style != ""
-        if (
-            as_number(text.head(200), decimal_comma=comma).notna().all()
-            and as_number(text, decimal_comma=comma).notna().all()
-        ):
-            return style
-    return None
-
-
-def _blanks(values: pd.Series) -> str:
-    """How many of a column's texts stand for a missing number, e.g. " (11 blank)"."""
-    text = values.dropna().astype(str).str.strip()
-    none = text[text.isin(_NO_NUMBER)]
-    if not len(none):
-        return ""
-    blank = int((none == "").sum())
-    told = [f"{blank:,} blank"] if blank else []
-    told += [f'{n:,} "{v}"' for v, n in none[none != ""].value_counts().head(2).items()]
-    return f" ({', '.join(told)})"
-
-
-def _day_first(values: pd.Series) -> tuple[bool, str, str]:
-    """(whether the day comes first, how to say so, the kind to override it with) of text dates.
-
-    By the dates that can be read in one way only; where none tells, dots mean the day first.
-    """
-    parts = values.dropna().astype(str).str.extract(r"^\s*(\d{1,2})([-/.])(\d{1,2})[-/.]\d{2,4}")
-    parts = parts.dropna()
-    if not len(parts):
-        return False, "", ""
-    day, month = ((parts[k].astype("int64") > 12).any() for k in (0, 2))
-    first = bool(day and not month) or bool(not day and not month and (parts[1] == ".").all())
-    how, other = ("day", "date") if first else ("month", "day-first date")
-    doubt = "" if day or month else " (none tells which)"
-    return first, f", the {how} first{doubt}", other
-
-
-def _looks_like_dates(values: pd.Series) -> bool:
-    text = values.dropna().astype(str)
-    sample = text.head(200)
-    if len(sample) == 0 or not sample.str.match(_DATE_LIKE).all():
-        return False
-    return bool(as_date(text, day_first=_day_first(text)[0]).notna().all())
-
-
-def _is_text(values: pd.Series) -> bool:
-    return bool(pd.api.types.is_string_dtype(values) or pd.api.types.is_object_dtype(values))
-
-
-def _dtype(values: pd.Series) -> Any:
-    if pd.api.types.is_bool_dtype(values):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(values):
-        return "long"
-    if pd.api.types.is_float_dtype(values):
-        return "double"
-    return "datetime" if pd.api.types.is_datetime64_any_dtype(values) else "string"
 
 
 def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
@@ -476,8 +297,8 @@ def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
         found = values.fillna(0).to_numpy()
     else:
         chosen = config.types.get(name)
-        first = chosen == "day-first date" or (chosen is None and _is_text(values)
-                                               and _day_first(values)[0])  # fmt: skip
+        first = chosen == "day-first date" or (chosen is None and is_text(values)
+                                               and day_first(values)[0])  # fmt: skip
         dates = as_date(values, day_first=first)
         missing, found = dates.isna().to_numpy(), dates.to_numpy().astype("int64")
     if missing.any():

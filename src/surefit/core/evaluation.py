@@ -12,7 +12,7 @@ import pandas as pd
 from surefit.core import baseline, calibration, metrics, slices, stats, threshold, worst
 from surefit.core.baseline import FeatureBaseline
 from surefit.core.calibration import Calibration
-from surefit.core.data import Column
+from surefit.core.kinds import Column
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.core.threshold import Choice

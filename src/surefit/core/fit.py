@@ -13,7 +13,8 @@ import pandas as pd
 
 from surefit import models
 from surefit.core import metrics, preprocess
-from surefit.core.data import Column, Dataset
+from surefit.core.data import Dataset
+from surefit.core.kinds import Column
 from surefit.core.portable import as_given
 from surefit.core.split import Split
 from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting

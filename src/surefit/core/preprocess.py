@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from surefit.core.data import MAX_LEVELS, Column
+from surefit.core.kinds import MAX_LEVELS, Column
 from surefit.models.family import Encoding
 
 TEXT_COMPONENTS = 30

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from surefit.core import portable, preprocess
-from surefit.core.data import MAX_LEVELS
+from surefit.core.kinds import MAX_LEVELS
 from surefit.core.script import Subject
 from surefit.errors import InputError
 from surefit.models.params import Params

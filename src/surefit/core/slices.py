@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit
 
 from surefit.comparison import SliceContrast
 from surefit.core import stats
-from surefit.core.data import Column
+from surefit.core.kinds import Column
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.core.resampling import freedom, influence, layout, mean_of_folds

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from surefit.core.data import Column
+from surefit.core.kinds import Column
 from surefit.errors import ConfigError, did_you_mean
 
 TOO_FEW = 30  # rows under which a slice is listed as too small to tell
