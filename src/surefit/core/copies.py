@@ -66,8 +66,12 @@ def units(
         was, n_was = known[place] == row_key, n_known[place].astype("uint64")
         divided = np.isin(_of(row_key, n_was), known)
         together = np.where(was & (divided | is_usual), n_was, together)
-        together = np.where(was & ~divided & ~is_usual, len(row_key), together)
     return np.where(nth < together, row_key, _of(row_key, nth))
+
+
+def apart(row_key: np.ndarray) -> np.ndarray:
+    """(n,) a key of its own for each row: those of one kind are told apart by their order."""
+    return _of(row_key, _nth(row_key))
 
 
 def _nth(row_key: np.ndarray) -> np.ndarray:

@@ -81,15 +81,15 @@ class Split:
         return (self.fold(number) for number in range(self.n_folds))
 
     def stop_rows(self, train: np.ndarray) -> np.ndarray:
-        """(len(train),) True for the rows given up for early stopping; units stay whole.
+        """(len(train),) True for the rows given up for early stopping, about `STOP_SHARE` of them.
 
-        About `STOP_SHARE` of them, also where the units are few; none where there are two or one.
+        Units stay whole: the smallest where all are larger. Of two units or one, where half of the
+        rows or all would go, rows are given up, as if each were a unit.
         """
         unit = self.unit[train]
-        place = share(unit, self.seed + 1)
-        stop = place < STOP_SHARE
-        if not STOP_SHARE / 2 <= stop.mean() <= 2 * STOP_SHARE:
-            stop = _whole_units(unit, place, STOP_SHARE * len(train))
+        stop = _about(unit, self.seed + 1, STOP_SHARE)
+        if not stop.any() and len(np.unique(unit)) <= 2:
+            stop = _about(copies.apart(unit), self.seed + 1, STOP_SHARE)
         return stop
 
     def describe(self) -> str:
@@ -113,18 +113,23 @@ def share(unit: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray((x >> np.uint64(11)).astype("float64") / 2.0**53)
 
 
-def _whole_units(unit: np.ndarray, place: np.ndarray, wanted: float) -> np.ndarray:
-    """(n,) True for about as many rows as wanted: each unit, by place, that brings nearer to it.
+def _about(unit: np.ndarray, seed: int, wanted: float) -> np.ndarray:
+    """(n,) True for about a share of the rows, in whole units; none of two units or one.
 
-    The smallest unit where all are too large; none where there are two units or one.
+    By each unit's own place, so that appended rows move nothing; where that is far from what is
+    wanted, as it may be of few units, each, by place, that brings the sum nearer to it.
     """
+    place = share(unit, seed)
+    by_place = place < wanted
+    if wanted / 2 <= by_place.mean() <= 2 * wanted:
+        return np.asarray(by_place)
     units, first, inverse, sizes = np.unique(
         unit, return_index=True, return_inverse=True, return_counts=True
     )
-    taken, n = np.zeros(len(units), dtype=bool), 0
+    taken, n, most = np.zeros(len(units), dtype=bool), 0, wanted * len(unit)
     if len(units) > 2:
         for k in np.argsort(place[first], kind="stable"):
-            if abs(n + sizes[k] - wanted) < abs(n - wanted):
+            if abs(n + sizes[k] - most) < abs(n - most):
                 taken[k], n = True, n + sizes[k]
         if not n:
             taken[sizes.argmin()] = True
