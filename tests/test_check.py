@@ -137,7 +137,7 @@ def test_equal_rows_by_chance_are_no_copies() -> None:
 def test_rows_that_repeat_and_groups_are_no_drift() -> None:
     """A row repeated forty times or four hundred, or few groups: a note, and that is no drift."""
     frame = clean(np.random.default_rng(0), 900, "binary")
-    for copies, words in ((40, "kept on one side"), (400, "divided as other rows are")):
+    for copies, words in ((40, "on one side of the split"), (400, "divided as others are")):
         doubled = pd.concat([frame, *[frame.head(1)] * copies], ignore_index=True)
         (finding,) = [f for f in found(doubled) if f.code == "DUP01"]
         assert finding.severity == "note"
@@ -148,6 +148,32 @@ def test_rows_that_repeat_and_groups_are_no_drift() -> None:
     groups = np.arange(900) // 30
     shifted = frame.assign(house=groups, a=frame["a"] + 3.0 * groups)
     assert not [f for f in found(shifted, group="house") if f.code == "DRIFT01"]
+
+
+def test_rows_that_repeat_tell_nothing_of_themselves() -> None:
+    """Thirty copies of each row, or of each group's number: no column knows the target by them."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.normal(size=(60, 3)), columns=["a", "b", "c"])
+    frame["y"] = rng.integers(0, 2, 60)
+    assert keys(found(pd.concat([frame] * 30, ignore_index=True)), "serious") == set()
+    who = np.repeat(np.arange(30), 40)
+    people = pd.DataFrame({"who": who, "age": rng.normal(size=30)[who].round(3)})
+    people["noise"] = rng.normal(size=len(who))
+    people["y"] = rng.normal(size=30)[who] + rng.normal(size=len(who)) / 9
+    assert not [f for f in found(people, group="who") if f.code.startswith("LEAK")]
+
+
+def test_columns_that_say_the_same() -> None:
+    """Names for codes, other units, and a number turned round say the same; two measures do not."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=300), "b": rng.normal(size=300)})
+    frame.loc[::10, ["a"]] = np.nan
+    frame["k"] = rng.integers(0, 4, 300)
+    frame["y"] = rng.integers(0, 2, 300)
+    assert not [f for f in found(frame) if f.code == "COL03"]
+    more = frame.assign(inch=frame["a"] / 2.54 + 3, turned=-frame["b"], name=frame["k"].map(str))
+    same = {f.columns for f in found(more, types={"name": "category"}) if f.code == "COL03"}
+    assert same == {("a", "inch"), ("b", "turned"), ("k", "name")}
 
 
 def test_many_columns_take_seconds_not_minutes() -> None:

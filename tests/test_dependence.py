@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.core import dependence, importance, metrics
+from simulate import two_classes
+from surefit.core import data, dependence, gate, importance, metrics, predictions, split, stats
+from surefit.core.predictions import Scored
+from surefit.sections import DataConfig, GateConfig, SplitConfig
 
 
 @settings(max_examples=40, deadline=None)
@@ -31,6 +34,66 @@ def test_blocks_are_neighbouring_times_within_folds(n, n_times, n_folds):
 def test_a_thousand_times_are_a_hundred_blocks():
     """Blocks are about as long as the cube root of the number of times."""
     assert len(np.unique(dependence.blocks(np.arange(1000)))) == 100
+
+
+def test_rows_that_stand_four_times_are_worth_what_they_are_once():
+    """The interval of a score is as wide as that of each row once, and without copies as before."""
+    rng = np.random.default_rng(0)
+    y, pred = two_classes(300, rng)
+    metric = metrics.find("roc_auc", "binary")
+    once = stats.score(metric, y, pred)
+    unit = np.tile(np.arange(300), 4)
+    four = stats.score(
+        metric, np.tile(y, 4), np.tile(pred, (4, 1)), clusters=dependence.copies(unit)
+    )
+    assert four.value == pytest.approx(once.value)
+    assert four.high - four.low == pytest.approx(once.high - once.low, rel=0.1)
+    few = np.arange(1000)
+    few[:20] = 500
+    assert dependence.copies(np.arange(1000)) is None
+    assert dependence.copies(few) is not None
+    assert dependence.copies(np.append(np.arange(1000), [3, 5])) is None
+
+
+def noise(n, times, seed):
+    """Numbers that tell nothing of the class, each row so many times."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.normal(size=(n, 3)), columns=["a", "b", "c"])
+    frame["y"] = rng.integers(0, 2, n)
+    frame = pd.concat([frame] * times, ignore_index=True)
+    return frame.sample(frac=1, random_state=seed, ignore_index=True)
+
+
+def test_copies_are_kept_with_the_predictions():
+    """The stored table says which rows are drawn together, and they are when it is read."""
+    table = data.prepare(noise(200, 4, 0), DataConfig(path="t", target="y"))
+    divided = split.make(table, SplitConfig())
+    pred = np.tile([0.5, 0.5], (len(divided.scored_rows), 1))
+    stored = predictions.valid_table(table, divided, pred)
+    assert (stored.groupby("copy").size() == 4).all()
+    scored = predictions.read(stored, "binary", table.classes)
+    assert len(np.unique(scored.groups)) == len(stored) / 4
+
+
+def test_the_gate_promotes_no_noise_where_rows_repeat():
+    """Answers at random beat the baseline about as often as the gate's error allows, not half the
+    time."""
+    metric, promoted, tries = metrics.find("roc_auc", "binary"), 0, 60
+    for seed in range(tries):
+        table = data.prepare(noise(150, 6, seed), DataConfig(path="t", target="y"))
+        divided = split.make(table, SplitConfig())
+        at = divided.test_rows
+        # of a row's content alone, as any model's answers are
+        p = split.share(table.row_key[at], seed)
+        rows = Scored(task="binary", classes=table.classes, row_id=at, y=table.y[at],
+                      pred=np.column_stack([1 - p, p]), folds=None)  # fmt: skip
+        asked = gate.Question(
+            metric=metric, rows=rows, config=GateConfig(), look=1,
+            clusters=dependence.units(table, divided, at),
+        )  # fmt: skip
+        if not gate.undecidable(asked):
+            promoted += gate.baseline_check(asked)[0].verdict == "PROMOTED"
+    assert promoted <= 6
 
 
 def test_importance_finds_what_the_model_uses():

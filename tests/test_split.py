@@ -122,6 +122,22 @@ def test_a_common_row_is_divided_as_others_are():
     assert abs(is_blank[train[stop]].mean() - is_blank.mean()) < 0.12
 
 
+def test_the_few_of_the_rare_class_among_blank_rows_are_divided():
+    """Blank rows are one kind by their features: those of the rare class fill no one part."""
+    frame = usual(2000)
+    blank = (frame.drop(columns="y") == frame.drop(columns="y").iloc[0]).all(axis=1).to_numpy()
+    rng = np.random.default_rng(2)
+    rare = rng.random(len(frame)) < 0.05
+    frame["y"] = np.where(rare, "yes", "no")
+    data, split = divide(frame)
+    both = blank & rare
+    assert both.sum() > 10
+    assert 0 < (split.block[both] == -1).sum() < both.sum() / 2
+    copies = pd.concat([frame[~blank], frame[~blank].head(200)], ignore_index=True)
+    _, split = divide(copies)
+    assert (split.block[-200:] == split.block[:200]).all()
+
+
 def test_appended_rows_move_no_common_row():
     """The nth of equal rows stays where it is when more of them come."""
     frame = usual(2000)

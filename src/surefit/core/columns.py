@@ -64,19 +64,35 @@ def mixed(rows: Rows) -> Iterator[Finding]:
 
 
 def repeated(rows: Rows) -> Iterator[Finding]:
-    """COL03: columns of which each tells the other, value for value."""
-    codes = {c.name: copies.codes(rows.train[c.name]) for c in rows.data.columns}
-    sizes = {name: int(code.max()) + 1 for name, code in codes.items()}
+    """COL03: columns of which each tells the other, value for value.
+
+    Where most rows have a value of their own that says nothing by itself; numbers and dates must
+    then also rise together, or one rise as the other falls.
+    """
+    n_distinct = len(np.unique(rows.key))
     seen: dict[bytes, str] = {}
-    for name, code in codes.items():
-        if sizes[name] > 2:
-            first = seen.setdefault(code.tobytes(), name)
-            if first != name:
-                yield Finding(
-                    code="COL03", severity="note", columns=(first, name),
-                    words=f"{name} says the same as {first}, value for value.",
-                    evidence={"levels": sizes[name]}, advice=f'data.drop = ["{name}"]',
-                )  # fmt: skip
+    for column in rows.data.columns:
+        values = rows.train[column.name]
+        code = copies.codes(values)
+        levels, told = int(code.max()) + 1, code.tobytes()
+        if 2 * levels > n_distinct:
+            if column.kind not in ("number", "date"):
+                continue
+            told = _ranked(values)
+        first = seen.setdefault(told, column.name) if levels > 2 else column.name
+        if first != column.name:
+            yield Finding(
+                code="COL03", severity="note", columns=(first, column.name),
+                words=f"{column.name} says the same as {first}, value for value.",
+                evidence={"levels": levels}, advice=f'data.drop = ["{column.name}"]',
+            )  # fmt: skip
+
+
+def _ranked(values: pd.Series) -> bytes:
+    """The ranks of numbers or dates; the same for those that fall as these rise."""
+    rank = values.rank(method="dense")
+    turned = rank.max() + 1 - rank
+    return min(r.fillna(0).to_numpy().astype("int64").tobytes() for r in (rank, turned))
 
 
 def unseen(rows: Rows) -> Iterator[Finding]:

@@ -16,33 +16,52 @@ COMMON_SHARE, COMMON_ROWS = 0.05, 20  # of one kind, from which on it is usual
 MORE = 4  # times as many rows of a kind as independent columns would give: no more are usual
 
 
-def usual(row_key: np.ndarray, table: pd.DataFrame, counted: np.ndarray) -> np.ndarray:
+def usual(row_key: np.ndarray, table: pd.DataFrame, target: str, counted: np.ndarray) -> np.ndarray:
     """(n,) which rows are of a kind so frequent that equal rows of it are no copies.
 
     Such a kind is a twentieth of the table (an empty form, a blank image); or independent columns
     would give one row of it at least, as in a table of a few columns with a few levels, and there
-    are not many more.
+    are not many more. Where the features alone are of such a kind, so is each target value that
+    chance would give them once: the few blank images of the rare class.
 
     Args:
-        row_key: (n,) equal for rows of one kind.
+        row_key: (n,) equal for rows of one kind, target and all.
         table: the columns by which rows are equal.
+        target: which of them is the target.
         counted: (n,) True for the rows that decide.
     """
     if not _nth(row_key).any():
         return np.zeros(len(row_key), dtype=bool)
+    n = max(1, int(counted.sum()))
+    features = table.drop(columns=target)
+    frequent, _ = _frequent(row_key, table, counted, n)
+    blank, alike = _frequent(row_keys(features), features, counted, n)
+    expected = alike * _share(table[target], counted, n)
+    return np.asarray(frequent | (blank & (expected >= 1)))
+
+
+def _frequent(
+    row_key: np.ndarray, table: pd.DataFrame, counted: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) which rows are of a frequent kind, and how many of the counted rows are of a row's."""
     _, first, kind = np.unique(row_key, return_index=True, return_inverse=True)
-    kind, n = kind.ravel(), max(1, int(counted.sum()))
+    kind = kind.ravel()
     found = np.bincount(kind[counted], minlength=len(first))
     common = found >= max(COMMON_ROWS, COMMON_SHARE * n)
     expected = np.where(found >= 2, float(n), 0.0)
     for name in table.columns:
         if expected.max(initial=0.0) < 1:
             break
-        # by keys, since cells of a column that is dropped may be anything
-        level = np.unique(row_keys(table[[name]]), return_inverse=True)[1].ravel()
-        share = np.bincount(level[counted], minlength=int(level.max()) + 1) / n
-        expected *= share[level[first]]
-    return np.asarray((common | ((expected >= 1) & (found <= MORE * expected)))[kind])
+        expected *= _share(table[name], counted, n)[first]
+    usual = common | ((expected >= 1) & (found <= MORE * expected))
+    return usual[kind], found[kind]
+
+
+def _share(values: pd.Series, counted: np.ndarray, n: int) -> np.ndarray:
+    """(n,) the share of the counted rows that have a row's value."""
+    # by keys, since cells of a column that is dropped may be anything
+    level = np.unique(row_keys(values.to_frame()), return_inverse=True)[1].ravel()
+    return np.asarray(np.bincount(level[counted], minlength=int(level.max()) + 1)[level] / n)
 
 
 def units(

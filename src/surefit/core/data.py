@@ -139,7 +139,7 @@ def prepare(
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
         unit=row_keys(table[[name]]) if (name := config.group or config.id) else row_key,
         by_content=not (config.group or config.id),
-        usual=_usual(table.drop(columns=list(naming)), row_key, part),
+        usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
         time=_time(table, config), part=part,
         left_out=left_out,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
@@ -323,7 +323,9 @@ def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     return np.asarray(weight)
 
 
-def _usual(table: pd.DataFrame, row_key: np.ndarray, part: np.ndarray | None) -> np.ndarray:
+def _usual(
+    table: pd.DataFrame, target: str, row_key: np.ndarray, part: np.ndarray | None
+) -> np.ndarray:
     """Judged by the rows that are no given test rows."""
     counted = np.ones(len(table), dtype=bool) if part is None else np.asarray(part != "test")
-    return copies.usual(row_key, table, counted)
+    return copies.usual(row_key, table, target, counted)

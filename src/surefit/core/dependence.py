@@ -1,4 +1,4 @@
-"""Which rows vary together, so that they are drawn together: groups, or blocks of time."""
+"""Which rows vary together, so that they are drawn together: groups, blocks of time, copies."""
 
 from __future__ import annotations
 
@@ -8,18 +8,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefit.core.data import Dataset
+from surefit.core.split import Split
+
+MANY_COPIES = 1.05  # times the variance of as many rows without copies, from which on they tell
+
+NAMES = ("group", "block", "copy")  # columns of a predictions table that hold such codes
+
+
+def named(data: Dataset) -> str:
+    """The column that holds the codes of `units`."""
+    return "group" if data.groups is not None else "copy" if data.time is None else "block"
 
 
 def units(
-    data: Dataset, rows: NDArray[Any], folds: NDArray[Any] | None = None
+    data: Dataset, split: Split, rows: NDArray[Any], folds: NDArray[Any] | None = None
 ) -> NDArray[np.int64] | None:
     """(n,) codes of what is resampled whole among these rows; None: every row stands alone.
 
-    The groups where a group column is named; else, where a time is, blocks of consecutive times.
+    The groups where a group column is named; else, where a time is, blocks of consecutive times;
+    else copies, the rows that the split keeps together, where these are many.
     """
     if data.groups is not None:
         return np.asarray(data.groups[rows], dtype=np.int64)
-    return None if data.time is None else blocks(data.time[rows], folds)
+    return copies(split.unit[rows]) if data.time is None else blocks(data.time[rows], folds)
+
+
+def copies(unit: NDArray[Any]) -> NDArray[np.int64] | None:
+    """(n,) codes of units; None where taking rows for independent is off by little.
+
+    A mean over n rows, m of them in a unit and equal, has the variance of independent ones times
+    the sum of m² over n (Kish 1965, the design effect).
+    """
+    _, code, size = np.unique(unit, return_inverse=True, return_counts=True)
+    if (size.astype("float64") ** 2).sum() < MANY_COPIES * len(unit):
+        return None
+    return np.asarray(code.ravel(), dtype=np.int64)
 
 
 def blocks(time: NDArray[Any], folds: NDArray[Any] | None = None) -> NDArray[np.int64]:

@@ -115,7 +115,7 @@ def rows_of(data: Dataset, split: Split, metric: Metric) -> Rows:
     rng = np.random.default_rng(0)
     rows, sealed = (_sample(r, rng) for r in (split.train_rows, split.test_rows))
     train = data.frame.iloc[rows].reset_index(drop=True)
-    target = Target.of(data.y[rows], len(data.classes))
+    target = Target.of(data.y[rows], len(data.classes), unit=split.unit[rows])
     alone = {}
     for name in train.columns:
         answer = predicted(cells(train[name]), target)

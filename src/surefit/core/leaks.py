@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from surefit.core import copies
+from surefit.core import copies, dependence
 from surefit.core.digest import row_keys
 from surefit.core.findings import Finding, Rows, Severity
 from surefit.core.strength import cells, pairs, told, told_class
@@ -251,6 +251,7 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         into_test = float(np.isin(rows.test_key[~test_often], key).mean())
     n = round(into_test * int((~test_often).sum()))
     severity: Severity = "serious"
+    advice = "drop the copies, or name what they have in common: data.group"
     if torn >= 0.01 and torn > BY_CHANCE * chance:
         words = f"{torn:.1%} of the training rows stand in several folds, target and all" + (
             f", and {n:,} test rows ({into_test:.1%}) have an equal training row." if n else "."
@@ -261,21 +262,28 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         words += f"themselves only {own:.1%} of the training rows do: copies?"
     elif (repeated := copies.repeated(same, first=False)) >= 0.01:
         severity = "note"
-        words = f"{repeated:.1%} of the training rows repeat another one, target and all"
-        if often.any():
-            words += f"; {often.mean():.1%} are of kinds so frequent that they are taken for no "
-            words += "copies, and divided as other rows are."
-        elif not copies.torn(same, rows.block):
-            words += "; equal rows are kept on one side of the split, and each counts."
-        else:
-            words += "."
+        words, advice = _repeats(rows, repeated, copies.repeated(same[~often], first=False))
     else:
         return
     yield Finding(
         code="DUP01", severity=severity, columns=(), words=words,
-        evidence={"torn": torn, "test_rows": n, "by_chance": chance},
-        advice="drop the copies, or name what they have in common: data.group",
+        evidence={"torn": torn, "test_rows": n, "by_chance": chance}, advice=advice,
     )  # fmt: skip
+
+
+def _repeats(rows: Rows, repeated: float, among_rare: float) -> tuple[str, str]:
+    """(words, advice) on training rows that repeat another one, and on those of no usual kind."""
+    rare = among_rare * float((~rows.data.usual[rows.at]).mean())
+    words = f"{repeated:.1%} of the training rows repeat another one, target and all"
+    if rare < 0.01:
+        words += ": kinds so frequent that they are taken for no copies, and divided as others are."
+        return words, "nothing where they are no copies; else data.group"
+    if rows.data.by_content and not rows.split.ordered:
+        words += f"; {rare:.1%} are" if rare < repeated else "; they are"
+        words += " kept with what they repeat on one side of the split"
+        together = dependence.units(rows.data, rows.split, rows.split.train_rows) is not None
+        words += ", and drawn with it for intervals" if together else ""
+    return words + ".", "drop them where they are copies by mistake: each counts"
 
 
 def _drop(name: str) -> str:

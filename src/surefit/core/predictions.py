@@ -30,8 +30,8 @@ class Scored:
         pred: (n, K) probabilities or (n,) values.
         folds: (n,) which fold scored the row; None for test rows and tables from outside.
         weights: (n,) how much each row counts; None: all the same.
-        groups: (n,) codes of what is resampled whole, the rows' groups or blocks of time; None:
-            rows are alone.
+        groups: (n,) codes of what is resampled whole, the rows' groups, blocks of time or copies;
+            None: rows are alone.
         quantiles: predicted quantiles (n, q) of a regression, where the table has columns such as
             quantile_0.05, and their `levels`, rising.
     """
@@ -60,9 +60,9 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     frame.insert(1, "fold", split.fold_of_rows())
     target = np.asarray(data.classes)[data.y[rows]] if data.classes else data.y[rows]
     frame.insert(2, "target", target)
-    together = dependence.units(data, rows, split.fold_of_rows())
+    together = dependence.units(data, split, rows, split.fold_of_rows())
     if together is not None:
-        frame["group" if data.groups is not None else "block"] = together
+        frame[dependence.named(data)] = together
     return frame if data.weight is None else frame.assign(weight=data.weight[rows])
 
 
@@ -147,7 +147,7 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
         task=task, classes=tuple(classes), row_id=frame["row_id"].to_numpy(), y=y, pred=pred,
         folds=frame["fold"].to_numpy(dtype="int64") if "fold" in frame else None,
         weights=_numbers(frame, ["weight"])[:, 0] if "weight" in frame else None,
-        groups=next((_codes(frame[c]) for c in ("group", "block") if c in frame), None),
+        groups=next((_codes(frame[c]) for c in dependence.NAMES if c in frame), None),
         **_quantiles(frame, task),
     )  # fmt: skip
 

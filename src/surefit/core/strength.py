@@ -31,9 +31,10 @@ class Target:
     fold: np.ndarray = field(repr=False)
 
     @classmethod
-    def of(cls, y: np.ndarray, n_classes: int, *, seed: int = 0) -> Target:
-        """The target with its rows dealt out at random."""
-        fold = np.random.default_rng(seed).permutation(len(y)) % FOLDS
+    def of(cls, y: np.ndarray, n_classes: int, *, unit: np.ndarray, seed: int = 0) -> Target:
+        """The target with its rows dealt out at random, those of one unit into one part."""
+        code = pd.factorize(unit)[0]
+        fold = (np.random.default_rng(seed).permutation(int(code.max()) + 1) % FOLDS)[code]
         return cls(y=y, n_classes=n_classes, fold=fold)
 
 

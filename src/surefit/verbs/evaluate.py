@@ -186,7 +186,7 @@ def _looked_at(
     return Subject(
         name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
         look=looks.next_look(store, keys), row_key=keys,
-        clusters=dependence.units(work.data, rows),
+        clusters=dependence.units(work.data, work.split, rows),
         work=work, at=rows, again=f"surefit evaluate {name} --test",
     )  # fmt: skip
 
@@ -222,7 +222,7 @@ def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -
     return Subject(
         look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
         name=name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
-        clusters=dependence.units(work.data, rows), verified=False,
+        clusters=dependence.units(work.data, work.split, rows), verified=False,
         work=work, at=rows, again=f"surefit evaluate {name}",
     )  # fmt: skip
 

@@ -306,7 +306,7 @@ class _Spread:
             metric,
             work.data.y[rows],
             kept_fold(payload)[0],
-            dependence.units(work.data, rows),
+            dependence.units(work.data, work.split, rows),
             row_weights(work, rows),
         )
 

@@ -268,7 +268,7 @@ def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[Gat
     question = Question(
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
-        clusters=dependence.units(work.data, at), more=more, n_resamples=n_resamples,
+        clusters=dependence.units(work.data, work.split, at), more=more, n_resamples=n_resamples,
         constant=baseline.constant_answers(work.data, work.split, at, test=True),
     )  # fmt: skip
     undecidable = gate.undecidable(question)

@@ -296,7 +296,7 @@ def reported(work: Workspace) -> list[metrics.Metric]:
 
 def clusters(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
     """What is not independent among the scored rows: groups, or blocks of time, if named."""
-    return dependence.units(work.data, rows, work.split.fold_of_rows())
+    return dependence.units(work.data, work.split, rows, work.split.fold_of_rows())
 
 
 def row_weights(work: Workspace, rows: np.ndarray) -> np.ndarray | None:
