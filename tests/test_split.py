@@ -129,7 +129,7 @@ def test_the_few_of_the_rare_class_among_blank_rows_are_divided():
     rng = np.random.default_rng(2)
     rare = rng.random(len(frame)) < 0.05
     frame["y"] = np.where(rare, "yes", "no")
-    data, split = divide(frame)
+    _, split = divide(frame)
     both = blank & rare
     assert both.sum() > 10
     assert 0 < (split.block[both] == -1).sum() < both.sum() / 2
