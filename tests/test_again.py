@@ -68,6 +68,27 @@ def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
         surefit.eject("last", quiet=True)
 
 
+def test_a_script_refuses_another_file_and_a_run_finds_its_own(tmp_path, monkeypatch):
+    """Rows are taken by number, so the script notices a changed file; data that moved are named."""
+    monkeypatch.chdir(tmp_path)
+    trained(tmp_path, "linear", "binary")
+    file = tmp_path / "binary.parquet"
+    folder = surefit.eject("last", quiet=True).folder
+    kept = file.rename(tmp_path / "kept.parquet")
+    there = {"data.path": "kept.parquet"}
+    assert surefit.reproduce("last", set=there, quiet=True).verdict == "IDENTICAL"
+    moved = surefit.eject("last", "moved", set=there, quiet=True).folder
+    for where, code in ((moved, 0), (folder, 1)):
+        if code:
+            pd.read_parquet(kept).iloc[::-1].to_parquet(file)
+        run = [sys.executable, "-W", "ignore", f"{where}/train.py"]
+        done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == code, done.stderr[-2000:]
+    assert "is not the file of this run" in done.stderr
+    with pytest.raises(InputError, match=r"without model\.family"):
+        surefit.reproduce("last", set={"model.family": "forest"}, quiet=True)
+
+
 BUILD = """
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.pipeline import make_pipeline

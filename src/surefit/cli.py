@@ -352,7 +352,8 @@ def reproduce(run: str, config: str | None, set_: tuple[str, ...], as_json: bool
     """Run a training run, search or trial again: IDENTICAL, WITHIN NOISE or DIFFERENT.
 
     RUN is an id (or its beginning), a name, "last" or "best". Nothing is checked out: what differs
-    in code, configuration, data and environment is named.
+    in code, configuration, data and environment is named. Where the data have moved:
+    --set data.path=FILE.
     Exit code 0: IDENTICAL or WITHIN NOISE (of three seeds). 1: DIFFERENT.
     """
     from surefit.verbs.reproduce import reproduce as verb
@@ -373,7 +374,8 @@ def eject(run: str, directory: str | None, config: str | None, set_: tuple[str, 
 
     RUN is an id (or its beginning), a name, "last" or "best".
     DIRECTORY gets train.py (scikit-learn, the family's library, MLflow) and parts.csv (the split),
-    and of a model of your own your files; by default ejected/ID.
+    and of a model of your own your files; by default ejected/ID. Where the data have moved:
+    --set data.path=FILE.
     """
     from surefit.verbs.eject import eject as verb
 

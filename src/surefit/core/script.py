@@ -19,7 +19,8 @@ class Subject:
     """The run that a script is of, its rows and its settings.
 
     Attributes:
-        read: the line that reads the table, an expression of pandas.
+        read: an expression of pandas that reads the table from FILE.
+        file, sha256: that file, and its digest as it was, since rows are taken by number.
         columns: dicts with the name, kind and dtype of each feature.
         weight: the column of row weights.
     """
@@ -28,6 +29,8 @@ class Subject:
     name: str
     task: Task
     read: str
+    file: str
+    sha256: str
     target: str
     classes: Sequence[Any]
     columns: Sequence[dict[str, str]]
@@ -248,9 +251,10 @@ def script(recipe: Recipe) -> str:
     body = body.replace("from __future__ import annotations\n", "").replace(
         "import numpy as np\nimport pandas as pd\n", ""
     )
-    return _HEAD.format(r=recipe) + body.strip() + _settings(recipe) + _preprocessing(recipe) + (
-        _weighting(recipe) + "\n" + _estimator(recipe) + _MAIN
-    )  # fmt: skip
+    return "".join([
+        _HEAD.format(r=recipe), READ.format(r=recipe), body.strip(), _settings(recipe),
+        _preprocessing(recipe), _weighting(recipe), "\n", _estimator(recipe), _MAIN,
+    ])  # fmt: skip
 
 
 def _weighting(recipe: Recipe) -> str:
@@ -384,6 +388,8 @@ rows (by number, those without a target left out) are for training and which are
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -392,11 +398,19 @@ import numpy as np
 import pandas as pd
 
 
+'''
+READ = """FILE = {r.file!r}
+SHA256 = {r.sha256!r}  # of the file as it was: rows are taken by number
+
+
 def read() -> pd.DataFrame:
+    with open(FILE, "rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
+            sys.exit(f"{{FILE}} is not the file of this run: parts.csv names other rows.")
     return {r.read}
 
 
-'''
+"""
 _MAIN = """
 
 def main() -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from surefit.core import portable, preprocess
 from surefit.core.kinds import MAX_LEVELS
-from surefit.core.script import Subject
+from surefit.core.script import READ, Subject
 from surefit.errors import InputError
 from surefit.models.params import Params
 
@@ -68,6 +68,7 @@ def script(recipe: OwnRecipe) -> str:
     answers = "\n\n".join(inspect.getsource(f) for f in recipe.answers)
     return (
         _HEAD.format(r=recipe, parent=parent, module=module, function=function)
+        + READ.format(r=recipe)
         + f"{body}\n\n\n{lines}\n\n\n{inspect.getsource(Params)}\n\n{answers}\n\n{_CALM}"
         + (_loop(recipe) if recipe.kind == "train" else _fitted(recipe))
         + _MAIN
@@ -138,6 +139,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
+import hashlib
 import math
 import random
 import sys
@@ -154,10 +156,6 @@ from threadpoolctl import threadpool_limits
 CODE = Path(__file__).resolve().parent / "code"
 sys.path[:0] = [str(CODE / "{parent}"), str(CODE)]
 from {module} import {function} as yours  # noqa: E402
-
-
-def read() -> pd.DataFrame:
-    return {r.read}
 
 
 '''

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
 import re
@@ -97,6 +98,12 @@ def refuse_cut_short(path: str, root: Path) -> None:
                 "above it: it looks cut short.",
                 "write the file again; if it is whole, end it with a line break",
             )
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file's bytes."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def dialect(file: Path, config: DataConfig | None = None) -> csvtext.Dialect:

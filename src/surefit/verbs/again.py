@@ -5,12 +5,13 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import Project
+from surefit.config import Config, Project
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
@@ -105,10 +106,24 @@ def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Aga
             "surefit tune --ensemble",
         )
     recorded = configuration.validate(tomllib.loads(text))
-    whole = recorded.model_copy(update={"tracking": here.config.tracking})
+    whole = recorded.model_copy(update={"tracking": here.config.tracking} | _moved(named, recorded))
     project = Project(config=whole, root=here.root, origins=here.origins)
     work = workspace.load(project, frame=None, reporter=reporter)
     return Again(record=record, work=work, chosen=candidates.candidate(work), store=store)
+
+
+def _moved(named: Named, recorded: Config) -> dict[str, Any]:
+    """Where the data are now, where `--set` says so; nothing else of a record is changed."""
+    given = {key for key, origin in named.here.origins.items() if origin == "--set"}
+    wrong = sorted(k for k in given if k not in ("name", "data.path") and k[:9] != "tracking.")
+    if wrong:
+        raise InputError(
+            f"{named.record.name} is run again with its own configuration, without {wrong[0]}.",
+            "--set data.path=FILE where the data have moved; surefit train with another setting",
+        )
+    if "data.path" not in given:
+        return {}
+    return {"data": recorded.data.model_copy(update={"path": named.here.config.data.path})}
 
 
 def largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:

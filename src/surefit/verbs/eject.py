@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,8 @@ def eject(
         run: a training run's or a search's id, its beginning, its name, or "last"; a search stands
             for its winner.
         directory: where to; by default ejected/ID in the project's folder.
-        config, set: the project whose store is meant, as in `train`.
+        config, set: the project whose store is meant, as in `train`; `data.path` where the run's
+            data are now. Another setting is refused: the run's own are taken.
         quiet: say nothing on standard error.
 
     Raises:
@@ -54,7 +54,10 @@ def eject(
     root = found.work.project.root
     folder = Path(directory) if directory else root / "ejected" / found.record.run_id[:8]
     if found.record.tags.get("surefit.data") != found.work.data.digest:
-        raise InputError("The data have changed since this run: its rows cannot be named any more.")
+        raise InputError(
+            "The data have changed since this run: its rows cannot be named any more.",
+            "put the file of that time back (--set data.path=FILE), or train again and eject that",
+        )
     if found.record.tags.get("surefit.split") != found.work.split.digest:
         raise InputError("The rows are divided in another way than they were for this run.",
                          "surefit train its configuration again, and eject that run")  # fmt: skip
@@ -86,9 +89,11 @@ def _recipe(found: Again) -> script.Recipe:
 def _subject(found: Again) -> dict[str, Any]:
     """The fields of `script.Subject`."""
     work, data = found.work, found.work.data
+    file = (work.project.root / work.config.data.path).resolve()
     return {
         "run_id": found.record.run_id, "name": found.record.name, "task": data.task,
-        "read": _read(work.config, work.project.root), "target": data.target,
+        "read": _read(work.config, file), "file": str(file), "sha256": sources.sha256(file),
+        "target": data.target,
         "classes": data.classes, "columns": [c.to_dict() for c in data.columns],
         "params": found.chosen.params, "seed": found.chosen.problem.seed,
         "weight": work.config.data.weight,
@@ -122,18 +127,24 @@ def _monotone(found: Again) -> dict[int, int]:
     return {places[name]: int(way) for name, way in chosen.items() if way}
 
 
-def _read(config: Config, root: Path) -> str:
+def _read(config: Config, file: Path) -> str:
+    """The call of pandas that reads the file, which it knows as FILE, as training did."""
     path = config.data.path
     if path.startswith("sklearn:"):
-        raise InputError("eject needs a file; scikit-learn's own sets are prepared by surefit.")
-    file = json.dumps(str((root / path).resolve()))
-    ending = path.removesuffix(".gz").rpartition(".")[2].lower()
+        raise InputError(
+            "eject needs a file; scikit-learn's own sets are prepared by surefit.",
+            "save the table as a file, and train on that",
+        )
+    ending = path.removesuffix(".gz").rpartition(".")[2].lower() if file.is_file() else ""
     if ending in ("csv", "tsv", "txt"):
-        return _read_csv(config, (root / path).resolve())
-    calls = {"parquet": f"pd.read_parquet({file})", "feather": f"pd.read_feather({file})",
-             "jsonl": f"pd.read_json({file}, lines=True)"}  # fmt: skip
+        return _read_csv(config, file)
+    calls = {"parquet": "pd.read_parquet(FILE)", "feather": "pd.read_feather(FILE)",
+             "jsonl": "pd.read_json(FILE, lines=True)"}  # fmt: skip
     if ending not in calls:
-        raise InputError(f"eject cannot read {path} in plain pandas.")
+        raise InputError(
+            f"eject cannot read {path} in plain pandas.",
+            "save the table as one CSV or Parquet file, and train on that",
+        )
     return calls[ending]
 
 
@@ -150,7 +161,7 @@ def _read_csv(config: Config, file: Path) -> str:
         "na_values": ["", *(csvtext.TOKENS if missing is None else missing)],
     }
     arguments = "".join(f",\n        {k}={v!r}" for k, v in told.items())
-    return f"pd.read_csv(\n        {str(file)!r}, low_memory=False{arguments},\n    )"
+    return f"pd.read_csv(\n        FILE, low_memory=False{arguments},\n    )"
 
 
 def _rounds(record: RunRecord, problem: fit.Problem) -> int | None:
