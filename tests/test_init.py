@@ -107,6 +107,14 @@ def test_a_project_on_data_that_cannot_be_used_is_not_begun(folder):
         folder.init("plain/project", data="d.csv", target="y")
 
 
+def test_init_again_finds_the_table_from_here(folder):
+    """A table is named from where the command is typed, also for a folder with a surefit.toml."""
+    numbers().to_csv(folder.path / "d.csv", index=False)
+    for _ in range(2):
+        done = folder.init("under/here", data="d.csv", target="y")
+    assert "surefit.toml" in done.kept
+
+
 def test_the_workflow_is_valid_and_its_commands_exist(folder):
     """init --ci github: YAML whose surefit lines are commands with options that there are; check,
     train, evaluate, compare, then promote on a push only, and the report is kept."""

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from promoting import project, rows
@@ -304,7 +305,7 @@ def test_grown_data_are_judged_on_untouched_rows(tmp_path, pristine) -> None:
     decision = promote(newer.run_id, config=trained.config, set=settings, quiet=True)
     told = record_of(trained, decision)["evidence"]["rows"]
     assert "untouched by both" in told
-    assert "the champion answered" in told
+    assert "the champion is asked now" in told
     store = trained.store()
     split = runs.read_table(store, trained.runs["good"], "split.parquet")
     seen = set(split["row_id"][split["block"] >= 0])
@@ -333,6 +334,22 @@ def test_usual_rows_are_judged_too_where_data_have_grown(tmp_path, pristine) -> 
     fresh = work.split.test_rows[work.split.test_rows >= 500]
     assert work.data.usual[fresh].any()
     assert looks.next_look(trained.store(), looks.keys(work, fresh)) <= 2
+
+
+def test_few_groups_spend_no_look(tmp_path, monkeypatch) -> None:
+    """Test rows of three groups decide nothing, which is known before their targets are read."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=400), "b": rng.normal(size=400)})
+    frame["who"] = np.arange(400) % 8
+    frame["y"] = frame["a"] + rng.normal(size=400) > 0
+    frame.to_csv("t.csv", index=False)
+    grouped = {"data.group": "who", "model.family": "linear"}
+    found = train("t.csv", target="y", set=grouped, quiet=True)
+    decision = promote(found.run_id, quiet=True)
+    assert (decision.verdict, decision.look, decision.n_rows) == ("INCONCLUSIVE", 0, 0)
+    assert "groups: fewer than 10 decide nothing" in str(decision)
+    assert "test rows of more groups" in decision.next
 
 
 def test_a_model_from_outside_is_no_champion_to_measure(trained) -> None:

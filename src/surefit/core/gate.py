@@ -18,9 +18,10 @@ from surefit.core.strata import TOO_FEW, Slice
 from surefit.errors import ConfigError, did_you_mean
 from surefit.results import Check, Score, Task, Verdict
 from surefit.sections import GateConfig
-from surefit.wording import signed
+from surefit.wording import counted, signed
 
 UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
+FEW_UNITS = "groups of test rows"  # the same, where there are too few of them
 FEWEST = 10  # shared test rows below which nothing is decided
 
 
@@ -105,6 +106,8 @@ def advice(checks: Sequence[Check], config: GateConfig) -> str:
     if verdict == "REJECTED":
         return "surefit tune, or train another candidate"
     open_ones = {c.name for c in checks if c.verdict == verdict}
+    if FEW_UNITS in open_ones:
+        return "test rows of more groups: a larger split.test, or split.column"
     if UNKNOWN_CHAMPION in open_ones:
         return 'fresh test rows, or --force --reason "why" if you know what you replace'
     if config.against == "not_worse":
@@ -162,6 +165,21 @@ def _floor_check(score: Score, floor: float, *, by_point: bool) -> Check:
     how = " by the point" if by_point else ""
     reason = f"{score}, {word} {floor:,.10g}{how}{_would_decide(more)}"
     return Check(name=f"{word} {score.metric}", verdict=verdict, reason=reason, rows_to_decide=more)
+
+
+def too_few(units: np.ndarray | None, n_rows: int, what: str) -> str:
+    """Why so few groups, blocks or copies of rows decide nothing; "" where they may.
+
+    It is known without the targets, so no look need be spent on them.
+    """
+    n = n_rows if units is None else len(np.unique(units))
+    if units is None or n >= gatetest.FEWEST_FOR_A_VERDICT:
+        return ""
+    told = {"group": "group", "block": "block of time", "copy": "distinct row"}[what]
+    return (
+        f"the {n_rows:,} test rows are of {counted(n, told)}: "
+        f"fewer than {gatetest.FEWEST_FOR_A_VERDICT} decide nothing"
+    )
 
 
 def undecidable(question: Question) -> list[Check]:

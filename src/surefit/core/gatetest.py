@@ -126,7 +126,8 @@ def gate(
         low, high = min(low, bca[0]), max(high, bca[1])
     threshold = margin if against == "better" else -margin
     verdict, note = _verdict(low, high, threshold=threshold, rows=rows, same=reach == gain == 0)
-    more = enough_rows(len(y), gain - threshold, reach) if verdict == "INCONCLUSIVE" else None
+    unsure = verdict == "INCONCLUSIVE" and rows.n_units >= FEWEST_FOR_A_VERDICT
+    more = enough_rows(len(y), gain - threshold, reach) if unsure else None
     if more is not None and not note:
         note = f"about {more:,} rows would decide if the difference stays as it is"
     return GateTest(

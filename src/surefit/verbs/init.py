@@ -93,6 +93,8 @@ def init(
 def _project(folder: Path, data: str | None, target: str | None, overrides: Overrides) -> Project:
     """The project, its data path relative to the new folder; nothing is asked of the folder yet."""
     if (folder / FILE).exists():
+        if data is not None and sources.is_file(data):  # named from here, not from that folder
+            data = str(Path(data).expanduser().resolve())
         return workspace.project(
             data=data, target=target, config=folder / FILE, overrides=overrides
         )

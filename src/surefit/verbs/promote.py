@@ -113,6 +113,7 @@ class Case:
 
     Attributes:
         look: which look at these rows it is; 0 while none was taken.
+        too_few: why the test rows cannot decide, where that is known without a look.
     """
 
     store: Store = field(repr=False)
@@ -123,6 +124,7 @@ class Case:
     findings: Found = field(repr=False)
     alias: str
     look: int = 0
+    too_few: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +173,13 @@ def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case
     store, work, found, config = case.store, case.work, case.rivals, case.work.config.gate
     if not force and findings.check(case.findings, config).verdict != "PROMOTED":
         reporter.say("Plan:  no look at the test rows: what was found in the data comes first")
-        unseen = "none: what was found in the data comes first"
-        return replace(case, rivals=Rivals(blind=found.blind.iloc[:0], how=unseen))
+        unseen = Rivals(blind=found.blind.iloc[:0], how="none: what was found in the data is first")
+        return replace(case, rivals=unseen)
+    too_few = _too_few(work, found.blind)
+    if too_few and not force:
+        reporter.say(f"Plan:  no look at the test rows: {too_few}")
+        unseen = Rivals(blind=found.blind.iloc[:0], how=f"none: {too_few}")
+        return replace(case, rivals=unseen, too_few=too_few)
     keys = looks.keys(work, rows_of(found.blind, work))
     against = (
         f"champion version {case.champion.version}" if case.champion else "floors and baseline"
@@ -191,6 +198,12 @@ def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case
     spends = 1 if config.reuse == "ignore" else look
     run.log([Metric(key="look", value=look), Metric(key="look_spent", value=spends)])
     return replace(case, look=look)
+
+
+def _too_few(work: Workspace, blind: pd.DataFrame) -> str:
+    """Why there are too few groups, blocks of time or distinct rows among the test rows, or ""."""
+    units = dependence.units(work.data, work.split, rows_of(blind, work))
+    return gate.too_few(units, len(blind), dependence.named(work.data)) if len(blind) else ""
 
 
 def _question(work: Workspace, found: Rivals) -> str:
@@ -241,6 +254,8 @@ def _standard_error(
 def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
     config = case.work.config.gate
     checks, tests = _on_test_rows(case, reporter) if len(case.rivals.blind) else ([], [])
+    if case.too_few:
+        checks.append(Check(name=gate.FEW_UNITS, verdict="INCONCLUSIVE", reason=case.too_few))
     if case.rivals.trouble:
         checks.append(
             Check(name=gate.UNKNOWN_CHAMPION, verdict="INCONCLUSIVE", reason=case.rivals.trouble)

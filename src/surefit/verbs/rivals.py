@@ -90,7 +90,7 @@ def _with(
     if missing.any():
         run_on = work.data.raw.iloc[rows_of(blind, work)[missing]]
         answers.loc[missing] = _run(store, theirs, champion, run_on)[answers.columns].to_numpy()
-        how += f"; the champion answered {int(missing.sum()):,} of them in a fresh process"
+        how += f"; of {int(missing.sum()):,} the champion is asked now, in a fresh process"
     answers.insert(0, "row_id", blind["row_id"].to_numpy())
     return Rivals(blind=blind, theirs=answers, how=how, touched=touched)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,10 @@ def project(
         ConfigError: with every mistake at once.
     """
     path = "<DataFrame>" if frames.is_table(data) else data
+    if isinstance(config, Mapping):
+        raise ConfigError(
+            "config names a file.", "set={...} takes settings: set={'split.folds': 3}"
+        )
     return configuration.resolve(
         config=Path(config) if config else None,
         data=str(path) if path is not None else None,
