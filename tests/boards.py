@@ -56,7 +56,8 @@ class Project:
             names, config=self.config, set={"name": self.name}, quiet=True, **options
         )
 
-    def add(self, name, y, p, *, kind="train", tags=(), params=(), extra=(), status="FINISHED"):
+    def add(self, name, y, p, *, kind="train", tags=(), params=(), extra=(), status="FINISHED",
+            columns=()):  # fmt: skip
         """A run with these predictions; its id."""
         known = {
             "surefit.data": "d1", "surefit.split": "s1", "surefit.task": "binary",
@@ -65,7 +66,8 @@ class Project:
         run_id = runs.start(self.store, name, kind, tags=known)
         run = runs.Run(store=self.store, run_id=run_id, name=name)
         value = auc(y, np.nan_to_num(p))
-        run.log([Table(path="predictions/valid.parquet", frame=table(y, p)),
+        frame = table(y, p).assign(**dict(columns))
+        run.log([Table(path="predictions/valid.parquet", frame=frame),
                  Param(key="model.family", value="lightgbm"),
                  *(Param(key=k, value=v) for k, v in dict(params).items()),
                  *(Metric(key=k, value=v)

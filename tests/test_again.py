@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,24 @@ def test_a_script_refuses_another_file_and_a_run_finds_its_own(tmp_path, monkeyp
     assert "is not the file of this run" in done.stderr
     with pytest.raises(InputError, match=r"without model\.family"):
         surefit.reproduce("last", set={"model.family": "forest"}, quiet=True)
+
+
+def test_data_that_moved_leave_a_nameless_project_its_name(tmp_path, monkeypatch):
+    """A project called after its table keeps its runs when the table is elsewhere; ~ is a home."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table("binary").to_csv("shop.csv", index=False)
+    (tmp_path / "surefit.toml").write_text(
+        '[data]\npath = "shop.csv"\ntarget = "bought"\n[model]\nfamily = "linear"\n'
+    )
+    run = surefit.train(quiet=True).run_id
+    (tmp_path / "shop.csv").rename(tmp_path / "there.csv")
+    moved = ["data.path=~/there.csv", "data.target=bought"]
+    assert surefit.reproduce(run[:8], set=moved, quiet=True).verdict == "IDENTICAL"
+    folder = Path(surefit.eject(run[:8], set=moved, quiet=True).folder)
+    assert "there.csv" in (folder / "train.py").read_text()
+    with pytest.raises(InputError, match="predicts bought"):
+        surefit.reproduce(run[:8], set=["data.target=rooms"], quiet=True)
 
 
 BUILD = """

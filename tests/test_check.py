@@ -163,6 +163,15 @@ def test_rows_that_repeat_tell_nothing_of_themselves() -> None:
     assert not [f for f in found(people, group="who") if f.code.startswith("LEAK")]
 
 
+def test_rows_that_repeat_but_for_a_dropped_column_are_not_said_to_be_kept() -> None:
+    """Rows that a dropped column sets apart stand on both sides, and no finding says otherwise."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.integers(0, 3, (1000, 4)), columns=list("abcd"))
+    frame["y"], frame["stamp"] = rng.integers(0, 2, 1000), rng.normal(size=1000)
+    for finding in found(frame, drop=["stamp"]):
+        assert "on one side" not in finding.words
+
+
 def test_columns_that_say_the_same() -> None:
     """Names for codes, other units, and a number turned round say the same; two measures do not."""
     rng = np.random.default_rng(0)
@@ -172,8 +181,10 @@ def test_columns_that_say_the_same() -> None:
     frame["y"] = rng.integers(0, 2, 300)
     assert not [f for f in found(frame) if f.code == "COL03"]
     more = frame.assign(inch=frame["a"] / 2.54 + 3, turned=-frame["b"], name=frame["k"].map(str))
+    more["said"] = [f"word {i} of many" for i in range(300)]
+    more["again"], more["other"] = more["said"], more["said"].str.replace("many", "all")
     same = {f.columns for f in found(more, types={"name": "category"}) if f.code == "COL03"}
-    assert same == {("a", "inch"), ("b", "turned"), ("k", "name")}
+    assert same == {("a", "inch"), ("b", "turned"), ("k", "name"), ("said", "again")}
 
 
 def test_many_columns_take_seconds_not_minutes() -> None:

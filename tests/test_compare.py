@@ -102,6 +102,22 @@ def test_the_written_script_picks_the_same_by_plain_mlflow(
     assert surefit.compare(quiet=True).best.run_id == newest
 
 
+def test_a_run_that_names_its_copies_tells_the_others(project):
+    """Of a run recorded without them the same rows are drawn together, in either order."""
+    y, made = boards.world(n=50)
+    y = np.repeat(y, 4)
+    one, other = (np.repeat(made(1.0, seed=k), 4) for k in (1, 7))
+    project.add("old", y, one)
+    apart = project.compare("old").standings[0].score
+    project.add("new", y, other, columns={"copies_of": np.repeat(np.arange(50), 4)})
+    orders = (("old", "new"), ("new", "old"), ())
+    found = [project.compare(*names).standings for names in orders]
+    told = [{s.name: (s.score.low, s.score.high) for s in standings} for standings in found]
+    assert told[0] == told[1] == told[2]
+    low, high = told[0]["old"]
+    assert high - low > 1.3 * (apart.high - apart.low)
+
+
 def test_what_cannot_be_ranked_is_listed_with_its_reason(project):
     """RUNNING, FAILED, deleted, without the metric, infinite, NaN, other data, split or rows."""
     y, made = boards.world()

@@ -70,14 +70,13 @@ def test_copies_are_kept_with_the_predictions():
     divided = split.make(table, SplitConfig())
     pred = np.tile([0.5, 0.5], (len(divided.scored_rows), 1))
     stored = predictions.valid_table(table, divided, pred)
-    assert (stored.groupby("copy").size() == 4).all()
+    assert (stored.groupby("copies_of").size() == 4).all()
     scored = predictions.read(stored, "binary", table.classes)
     assert len(np.unique(scored.groups)) == len(stored) / 4
 
 
 def test_the_gate_promotes_no_noise_where_rows_repeat():
-    """Answers at random beat the baseline about as often as the gate's error allows, not half the
-    time."""
+    """Answers at random beat the baseline about as often as the gate's error allows."""
     metric, promoted, tries = metrics.find("roc_auc", "binary"), 0, 60
     for seed in range(tries):
         table = data.prepare(noise(150, 6, seed), DataConfig(path="t", target="y"))

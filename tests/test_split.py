@@ -138,6 +138,18 @@ def test_the_few_of_the_rare_class_among_blank_rows_are_divided():
     assert (split.block[-200:] == split.block[:200]).all()
 
 
+def test_copies_stay_together_also_where_features_are_few():
+    """Thirty copies of a row are copies, though its features alone are of a usual kind."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.integers(0, 4, 600), "b": rng.integers(0, 4, 600)})
+    frame["y"] = rng.normal(size=600).round(3)
+    copies = pd.concat([frame, *[frame.head(100)] * 30], ignore_index=True)
+    data, split = divide(copies)
+    assert data.usual.mean() < 0.05
+    blocks = pd.Series(split.block).groupby(data.row_key).nunique()
+    assert (blocks == 1).mean() > 0.95
+
+
 def test_appended_rows_move_no_common_row():
     """The nth of equal rows stays where it is when more of them come."""
     frame = usual(2000)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import copies
+from surefit.core.digest import row_keys
 from surefit.core.findings import Finding, Rows, Severity
 
 FEWEST = 50  # values on each side for drift
@@ -66,8 +67,8 @@ def mixed(rows: Rows) -> Iterator[Finding]:
 def repeated(rows: Rows) -> Iterator[Finding]:
     """COL03: columns of which each tells the other, value for value.
 
-    Where most rows have a value of their own that says nothing by itself; numbers and dates must
-    then also rise together, or one rise as the other falls.
+    Where most rows have a value of their own that says nothing by itself; then numbers and dates
+    must rise together, or one rise as the other falls, and texts be the same.
     """
     n_distinct = len(np.unique(rows.key))
     seen: dict[bytes, str] = {}
@@ -76,9 +77,8 @@ def repeated(rows: Rows) -> Iterator[Finding]:
         code = copies.codes(values)
         levels, told = int(code.max()) + 1, code.tobytes()
         if 2 * levels > n_distinct:
-            if column.kind not in ("number", "date"):
-                continue
-            told = _ranked(values)
+            number = column.kind in ("number", "date")
+            told = _ranked(values) if number else row_keys(pd.DataFrame({"": values})).tobytes()
         first = seen.setdefault(told, column.name) if levels > 2 else column.name
         if first != column.name:
             yield Finding(

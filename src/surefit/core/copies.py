@@ -21,8 +21,8 @@ def usual(row_key: np.ndarray, table: pd.DataFrame, target: str, counted: np.nda
 
     Such a kind is a twentieth of the table (an empty form, a blank image); or independent columns
     would give one row of it at least, as in a table of a few columns with a few levels, and there
-    are not many more. Where the features alone are of such a kind, so is each target value that
-    chance would give them once: the few blank images of the rare class.
+    are not many more. Where the features alone are of such a kind, so are their rows with one
+    target, by the same measure: the few blank images of the rare class.
 
     Args:
         row_key: (n,) equal for rows of one kind, target and all.
@@ -34,10 +34,10 @@ def usual(row_key: np.ndarray, table: pd.DataFrame, target: str, counted: np.nda
         return np.zeros(len(row_key), dtype=bool)
     n = max(1, int(counted.sum()))
     features = table.drop(columns=target)
-    frequent, _ = _frequent(row_key, table, counted, n)
+    frequent, found = _frequent(row_key, table, counted, n)
     blank, alike = _frequent(row_keys(features), features, counted, n)
     expected = alike * _share(table[target], counted, n)
-    return np.asarray(frequent | (blank & (expected >= 1)))
+    return np.asarray(frequent | (blank & (expected >= 1) & (found <= MORE * expected)))
 
 
 def _frequent(

@@ -12,12 +12,12 @@ from surefit.core.split import Split
 
 MANY_COPIES = 1.05  # times the variance of as many rows without copies, from which on they tell
 
-NAMES = ("group", "block", "copy")  # columns of a predictions table that hold such codes
+NAMES = ("group", "block", "copies_of")  # columns of a predictions table that hold such codes
 
 
 def named(data: Dataset) -> str:
     """The column that holds the codes of `units`."""
-    return "group" if data.groups is not None else "copy" if data.time is None else "block"
+    return "group" if data.groups is not None else "copies_of" if data.time is None else "block"
 
 
 def units(
@@ -26,7 +26,8 @@ def units(
     """(n,) codes of what is resampled whole among these rows; None: every row stands alone.
 
     The groups where a group column is named; else, where a time is, blocks of consecutive times;
-    else copies, the rows that the split keeps together, where these are many.
+    else copies, the rows that the split keeps together, where these are many. Where the user names
+    rows by an id, each is one of its own.
     """
     if data.groups is not None:
         return np.asarray(data.groups[rows], dtype=np.int64)

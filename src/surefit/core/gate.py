@@ -9,6 +9,7 @@ import numpy as np
 
 from surefit.core import gatetest, metrics, stats
 from surefit.core.baseline import constant
+from surefit.core.gatetest import FEWEST_FOR_A_VERDICT as FEWEST
 from surefit.core.gatetest import GateTest
 from surefit.core.metrics import Metric
 from surefit.core.predictions import Scored
@@ -21,8 +22,7 @@ from surefit.sections import GateConfig
 from surefit.wording import counted, signed
 
 UNKNOWN_CHAMPION = "champion"  # the question's name where it cannot be scored at all
-FEW_UNITS = "groups of test rows"  # the same, where there are too few of them
-FEWEST = 10  # shared test rows below which nothing is decided
+FEW_UNITS = "test rows"  # the same, where there are too few of them, or of their groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def advice(checks: Sequence[Check], config: GateConfig) -> str:
         return "surefit tune, or train another candidate"
     open_ones = {c.name for c in checks if c.verdict == verdict}
     if FEW_UNITS in open_ones:
-        return "test rows of more groups: a larger split.test, or split.column"
+        return "more test rows, and of more groups where there are groups: a larger split.test"
     if UNKNOWN_CHAMPION in open_ones:
         return 'fresh test rows, or --force --reason "why" if you know what you replace'
     if config.against == "not_worse":
@@ -168,18 +168,17 @@ def _floor_check(score: Score, floor: float, *, by_point: bool) -> Check:
 
 
 def too_few(units: np.ndarray | None, n_rows: int, what: str) -> str:
-    """Why so few groups, blocks or copies of rows decide nothing; "" where they may.
+    """Why so few rows, or groups, blocks of time or copies of them, decide nothing; "" if they may.
 
     It is known without the targets, so no look need be spent on them.
     """
     n = n_rows if units is None else len(np.unique(units))
-    if units is None or n >= gatetest.FEWEST_FOR_A_VERDICT:
+    if n >= FEWEST:
         return ""
-    told = {"group": "group", "block": "block of time", "copy": "distinct row"}[what]
-    return (
-        f"the {n_rows:,} test rows are of {counted(n, told)}: "
-        f"fewer than {gatetest.FEWEST_FOR_A_VERDICT} decide nothing"
-    )
+    if units is None:
+        return f"only {counted(n, 'test row')}: fewer than {FEWEST} decide nothing"
+    told = {"group": "group", "block": "block of time"}.get(what, "distinct row")
+    return f"the {n_rows:,} test rows are of {counted(n, told)}: fewer than {FEWEST} decide nothing"
 
 
 def undecidable(question: Question) -> list[Check]:
@@ -191,7 +190,7 @@ def undecidable(question: Question) -> list[Check]:
         reason = f"{metric.name} is undefined on these {len(rows.y)} test rows"
     else:
         return []
-    return [Check(name="test rows", verdict="INCONCLUSIVE", reason=reason)]
+    return [Check(name=FEW_UNITS, verdict="INCONCLUSIVE", reason=reason)]
 
 
 def baseline_check(question: Question) -> tuple[Check, GateTest]:

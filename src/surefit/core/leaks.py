@@ -262,7 +262,8 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         words += f"themselves only {own:.1%} of the training rows do: copies?"
     elif (repeated := copies.repeated(same, first=False)) >= 0.01:
         severity = "note"
-        words, advice = _repeats(rows, repeated, copies.repeated(same[~often], first=False))
+        among_rare = copies.repeated(same[~often], first=False)
+        words, advice = _repeats(rows, repeated, among_rare, whole=not torn)
     else:
         return
     yield Finding(
@@ -271,14 +272,17 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _repeats(rows: Rows, repeated: float, among_rare: float) -> tuple[str, str]:
-    """(words, advice) on training rows that repeat another one, and on those of no usual kind."""
+def _repeats(rows: Rows, repeated: float, among_rare: float, *, whole: bool) -> tuple[str, str]:
+    """(words, advice) on training rows that repeat another one, and on those of no usual kind.
+
+    `whole`: none of the latter stands in two blocks.
+    """
     rare = among_rare * float((~rows.data.usual[rows.at]).mean())
     words = f"{repeated:.1%} of the training rows repeat another one, target and all"
     if rare < 0.01:
         words += ": kinds so frequent that they are taken for no copies, and divided as others are."
         return words, "nothing where they are no copies; else data.group"
-    if rows.data.by_content and not rows.split.ordered:
+    if whole and rows.data.by_content and not rows.split.ordered:
         words += f"; {rare:.1%} are" if rare < repeated else "; they are"
         words += " kept with what they repeat on one side of the split"
         together = dependence.units(rows.data, rows.split, rows.split.train_rows) is not None

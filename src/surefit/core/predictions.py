@@ -124,7 +124,8 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
 
     Args:
         frame: columns row_id, target, prediction or (classification) probability_<class> for each
-            class, and optionally fold, weight, and in regression quantile_<level>.
+            class, and optionally fold, weight, in regression quantile_<level>, and group, block or
+            copies_of: labels of rows that are resampled together.
         classes: the labels, the positive one last of two; () in regression.
 
     Raises:
@@ -155,11 +156,14 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
 def aligned(found: Scored, first: Scored) -> Scored:
     """`found` in the order and with the folds of `first`, whose rows and targets it must have.
 
+    And with its groups and weights; where it names no groups those of `found` stay.
+
     Raises:
         DataError: naming what differs.
     """
     if np.array_equal(found.row_id, first.row_id) and np.array_equal(found.y, first.y):
-        return replace(found, folds=first.folds, groups=first.groups, weights=first.weights)
+        groups = found.groups if first.groups is None else first.groups
+        return replace(found, folds=first.folds, groups=groups, weights=first.weights)
     mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
     if len(mine) != len(theirs) or not mine.isin(theirs).all():
         shared = int(mine.isin(theirs).sum())
@@ -172,9 +176,12 @@ def aligned(found: Scored, first: Scored) -> Scored:
     if not np.allclose(y, first.y, rtol=1e-6, atol=0):
         wrong = int((~np.isclose(y, first.y, rtol=1e-6, atol=0)).sum())
         raise DataError(f"another target on {wrong:,} of {len(y):,} rows")
+    groups = first.groups
+    if groups is None and found.groups is not None:
+        groups = found.groups[order]
     return Scored(
         task=first.task, classes=first.classes, row_id=first.row_id, y=first.y,
-        pred=found.pred[order], folds=first.folds, groups=first.groups, weights=first.weights,
+        pred=found.pred[order], folds=first.folds, groups=groups, weights=first.weights,
     )  # fmt: skip
 
 

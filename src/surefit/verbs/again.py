@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import Config, Project
+from surefit.config import Project
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
-from surefit.errors import InputError
+from surefit.errors import ConfigError, InputError
 from surefit.models import ensemble
 from surefit.verbs import board, workspace
 from surefit.verbs import candidate as candidates
@@ -23,14 +23,17 @@ from surefit.verbs.candidate import Candidate
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides, Workspace
 
+MOVED = ("data.path", "split.test_path")  # of a record, what may be elsewhere today
+
 
 @dataclass(frozen=True, kw_only=True)
 class Named:
-    """A run that a reference names, the store that it is in, and the project here."""
+    """A run that a reference names, the store that it is in, the project here, and moved files."""
 
     record: RunRecord
     store: Store = field(repr=False)
     here: Project = field(repr=False)
+    moved: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +47,29 @@ class Again:
 
 
 def find(run: str, *, config: str | Path | None, overrides: Overrides) -> Named:
-    """The run by that reference, in the store of the project here."""
-    here = workspace.project(data=None, target=None, config=config, overrides=overrides)
+    """The run by that reference, in the store of the project here.
+
+    Raises:
+        InputError: when there is no such run, or a setting is given that would make it another.
+    """
+    given = configuration.override_values(overrides)
+    moved = {key: value for key, value in given.items() if key in MOVED}
+    rest = {key: value for key, value in given.items() if key not in MOVED}
+    try:  # without: a project that has no name of its own is called after its data
+        here = workspace.project(data=None, target=None, config=config, overrides=rest)
+    except ConfigError:
+        if not moved:
+            raise
+        here = workspace.project(data=None, target=None, config=config, overrides=given)
     store = workspace.open_store(here)
-    return Named(record=board.find(store, run), store=store, here=here)
+    record = board.find(store, run)
+    wrong = sorted(k for k in rest if k not in ("name", "data.target") and k[:9] != "tracking.")
+    if wrong:
+        raise InputError(
+            f"{record.name} is run again with its own configuration, without {wrong[0]}.",
+            "--set data.path=FILE where the data have moved; surefit train with another setting",
+        )
+    return Named(record=record, store=store, here=here, moved=moved)
 
 
 def winner(named: Named, reporter: Reporter) -> Again:
@@ -106,24 +128,15 @@ def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Aga
             "surefit tune --ensemble",
         )
     recorded = configuration.validate(tomllib.loads(text))
-    whole = recorded.model_copy(update={"tracking": here.config.tracking} | _moved(named, recorded))
+    target = here.config.data.target
+    if here.origins.get("data.target") == "--set" and target != recorded.data.target:
+        raise InputError(f"{record.name} predicts {recorded.data.target}, and not {target}.")
+    whole = recorded.model_copy(update={"tracking": here.config.tracking})
     project = Project(config=whole, root=here.root, origins=here.origins)
+    if named.moved:
+        project = configuration.amend(project, named.moved)
     work = workspace.load(project, frame=None, reporter=reporter)
     return Again(record=record, work=work, chosen=candidates.candidate(work), store=store)
-
-
-def _moved(named: Named, recorded: Config) -> dict[str, Any]:
-    """Where the data are now, where `--set` says so; nothing else of a record is changed."""
-    given = {key for key, origin in named.here.origins.items() if origin == "--set"}
-    wrong = sorted(k for k in given if k not in ("name", "data.path") and k[:9] != "tracking.")
-    if wrong:
-        raise InputError(
-            f"{named.record.name} is run again with its own configuration, without {wrong[0]}.",
-            "--set data.path=FILE where the data have moved; surefit train with another setting",
-        )
-    if "data.path" not in given:
-        return {}
-    return {"data": recorded.data.model_copy(update={"path": named.here.config.data.path})}
 
 
 def largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -213,6 +213,8 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None, where: 
             unranked.append((record, error.what))
     if not scored:
         raise _nothing(unranked, where)
+    groups = next((s.groups for s in scored.values() if s.groups is not None), None)
+    scored = {n: replace(s, groups=groups) for n, s in scored.items()}  # all drawn alike
     place = {run_id: k for k, run_id in enumerate(chosen.order)}
     scored = {
         n: scored[n] for n in sorted(scored, key=lambda n: place.get(names[n].run_id, len(place)))

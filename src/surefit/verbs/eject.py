@@ -40,8 +40,8 @@ def eject(
         run: a training run's or a search's id, its beginning, its name, or "last"; a search stands
             for its winner.
         directory: where to; by default ejected/ID in the project's folder.
-        config, set: the project whose store is meant, as in `train`; `data.path` where the run's
-            data are now. Another setting is refused: the run's own are taken.
+        config, set: the project whose store is meant, as in `train`; `data.path` and
+            `split.test_path` where the run's data are now. Another setting is refused.
         quiet: say nothing on standard error.
 
     Raises:
@@ -89,7 +89,7 @@ def _recipe(found: Again) -> script.Recipe:
 def _subject(found: Again) -> dict[str, Any]:
     """The fields of `script.Subject`."""
     work, data = found.work, found.work.data
-    file = (work.project.root / work.config.data.path).resolve()
+    file = (work.project.root / Path(work.config.data.path).expanduser()).resolve()
     return {
         "run_id": found.record.run_id, "name": found.record.name, "task": data.task,
         "read": _read(work.config, file), "file": str(file), "sha256": sources.sha256(file),
@@ -130,6 +130,11 @@ def _monotone(found: Again) -> dict[int, int]:
 def _read(config: Config, file: Path) -> str:
     """The call of pandas that reads the file, which it knows as FILE, as training did."""
     path = config.data.path
+    if config.split.test_path is not None:
+        raise InputError(
+            "eject cannot write a run with a test file of its own: rows are named in one table.",
+            "the run's model and its predict.py load in plain MLflow without surefit",
+        )
     if path.startswith("sklearn:"):
         raise InputError(
             "eject needs a file; scikit-learn's own sets are prepared by surefit.",

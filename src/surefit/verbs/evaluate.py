@@ -152,17 +152,18 @@ def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     if frame is None:
         raise InputError(f"Run {record.run_id[:8]} has no {predictions.VALID}.")
     scored = predictions.read(frame, *record.answer)
-    work, at, no_data = None, None, ""
+    work, at, no_data, clusters = None, None, "", scored.groups
     try:
         work = load()
         check_same_data(record, work)
         at = rows_of(frame, work)
+        clusters = dependence.units(work.data, work.split, at, scored.folds)
     except InputError as error:  # predictions alone are enough for all but the features
         work, no_data = None, error.what.splitlines()[0].rstrip(".")
     return Subject(
         name=record.name, rows="validation", scored=scored, metric=record.tags["surefit.metric"],
         tags=inherited(record), record=record, work=work, at=at, no_data=no_data,
-        clusters=scored.groups,
+        clusters=clusters,
         again=f"surefit evaluate {record.run_id[:8]}",
     )  # fmt: skip
 

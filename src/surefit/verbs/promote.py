@@ -214,6 +214,9 @@ def _question(work: Workspace, found: Rivals) -> str:
         config.gate.model_dump(mode="json", exclude={"stages", "latency_ms", "size_mb", "check"}),
         _digest(found.blind), _digest(found.theirs),
     ]  # fmt: skip
+    units = dependence.units(work.data, work.split, rows_of(found.blind, work))
+    if dependence.named(work.data) == "copies_of" and units is not None:
+        asked.append(hashlib.sha256(units.tobytes()).hexdigest())
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

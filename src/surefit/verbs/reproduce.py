@@ -41,8 +41,8 @@ def reproduce(
 
     Args:
         run: the id of a training run, search or trial, its beginning, its name, or "last".
-        config, set: the project whose store is meant, as in `train`; `data.path` where the run's
-            data are now. Another setting is refused: the run's own are taken.
+        config, set: the project whose store is meant, as in `train`; `data.path` and
+            `split.test_path` where the run's data are now. Another setting is refused.
         quiet: say nothing on standard error.
 
     Raises:
