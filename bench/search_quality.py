@@ -81,21 +81,21 @@ def score(task: str, y: Any, answer: Answer, labels: list[str]) -> float:
 
 
 def surefit(train: Any, held: Any, target: str, task: str, labels: list[str], budget: int,
-            seed: int) -> Answer:  # fmt: skip
+            seed: int) -> dict[str, Answer]:  # fmt: skip
     """surefit tune over all installed families."""
     return _surefit(train, held, target, labels, budget, seed, ensemble=False)
 
 
 def mixed(train: Any, held: Any, target: str, task: str, labels: list[str], budget: int,
-          seed: int) -> Answer:  # fmt: skip
-    """The same with --ensemble; the ensemble is fitted beyond the time."""
+          seed: int) -> dict[str, Answer]:  # fmt: skip
+    """The same with --ensemble, and what it is without: the ensemble is fitted beyond the time."""
     return _surefit(train, held, target, labels, budget, seed, ensemble=True)
 
 
 def _surefit(
     train: Any, held: Any, target: str, labels: list[str], budget: int, seed: int, *,
     ensemble: bool,
-) -> Answer:  # fmt: skip
+) -> dict[str, Answer]:  # fmt: skip
     import mlflow
 
     import surefit as product
@@ -109,14 +109,19 @@ def _surefit(
     print(f"{len(result.trials)} trials, {result.family} {dict(result.best.params)}",
           file=sys.stderr)  # fmt: skip
     mlflow.set_tracking_uri("sqlite:///mlflow.db")
-    uri = result.ensemble.model_uri if result.ensemble else result.model_uri
-    answer = mlflow.pyfunc.load_model(uri).predict(held)
+    models = {"surefit": result.model_uri}
+    if ensemble:  # where it is no better it is not made
+        models["mixed"] = result.ensemble.model_uri if result.ensemble else result.model_uri
     names = [f"probability_{label}" for label in labels] or ["prediction"]
-    return answer[names].to_numpy() if labels else answer["prediction"].to_numpy()
+    answers = {}
+    for name, uri in models.items():
+        answer = mlflow.pyfunc.load_model(uri).predict(held)
+        answers[name] = answer[names].to_numpy() if labels else answer["prediction"].to_numpy()
+    return answers
 
 
 def flaml(train: Any, held: Any, target: str, task: str, labels: list[str], budget: int,
-          seed: int) -> Answer:  # fmt: skip
+          seed: int) -> dict[str, Answer]:  # fmt: skip
     """FLAML's AutoML with its defaults."""
     from flaml import AutoML
 
@@ -128,12 +133,12 @@ def flaml(train: Any, held: Any, target: str, task: str, labels: list[str], budg
     )  # fmt: skip
     print(f"{automl.best_estimator} {automl.best_config}", file=sys.stderr)
     if task == "regression":
-        return np.asarray(automl.predict(held))
-    return np.asarray(automl.predict_proba(held))[:, _order(automl.classes_, labels)]
+        return {"flaml": np.asarray(automl.predict(held))}
+    return {"flaml": np.asarray(automl.predict_proba(held))[:, _order(automl.classes_, labels)]}
 
 
 def script(train: Any, held: Any, target: str, task: str, labels: list[str], budget: int,
-           seed: int) -> Answer:  # fmt: skip
+           seed: int) -> dict[str, Answer]:  # fmt: skip
     """What one writes by hand: Optuna's TPE over LightGBM, five folds, early stopping, refit."""
     import lightgbm
     import optuna
@@ -177,15 +182,15 @@ def script(train: Any, held: Any, target: str, task: str, labels: list[str], bud
                  verbose=-1, random_state=seed, **best.params)  # fmt: skip
     model.fit(X, y)
     if task == "regression":
-        return np.asarray(model.predict(held))
-    return np.asarray(model.predict_proba(held))[:, _order(model.classes_, labels)]
+        return {"script": np.asarray(model.predict(held))}
+    return {"script": np.asarray(model.predict_proba(held))[:, _order(model.classes_, labels)]}
 
 
 def _order(given: Any, labels: list[str]) -> list[int]:
     return [list(map(str, given)).index(label) for label in labels]
 
 
-CONTENDERS: dict[str, Callable[..., Answer]] = {
+CONTENDERS: dict[str, Callable[..., dict[str, Answer]]] = {
     f.__name__: f for f in (surefit, mixed, flaml, script)
 }
 
@@ -194,19 +199,21 @@ CONTENDERS: dict[str, Callable[..., Answer]] = {
 
 
 def one(name: str, contender: str, budget: int, seed: int) -> None:
-    """Print a contender's score on the held-out rows, and the seconds that it took."""
+    """Print the scores of a contender's models on the held-out rows, and the seconds taken."""
     warnings.simplefilter("ignore")
     train, held, target, task = parts(name, seed)
     labels = sorted(train[target].unique()) if task != "regression" else []
     started = time.perf_counter()
-    answer = CONTENDERS[contender](
+    answers = CONTENDERS[contender](
         train, held.drop(columns=target), target, task, labels, budget, seed
     )
     taken = time.perf_counter() - started
-    print(json.dumps([score(task, held[target], answer, labels), taken]))
+    print(
+        json.dumps({k: [score(task, held[target], v, labels), taken] for k, v in answers.items()})
+    )
 
 
-def measured(name: str, contender: str, budget: int, seed: int) -> tuple[float, float]:
+def measured(name: str, contender: str, budget: int, seed: int) -> dict[str, list[float]]:
     """The same in a process and a folder of its own."""
     asked = ["--one", name, contender, str(budget), str(seed)]
     with tempfile.TemporaryDirectory() as folder:
@@ -216,11 +223,11 @@ def measured(name: str, contender: str, budget: int, seed: int) -> tuple[float, 
         )  # fmt: skip
     if done.returncode:
         print(f"{contender} on {name}: {done.stderr[-1500:]}", file=sys.stderr)
-        return float("nan"), float("nan")
+        return {contender: [float("nan"), float("nan")]}
     told = [line for line in done.stderr.splitlines() if "trials" in line or "{" in line]
     print(f"    {name} {seed} {contender}: {' '.join(told)[-300:]}", file=sys.stderr, flush=True)
-    value, taken = json.loads(done.stdout.strip().splitlines()[-1])
-    return value, taken
+    found: dict[str, list[float]] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
 
 
 def main() -> None:
@@ -236,6 +243,8 @@ def main() -> None:
         one(name, contender, int(budget), int(seed))
         return
     names = given.names or ["surefit", "flaml", "script"]
+    searches = [n for n in names if n != "surefit" or "mixed" not in names]  # one makes both
+    missing = [float("nan")] * 2
     print(f"{given.budget} s, {CORES} cores, score on held-out rows (seconds taken)\n")
     print(f"| set | metric | seed | {' | '.join(names)} |\n|---|---|---|{'---|' * len(names)}")
     wins = {peer: [0, 0, 0] for peer in names[1:]}
@@ -243,7 +252,10 @@ def main() -> None:
         task = SETS[name][2]
         sign = 1 if task == "binary" else -1
         for seed in map(int, given.seeds.split(",")):
-            found = {c: measured(name, c, given.budget, seed) for c in names}
+            models: dict[str, list[float]] = {}
+            for contender in searches:
+                models |= measured(name, contender, given.budget, seed)
+            found = {n: models.get(n, missing) for n in names}
             cells = " | ".join(f"{v:.4f} ({s:.0f})" for v, s in found.values())
             print(f"| {name} | {METRIC[task]} | {seed} | {cells} |", flush=True)
             first = found[names[0]][0]
