@@ -336,7 +336,7 @@ def test_usual_rows_are_judged_too_where_data_have_grown(tmp_path, pristine) -> 
     assert looks.next_look(trained.store(), looks.keys(work, fresh)) <= 2
 
 
-def test_few_groups_spend_no_look(tmp_path, monkeypatch) -> None:
+def test_few_groups_spend_no_look(tmp_path, monkeypatch, capsys) -> None:
     """Test rows of three groups decide nothing, which is known before their targets are read."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -345,7 +345,8 @@ def test_few_groups_spend_no_look(tmp_path, monkeypatch) -> None:
     frame["y"] = frame["a"] + rng.normal(size=400) > 0
     frame.to_csv("t.csv", index=False)
     grouped = {"data.group": "who", "model.family": "linear"}
-    found = train("t.csv", target="y", set=grouped, quiet=True)
+    found = train("t.csv", target="y", set=grouped)
+    assert "fewer than 10 decide nothing; split.test = 0 trains on all" in capsys.readouterr().err
     decision = promote(found.run_id, quiet=True)
     assert (decision.verdict, decision.look, decision.n_rows) == ("INCONCLUSIVE", 0, 0)
     assert "groups: fewer than 10 decide nothing" in str(decision)

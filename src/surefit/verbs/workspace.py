@@ -15,7 +15,7 @@ import pandas as pd
 from surefit import config as configuration
 from surefit.config import Config, Project
 from surefit.core import data as tables
-from surefit.core import metrics
+from surefit.core import dependence, gate, metrics
 from surefit.core import split as splits
 from surefit.core.data import Dataset
 from surefit.core.split import Frozen, Split
@@ -103,7 +103,20 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
         override = f"   [{note.override}]" if note.override else ""
         reporter.say(f"       {note.text}{override}")
     reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
+    if config.split.test and (doubt := _few_to_test(data, split)):
+        reporter.say(f"       {doubt}")
     return Workspace(project=found, data=data, split=split, metric=metric)
+
+
+def _few_to_test(data: Dataset, split: Split) -> str:
+    """That whole groups left too few among the test rows to judge a model by, or ""."""
+    sealed = split.test_rows
+    if not len(sealed):
+        what = "row" if data.groups is None else "group"
+        return f"no {what} fell among the test rows: another split.seed, or split.test = 0"
+    units = dependence.units(data, split, sealed)
+    few = gate.too_few(units, len(sealed), dependence.named(data))
+    return f"{few}; split.test = 0 trains on all" if few else ""
 
 
 def _read(found: Project) -> sources.Loaded:
