@@ -168,17 +168,14 @@ def _already(record: RunRecord, champion: Version, to: str) -> Decision:
 def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case:
     """Count the look and write it down, saying first what it costs; two at once are two looks.
 
-    Where findings in the data are in the way already, the test rows stay unseen.
+    Where findings in the data are in the way already, or the rows are too few, they stay unseen.
     """
     store, work, found, config = case.store, case.work, case.rivals, case.work.config.gate
-    if not force and findings.check(case.findings, config).verdict != "PROMOTED":
-        reporter.say("Plan:  no look at the test rows: what was found in the data comes first")
-        unseen = Rivals(blind=found.blind.iloc[:0], how="none: what was found in the data is first")
-        return replace(case, rivals=unseen)
-    too_few = _too_few(work, found.blind)
-    if too_few and not force:
-        reporter.say(f"Plan:  no look at the test rows: {too_few}")
-        unseen = Rivals(blind=found.blind.iloc[:0], how=f"none: {too_few}")
+    blocked = not force and findings.check(case.findings, config).verdict != "PROMOTED"
+    too_few = "" if force or blocked else _too_few(work, found.blind)
+    if why := "what was found in the data comes first" if blocked else too_few:
+        reporter.say(f"Plan:  no look at the test rows: {why}")
+        unseen = Rivals(blind=found.blind.iloc[:0], how=f"none: {why}")
         return replace(case, rivals=unseen, too_few=too_few)
     keys = looks.keys(work, rows_of(found.blind, work))
     against = (
