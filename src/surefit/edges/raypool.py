@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import importlib.util
 import os
 import secrets
 import signal
@@ -213,6 +214,8 @@ def _connected(ray: Any, address: str) -> bool:
         return False
     quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": False}
     elsewhere = address if address.startswith("ray://") else os.environ.get("RAY_ADDRESS")
+    if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
+        raise MissingExtraError("Ray's client", "ray", f'tune.workers = "{address}"')
     try:
         if elsewhere:
             ray.init(elsewhere, **quiet)
