@@ -106,6 +106,24 @@ def test_calibrated_models_are_seldom_called_miscalibrated() -> None:
     assert Rate(hits=hits, trials=200).at_most(0.05)
 
 
+def test_copies_are_no_evidence_of_miscalibration() -> None:
+    """Each row three times, or ten: a calibrated model is called so no more often than alone."""
+    rng = np.random.default_rng(4)
+    for times in (3, 10):
+        hits = 0
+        for k in range(100):
+            y, pred = two_classes(100, rng)
+            of, ten = np.tile(np.arange(100), times), (np.tile(y, times), np.tile(pred, (times, 1)))
+            found = miscalibration(*ten, alpha=0.05, clusters=of, seed=k)
+            hits += found.gap > found.chance
+        assert Rate(hits=hits, trials=100).at_most(0.05)
+    y, pred = two_classes(600, rng)
+    wrong = expit(3 * np.log(pred[:, 1] / pred[:, 0]))
+    found = miscalibration(y, np.column_stack([1 - wrong, wrong]), alpha=0.05,
+                           clusters=np.arange(600) // 3)  # fmt: skip
+    assert found.gap > found.chance
+
+
 def test_rows_count_in_calibration_by_their_weight() -> None:
     """Equal weights change nothing, a row of weight 0 is as good as gone, and a gate that weighs
     out the rows on which a model is overconfident promotes it; weighted noise is called no more

@@ -168,8 +168,6 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path) -> None:
     script = (
         "import os, sys, time\n"
         "from surefit.edges.jobs import Job\n"
-        "import ray.util.client.worker as client\n"
-        "client.INITIAL_TIMEOUT_SEC = 0.2\n"
         "from surefit.edges.raypool import RayPool\n"
         "def job(shared, path):\n"
         "    open(path, 'w').write(str(os.getpid())); time.sleep(600)\n"
@@ -199,16 +197,18 @@ def test_nothing_of_ray_outlives_a_killed_driver(tmp_path: Path) -> None:
 def test_a_cluster_that_does_not_answer_is_one_message() -> None:
     """Exit code 3, with what to do."""
     script = (
-        "import ray.util.client.worker as client\n"
-        "client.INITIAL_TIMEOUT_SEC = 0.2\n"
         "from surefit.edges.raypool import RayPool\n"
         "from surefit.errors import ServiceError\n"
         "try: RayPool(print, address='ray://127.0.0.1:9', most=1)\n"
         "except ServiceError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=300
+    second = dict.fromkeys(
+        (f"RAY_CLIENT_{which}_CONNECTION_TIMEOUT_S" for which in ("INITIAL", "MAX")), "1"
     )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True,
+        env={**os.environ, **second}, timeout=300,
+    )  # fmt: skip
     told = "The Ray cluster ray://127.0.0.1:9 cannot be used: ConnectionError"
     assert told in done.stdout, done.stderr
     assert "tune.workers=auto" in done.stdout

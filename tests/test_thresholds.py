@@ -153,3 +153,13 @@ def test_calibrated_scores_are_measured():
     assert set(found.scores) == set(calibration.METHODS)
     assert [s.metric for s in found.scores["Platt"]] == ["log_loss", "brier", "ece"]
     assert found.best in calibration.METHODS
+
+
+def test_the_unit_of_weights_says_nothing_to_platt():
+    """Weights that sum to one calibrate as the same weights in thousands."""
+    rng = np.random.default_rng(0)
+    y, pred = two_classes(300, rng)
+    weights = rng.exponential(size=300)
+    told = [calibration.fit("Platt", y, pred, weights * scale)(pred) for scale in (1e-4, 1.0, 1e4)]
+    np.testing.assert_allclose(told[0], told[1], atol=1e-6)
+    np.testing.assert_allclose(told[2], told[1], atol=1e-6)

@@ -320,7 +320,9 @@ def _beats(score: Score, other: float) -> str:
     gap = score.value - other if score.greater_is_better else other - score.value
     if gap <= 1e-9 * max(1.0, abs(other)):
         return "does not beat"
-    return "cannot be told from" if score.low <= other <= score.high else "beats"
+    if score.low <= other <= score.high:
+        return "cannot be told from"
+    return "beats" if score.reliable else "may beat"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,10 +85,17 @@ def fit(method: str, y: np.ndarray, pred: np.ndarray, weights: np.ndarray | None
 
 
 def _platt(y: np.ndarray, pred: np.ndarray, weights: np.ndarray | None) -> Calibrator:
-    """Platt's sigmoid (1999) on the log-odds, with his targets a little inside 0 and 1."""
+    """Platt's sigmoid (1999) on the log-odds, with his targets a little inside 0 and 1.
+
+    Weights are scaled to sum to Kish's effective number of rows, so that their unit says nothing.
+    """
     from scipy.optimize import minimize
 
-    w = np.ones(len(y)) if weights is None else weights
+    w = (
+        np.ones(len(y))
+        if weights is None
+        else weights * (weights.sum() / max((weights**2).sum(), 1e-300))
+    )
     n1, n0 = w[y == 1].sum(), w[y == 0].sum()
     target = np.where(y == 1, (n1 + 1) / (n1 + 2), 1 / (n0 + 2))
     x = _log_odds(pred)

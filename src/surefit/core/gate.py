@@ -211,7 +211,10 @@ def calibration_check(question: Question) -> list[Check]:
     limit, rows = question.config.calibration, question.rows
     if limit is None:
         return []
-    found = miscalibration(rows.y, rows.pred, alpha=question.config.alpha, weights=rows.weights)
+    found = miscalibration(
+        rows.y, rows.pred, alpha=question.config.alpha, weights=rows.weights,
+        clusters=question.clusters,
+    )  # fmt: skip
     verdict: Verdict = "PROMOTED" if found.gap <= limit else "INCONCLUSIVE"
     if found.gap - found.chance > limit:
         verdict = "REJECTED"

@@ -51,6 +51,7 @@ class Metric:
         by_share: a curve metric of several classes averages them by their rows, not evenly.
         direct: (y, pred) -> a function from weights (b, n) to values (b,).
         counted: sums (..., k) -> the rows that a proportion is taken of, for Wilson's interval.
+        raised_by_noise: on average it is more than its value on very many rows.
         bounds: the least and the greatest value possible.
         threshold: binary labels are `probability >= threshold`; other tasks ignore it.
     """
@@ -65,6 +66,7 @@ class Metric:
     by_share: bool = False
     direct: Direct | None = None
     counted: Combine | None = None
+    raised_by_noise: bool = False
     bounds: tuple[float, float] = (0.0, 1.0)
     threshold: float = 0.5
 
@@ -72,6 +74,13 @@ class Metric:
     def sign(self) -> float:
         """1 where greater is better, else -1."""
         return 1.0 if self.greater_is_better else -1.0
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether it counts the classes apart: a few rows of one of them then decide it."""
+        if self.curve is not None:
+            return True
+        return self.columns is by.label_columns and self.combine is not by.accuracy
 
 
 # --- the registry ---
@@ -120,14 +129,14 @@ _METRICS: tuple[Metric, ...] = (
     _loss("log_loss", _CLASSES, by.log_columns, by.second_mean),
     _loss("brier", _CLASSES, by.square_columns, by.second_mean),
     Metric(name="ece", tasks=_CLASSES, greater_is_better=False,
-           columns=by.calibration_columns, combine=by.ece),
+           columns=by.calibration_columns, combine=by.ece, raised_by_noise=True),
     _on_labels("accuracy", _CLASSES, by.accuracy, counted=by.n_rows),
     _on_labels("balanced_accuracy", _CLASSES, by.balanced_accuracy),
     _on_labels("f1", _BINARY, by.f1),
     _on_labels("precision", _BINARY, by.precision, counted=by.n_predicted),
     _on_labels("recall", _BINARY, by.recall, counted=by.n_actual),
     _on_labels("specificity", _BINARY, by.specificity, counted=by.n_negative),
-    _on_curve("ks", _BINARY, ranked.ks, ranked.ks_without),
+    _on_curve("ks", _BINARY, ranked.ks, ranked.ks_without, raised_by_noise=True),
     _on_curve("lift_10", _BINARY, ranked.lift, ranked.lift_without, bounds=(0.0, 10.0)),
     _on_labels("f1_macro", _MULTICLASS, by.f1_macro),
     _on_labels("f1_weighted", _MULTICLASS, by.f1_weighted),

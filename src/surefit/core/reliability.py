@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ def miscalibration(
     *,
     alpha: float,
     weights: NDArray[np.float64] | None = None,
+    clusters: NDArray[Any] | None = None,
     seed: int = 0,
 ) -> Miscalibration:
     """The expected calibration error over bins of equal weight, beside its distribution by chance.
@@ -33,28 +35,35 @@ def miscalibration(
     The weighted mean of |observed - mean predicted| over about sqrt(n)/2 bins, n being Kish's
     effective number of rows, of the positive class, or averaged over the classes where there are
     more than two. `chance` is its quantile 1 - alpha when targets are drawn from the predicted
-    probabilities themselves (consistency resampling; Bröcker and Smith 2007). Assumes independent
-    rows.
+    probabilities themselves (consistency resampling; Bröcker and Smith 2007). Of clusters, whose
+    targets may go together, the gaps of all rows of one change their sign together, by the throw
+    of a coin (the wild cluster bootstrap; Cameron, Gelbach and Miller 2008).
 
     Args:
         y: (n,) class codes.
         pred: (n, K) probabilities.
         weights: (n,) how much each row counts; None: all the same.
+        clusters: (n,) labels of rows that belong together; None: rows are independent.
     """
     rng = np.random.default_rng(seed)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     codes = [1] if pred.shape[1] == 2 else range(pred.shape[1])
+    together = None if clusters is None else np.unique(clusters, return_inverse=True)[1].ravel()
     most = int(np.clip(CELLS_A_CHUNK // max(len(y), 1), 1, N_DRAWS))
     gaps, chances = [], []
     for code in codes:
         order = np.argsort(pred[:, code], kind="stable")
         score, own = pred[order, code], w[order]
-        starts = _starts(own)
+        starts, apart = _starts(own), (y[order] == code) - score
         by_chance = []
         for _ in range(0, N_DRAWS, most):
-            drawn = rng.random((most, len(y))) < score
-            by_chance.append(_gaps(score, drawn, own, starts))
-        gaps.append(_gaps(score, (y[order] == code)[None], own, starts)[0])
+            if together is None:
+                drawn = (rng.random((most, len(y))) < score) - score
+            else:
+                signs = rng.integers(0, 2, (most, int(together.max()) + 1)) * 2 - 1
+                drawn = signs[:, together[order]] * apart
+            by_chance.append(_gaps(drawn, own, starts))
+        gaps.append(_gaps(apart[None], own, starts)[0])
         chances.append(np.quantile(np.concatenate(by_chance), 1 - alpha))
     return Miscalibration(gap=float(np.mean(gaps)), chance=float(np.mean(chances)))
 
@@ -71,9 +80,8 @@ def _starts(w: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def _gaps(
-    score: NDArray[np.float64], hits: NDArray[np.bool_], w: NDArray[np.float64],
-    starts: NDArray[np.intp],
-) -> NDArray[np.float64]:  # fmt: skip
-    """(b,) weighted mean absolute gaps of `hits` (b, n) to `score` (n,), which rises."""
-    gap = np.add.reduceat(w * (hits - score), starts, axis=1)
+    apart: NDArray[np.float64], w: NDArray[np.float64], starts: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """(b,) weighted mean absolute gaps, a bin each, of rows (b, n) that are so far from theirs."""
+    gap = np.add.reduceat(w * apart, starts, axis=1)
     return np.asarray(np.abs(gap).sum(axis=1) / max(float(w.sum()), 1e-300))

@@ -107,9 +107,12 @@ def find(
 
     A slice's own interval is Wilson's for a proportion, else Student's t with the jackknife's
     variance, its degrees of freedom fewer for heavy tails; so is that of the difference, where
-    slice and rest are independent rows, or share clusters and then vary together. Folds are
-    averaged as everywhere. Slices of under 30 rows (or 10 of the rarest class, for rankings) are
-    marked small and not tested.
+    slice and rest are independent rows, or share clusters and then vary together. There the slice
+    has the variance that as many of the other rows would have, at least: few rows that happen to
+    be alike show none of their own. Rankings are averaged over folds as everywhere; all else is
+    taken over the slice's rows at once, since a ratio of the few that fall into a fold is biased.
+    Slices of under 30 rows (or 10 of the rarest class, for rankings and whatever else counts the
+    classes apart) are marked small and not tested.
 
     Args:
         features: (n, ...) the scored rows' features, in their order, as the model sees them.
@@ -168,7 +171,8 @@ def _slice(
         units, spare = np.concatenate([own.units, rest.units]), own.spare + rest.spare
     else:
         units, spare = own.units - rest.units, min(own.spare, rest.spare)
-    low, high, p_value = _against(worse_by, units, spare, level)
+    lacking = (rest.units**2).sum() * (~mask).sum() / mask.sum() - (own.units**2).sum()
+    low, high, p_value = _against(worse_by, units, spare, level, more=max(0.0, lacking))
     return SliceScore(
         column=column, value=name, score=_score(metric, scored, mask, own, labels, level, small),
         rest=rest.value, worse_by=worse_by, low=low, high=high,
@@ -179,7 +183,7 @@ def _slice(
 def _part(metric: Metric, scored: Scored, mask: np.ndarray, labels: np.ndarray | None) -> _Part:
     rows = layout(
         int(mask.sum()),
-        folds=None if scored.folds is None else scored.folds[mask],
+        folds=_folds(metric, scored, mask),
         clusters=None if labels is None else labels[mask],
         weights=None if scored.weights is None else scored.weights[mask],
     )
@@ -198,9 +202,19 @@ def _part(metric: Metric, scored: Scored, mask: np.ndarray, labels: np.ndarray |
     return _Part(value=value, units=units, spare=rows.spare)
 
 
-def _against(difference: float, units: Floats, spare: int, level: float) -> tuple[float, ...]:
-    """The interval of a difference and the one-sided p-value of its being 0 or less."""
-    error = float(np.sqrt((units**2).sum()))
+def _folds(metric: Metric, scored: Scored, mask: np.ndarray) -> np.ndarray | None:
+    """The folds that a metric is averaged over: of a ranking, since models have their own scale."""
+    return scored.folds[mask] if scored.folds is not None and metric.curve is not None else None
+
+
+def _against(
+    difference: float, units: Floats, spare: int, level: float, *, more: float = 0.0
+) -> tuple[float, ...]:
+    """The interval of a difference and the one-sided p-value of its being 0 or less.
+
+    `more`: variance beyond that of the units.
+    """
+    error = float(np.sqrt((units**2).sum() + more))
     if not (error > 0 and np.isfinite(difference)) or spare < 1:
         return float("nan"), float("nan"), float("nan")
     df = freedom(units, spare)
@@ -211,10 +225,11 @@ def _against(difference: float, units: Floats, spare: int, level: float) -> tupl
 def _small(metric: Metric, scored: Scored, mask: np.ndarray) -> bool:
     if mask.sum() < SMALL or (~mask).sum() < SMALL:
         return True
-    counts = np.bincount(scored.y[mask]) if metric.curve is not None else np.array([SMALL])
+    if not metric.of_classes:
+        return False
+    counts = np.bincount(scored.y[mask])
     counts = counts[counts > 0] if scored.task == "multiclass" else counts
-    one_class = metric.curve is not None and len(counts) < 2
-    return one_class or int(counts.min()) < stats.FEW_OF_A_CLASS
+    return len(counts) < 2 or int(counts.min()) < stats.FEW_OF_A_CLASS
 
 
 def _score(
@@ -294,7 +309,7 @@ def _apart(
 ) -> tuple[float, ...]:  # fmt: skip
     """Both values on some rows, the interval of the difference, its two-sided p-value."""
     rows = layout(
-        int(mask.sum()), folds=None if a.folds is None else a.folds[mask],
+        int(mask.sum()), folds=_folds(metric, a, mask),
         clusters=None if clusters is None else clusters[mask],
         weights=None if a.weights is None else a.weights[mask],
     )  # fmt: skip

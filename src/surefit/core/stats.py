@@ -15,6 +15,7 @@ from scipy.special import ndtri
 
 from surefit.core import manyrows
 from surefit.core.metrics import Floats, Metric, evaluator
+from surefit.core.rankings import average_precision
 from surefit.core.resampling import Layout, ends, influence, layout, mean_of_folds
 from surefit.core.resampling import resample_counts as resample_counts
 from surefit.results import Score
@@ -86,8 +87,10 @@ def scores(
     freedom fewer for heavy tails; percentile where a metric has no cheap leave-one-out. From
     50,000 rows on, resamples are made as `core.manyrows` says. In simulation the same over
     clusters covered as well as, or better than, t intervals by a cluster jackknife.
-    `reliable` is False under 20 clusters or rows, under 10 rows of a class for ranking metrics,
-    and where resamples have no spread or the metric is undefined in over 5 % of them.
+    `reliable` is False under 20 clusters or rows, under 10 rows of a class for ranking metrics (of
+    a fold for average precision, which few rows raise), where a fold has no row that a proportion
+    is taken of, where resamples have no spread or the metric is undefined in over 5 % of them, and
+    for metrics that noise alone raises (ks, ece), whose intervals lie too high.
 
     Raises:
         DataError: lengths differ, or a prediction is not finite.
@@ -185,7 +188,7 @@ def scored(
         by_fold = _by_fold([metric], y, pred, rows)[:, 0]
     tail = (1 - level) / 2
     kept = draws[~np.isnan(draws)]
-    notes, doubts = _left_out(metric, by_fold), []
+    notes, doubts = _left_out(metric, by_fold), _of_none(metric, y, pred, rows, by_fold)
     low = high = float("nan")
     method = ""
     if np.isnan(value):
@@ -227,6 +230,21 @@ def _left_out(metric: Metric, by_fold: Floats) -> list[str]:
     return [f"{bad} of {len(by_fold)} folds left out: {metric.name} is undefined there"]
 
 
+def _of_none(
+    metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout, by_fold: Floats
+) -> list[str]:
+    """A doubt where a proportion counts as 0 since a fold has no row that it is taken of."""
+    if metric.columns is None or metric.counted is None:
+        return []
+    table = metric.columns(y, pred, metric.threshold)
+    none = sum(
+        value == 0 and not metric.counted(table[f].sum(axis=0)) > 0
+        for f, value in zip(rows.folds, by_fold, strict=True)
+    )
+    where = f"{none} of {len(by_fold)} folds have" if len(by_fold) > 1 else "there is"
+    return [f"{where} no row that {metric.name} is a share of, which counts as 0"] if none else []
+
+
 def _doubts(metric: Metric, y: NDArray[Any], draws: Floats, rows: Layout) -> list[str]:
     """Why the interval may cover less than it says."""
     found = []
@@ -234,9 +252,13 @@ def _doubts(metric: Metric, y: NDArray[Any], draws: Floats, rows: Layout) -> lis
     if rows.n_units < few:
         found.append(f"{rows.n_units} {what}, fewer than {few}")
     if metric.curve is not None:
-        rarest = int(min(np.unique(y, return_counts=True)[1]))
+        parts = list(rows.folds) if metric.curve is average_precision else [slice(None)]
+        rarest = min(int(min(np.unique(y[part], return_counts=True)[1])) for part in parts)
         if rarest < FEW_OF_A_CLASS:
-            found.append(f"{rarest} rows of the rarest class, fewer than {FEW_OF_A_CLASS}")
+            where = " in a fold" if len(parts) > 1 else ""
+            found.append(f"{rarest} rows of the rarest class{where}, fewer than {FEW_OF_A_CLASS}")
+    if metric.raised_by_noise:
+        found.append("noise alone raises it, so that the interval lies too high")
     missing = float(np.isnan(draws).mean())
     if missing > 0.05:
         found.append(f"undefined in {missing:.0%} of the resamples")
