@@ -256,3 +256,25 @@ def test_a_changed_own_model_is_named_and_judged_by_the_noise_of_three_seeds(tmp
     assert again.verdict in ("WITHIN NOISE", "DIFFERENT")
     assert again.noise is not None
     assert any(d.startswith("your model's code") for d in again.differs)
+
+
+def test_a_filtered_frame_in_parquet_goes_all_the_way(tmp_path, monkeypatch):
+    """Its index is no feature, its zone no obstacle; rows without a target keep the file's numbers:
+    the file is scored, its predictions are evaluated, and the ejected script reads it too."""
+    monkeypatch.chdir(tmp_path)
+    made = table("binary").assign(day=pd.date_range("2024-01-01", periods=240, tz="Europe/Berlin"))
+    made.loc[made.index[::9], "bought"] = None
+    made.iloc[20:].to_parquet("shop.parquet")
+    settings = {"model.family": "linear", "split.folds": 2}
+    run = surefit.train("shop.parquet", target="bought", set=settings, quiet=True)
+    assert "__index_level_0__" not in run.data
+    scored = surefit.predict("shop.parquet", out="all.parquet", model=run.run_id, quiet=True)
+    assert scored.n_rows == 220
+    stored = pd.read_parquet("all.parquet")
+    evaluated = surefit.evaluate("all.parquet", quiet=True)
+    assert evaluated.n_rows == made.iloc[20:]["bought"].notna().sum()
+    folder = Path(surefit.eject(run.run_id, quiet=True).folder)
+    script = [sys.executable, "-W", "ignore", str(folder / "train.py")]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(stored) == 220

@@ -333,3 +333,29 @@ def test_classes_that_read_alike_are_told():
     data = look(table(60).assign(y=["no", "yes", "Yes "] * 20))
     assert len(data.classes) == 3
     assert "written in two ways" in notes(data)
+
+
+def test_rows_are_named_by_their_place_in_the_file():
+    """Rows without a target are left out; the others keep their numbers, or their ids."""
+    frame = pd.DataFrame(
+        {"x": np.arange(40) * 0.5, "z": np.arange(40) % 7, "y": np.arange(40) % 2.0}
+    )
+    frame.loc[[0, 5, 6], "y"] = np.nan
+    data = prepare(frame, DataConfig(path="t", target="y"))
+    assert list(data.row_id[:4]) == [1, 2, 3, 4]
+    assert set(data.row_id) == set(range(40)) - {0, 5, 6}
+    assert data.unlabelled == {"0", "5", "6"}
+    named = frame.assign(id=[2**63 + i for i in range(40)]).astype({"id": "uint64"})
+    data = prepare(named, DataConfig(path="t", target="y", id="id"))
+    assert data.row_id[0] == str(2**63 + 1)
+    assert data.unlabelled == {str(2**63 + i) for i in (0, 5, 6)}
+
+
+def test_times_with_a_zone_are_taken_in_utc():
+    """A column with a time zone is a date like another, and a note says how it is read."""
+    at = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"at": at, "x": np.arange(60) % 9, "y": np.arange(60) % 2})
+    data = prepare(frame, DataConfig(path="t", target="y"))
+    assert data.raw["at"].dtype.kind == "M"
+    assert data.raw["at"].iloc[0] == pd.Timestamp("2024-03-29 23:00")
+    assert any("taken in UTC" in note.text for note in data.notes)

@@ -66,6 +66,17 @@ def test_a_sound_project_has_exit_code_0(place):
     assert found["next"] == "surefit compare"
 
 
+def test_a_trial_without_artifacts_has_lost_none(place):
+    """The newest run is a search's trial, as after every search: it never had artifacts."""
+    folder, project = place
+    y, made = boards.world(50)
+    project.add("good", y, made(1.0))
+    trial = runs.start(project.store, "trial 0", "trial", tags={})
+    runs.end(project.store, trial, "FINISHED")
+    found = doctor.doctor(config=folder.path / "surefit.toml", quiet=True)
+    assert states(found, "artifacts") == ["fine"]
+
+
 def test_runs_of_dead_processes_are_closed_and_others_left(place):
     """RUNNING with a dead owner becomes FAILED with the reason; the living and strangers stay."""
     folder, project = place

@@ -29,7 +29,8 @@ class Dataset:
         frame: the same columns as the model sees them (`coerce`).
         y: class codes (int64, 0..K-1) or the target (float64).
         classes: the labels as the user wrote them, sorted, the positive one last; () in regression.
-        row_id: the user's ids, or row numbers.
+        row_id: the user's ids, or the rows' numbers in the table as it came.
+        unlabelled: the ids of rows without a target, as text.
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
             row's content, so that copies are one unit; `Split.unit` divides `usual` rows.
         row_key: 64 bits of each row's content, columns that only name the row left out.
@@ -64,6 +65,7 @@ class Dataset:
     unordered: str
     left_out: dict[str, str] = field(repr=False)
     notes: tuple[Note, ...]
+    unlabelled: frozenset[str] = field(default=frozenset(), repr=False)
     weight: np.ndarray | None = field(default=None, repr=False)
 
     @property
@@ -111,6 +113,7 @@ def prepare(
     labelled = table[config.target].notna().to_numpy()
     if not labelled.any():
         raise DataError(f'The target "{config.target}" is missing in every row.')
+    whole = table
     if not labelled.all():
         lost = int((~labelled).sum())
         notes.append(Note(text=f"{lost:,} rows have no target and are left out"))
@@ -120,7 +123,9 @@ def prepare(
         table = table.reset_index(drop=True)
     task, y, classes = _target(table[config.target], config, notes)
     left_out: dict[str, str] = {}
-    row_id, features = _identity(table, config, no_features, left_out)
+    named, features = _identity(table, config, no_features, left_out)
+    row_id = _ids(table[named], named) if named else np.flatnonzero(labelled)
+    unlabelled = whole[named][~labelled] if named else np.flatnonzero(~labelled)
     columns, more = columns_of(table, features, config.types, left_out)
     notes += [
         Note(text=f"{name} {why}: not a feature", override=types_line(name, table[name]))
@@ -141,7 +146,7 @@ def prepare(
         by_content=not (config.group or config.id),
         usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
         time=_time(table, config), part=part,
-        left_out=left_out,
+        left_out=left_out, unlabelled=frozenset(map(str, unlabelled)),
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
     )  # fmt: skip
@@ -242,39 +247,37 @@ def _class_target(
 
 def _identity(
     table: pd.DataFrame, config: DataConfig, no_features: Sequence[str], left_out: dict[str, str]
-) -> tuple[np.ndarray, list[str]]:
-    """Row ids, and the names of the columns that may be features."""
+) -> tuple[str | None, list[str]]:
+    """The column that names the rows, if one does, and those that may be features."""
     out = {
         config.target, config.id, config.group, config.weight, *config.drop, *no_features
     }  # fmt: skip
     features = [c for c in table.columns if c not in out]
-    row_id = np.arange(len(table), dtype="int64")
-    if config.id:
-        row_id = _ids(table[config.id], config.id)
+    named = config.id
     for name in list(features):
         why = None if name in config.types or name == config.time else id_like(table[name])
         if why:
             features.remove(name)
             left_out[name] = why
-            if (
-                not config.id
-                and row_id.dtype == "int64"
-                and (row_id == np.arange(len(table))).all()
-            ):
-                row_id = _ids(table[name], name)
-    return row_id, features
+            named = named or name
+    return named, features
 
 
 def _ids(values: pd.Series, name: str) -> np.ndarray:
     if values.isna().any() or values.duplicated().any():
         wrong = values.duplicated(keep=False) | values.isna()
         example = "an empty one" if values.isna().any() else repr(values[wrong].tolist()[0])
+        if pd.api.types.is_float_dtype(values) and values.abs().max() > 2**53:
+            raise DataError(
+                f'data.id = "{name}" holds numbers of more digits than a number keeps.',
+                "write them as text in the file, e.g. with a letter before",
+            )
         raise DataError(
             f'data.id = "{name}" must name each row once; {example} does not '
             f"({int(wrong.sum()):,} rows).",
             f'use data.group = "{name}" when several rows belong to one thing',
         )
-    if pd.api.types.is_integer_dtype(values):
+    if pd.api.types.is_integer_dtype(values) and values.max() < 2**63:
         return values.to_numpy(dtype="int64")
     return values.astype(str).to_numpy(dtype=object)
 
@@ -316,9 +319,10 @@ def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     weight = pd.to_numeric(table[name], errors="coerce").astype("float64").to_numpy()
     wrong = ~np.isfinite(weight) | (weight < 0)
     if wrong.any() or not weight.any():
+        told = f"{int(wrong.sum()):,} rows are not" if wrong.any() else "all are 0"
         raise DataError(
             f'data.weight = "{name}" must be a number from 0 up in every row, above 0 in some; '
-            f"{int(wrong.sum()):,} rows are not."
+            f"{told}."
         )
     return np.asarray(weight)
 

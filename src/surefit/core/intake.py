@@ -87,6 +87,9 @@ def _plain(values: pd.Series, notes: list[Note]) -> pd.Series | None:
         return again if again is not None else values
     if isinstance(dtype, pd.SparseDtype):
         return pd.Series(np.asarray(values), index=values.index, name=values.name)
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        notes.append(Note(text=f"{name} has the time zone {dtype.tz}: its times are taken in UTC"))
+        return pd.Series(values.dt.tz_convert("UTC").dt.tz_localize(None))
     if isinstance(dtype, pd.PeriodDtype):
         return pd.Series(values.array.to_timestamp(), index=values.index, name=values.name)
     if isinstance(dtype, pd.IntervalDtype):

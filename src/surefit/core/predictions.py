@@ -217,6 +217,14 @@ def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
     return joined if data.weight is None else joined.assign(weight=data.weight[at])
 
 
+def labelled(frame: pd.DataFrame, data: Dataset) -> pd.DataFrame:
+    """A table from outside without the rows that have no target, and so cannot be scored."""
+    if "row_id" not in frame or not data.unlabelled:
+        return frame
+    kept = ~frame["row_id"].astype(str).isin(data.unlabelled)
+    return frame if kept.all() else frame[kept].reset_index(drop=True)
+
+
 def completed(frame: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
     """Of two classes one probability is enough: the other is what is left of 1."""
     names = [f"probability_{c}" for c in classes]

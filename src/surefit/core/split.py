@@ -12,6 +12,7 @@ from surefit.core import copies
 from surefit.core.data import Dataset
 from surefit.errors import DataError
 from surefit.sections import SplitConfig, seconds
+from surefit.wording import counted
 
 TEST, UNUSED = -1, -2
 STOP_SHARE = 0.1  # of a fold's training rows, given up for early stopping
@@ -357,11 +358,13 @@ def _fold_parts(
     """Folds of whole units: each class dealt out in hashed order, large units by a greedy rule."""
     units, inverse, sizes = np.unique(unit, return_inverse=True, return_counts=True)
     if len(units) < config.folds:
-        what = "groups" if data.groups is not None else "distinct rows"
-        raise DataError(
-            f"{len(units)} {what} cannot make {config.folds} folds.",
-            f"split.folds = {max(2, len(units))}" if len(units) >= 2 else "more data is needed",
-        )
+        what = "group" if data.groups is not None else "distinct row"
+        sealed = len(np.unique(data.unit)) - len(units)
+        told = f", since {counted(sealed, what)} became test rows" if sealed > 0 else ""
+        fix = "split.test = 0, " * (sealed > 0) + "fewer split.folds, or more data"
+        if data.groups is not None and not data.groups.any():
+            told, fix = ": data.group has one value", "leave data.group out"
+        raise DataError(f"{counted(len(units), what)} cannot make {config.folds} folds{told}.", fix)
     order = np.argsort(share(units, config.seed + 3), kind="stable")
     stratum = np.zeros(len(units), dtype="int64")
     if data.classes:

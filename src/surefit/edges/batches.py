@@ -110,7 +110,7 @@ def _parquet(
     with pq.ParquetFile(table.path) as opened:
         for batch in opened.iter_batches(batch_size=n_rows, columns=list(names)):
             done += batch.num_rows
-            yield batch.to_pandas(), done / max(opened.metadata.num_rows, 1)
+            yield batch.to_pandas(ignore_metadata=True), done / max(opened.metadata.num_rows, 1)
 
 
 def _csv(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 
 from surefit.errors import DataError
+
+_NAMELESS = re.compile(r"__index_level_\d+__")
 
 
 def is_table(value: Any) -> bool:
@@ -49,9 +52,14 @@ def _relabelled(column: Any, kind: Any) -> Any:
 
 
 def from_arrow(table: Any) -> pd.DataFrame:
-    """An Arrow table as pandas: dates as datetime64, categories as text, the index as columns."""
+    """An Arrow table as pandas: dates as datetime64, categories as text, a named index as a column.
+
+    An index without a name, which pandas stores where rows were filtered or sorted, is left out, as
+    it is of a frame in memory: it is no column that anybody made.
+    """
     import pyarrow as pa
 
+    table = table.drop_columns([n for n in table.column_names if _NAMELESS.fullmatch(n)])
     repeated = {n for n in table.column_names if table.column_names.count(n) > 1}
     if repeated:
         raise DataError(f"Column names must be unique; doubled: {', '.join(sorted(repeated))}.")

@@ -143,7 +143,7 @@ def _read(config: Config, file: Path) -> str:
     ending = path.removesuffix(".gz").rpartition(".")[2].lower() if file.is_file() else ""
     if ending in ("csv", "tsv", "txt"):
         return _read_csv(config, file)
-    calls = {"parquet": "pd.read_parquet(FILE)", "feather": "pd.read_feather(FILE)",
+    calls = {"parquet": "pd.read_parquet(FILE).reset_index()", "feather": "pd.read_feather(FILE)",
              "jsonl": "pd.read_json(FILE, lines=True)"}  # fmt: skip
     if ending not in calls:
         raise InputError(

@@ -214,7 +214,7 @@ def _from_file(store: Store, path: str, work: Workspace) -> Subject:
 
 def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
     """A table from outside; where it names sealed rows, scoring it is a look at these."""
-    frame = predictions.completed(frame, work.data.classes)
+    frame = predictions.completed(predictions.labelled(frame, work.data), work.data.classes)
     predictions.check_given(frame, work.data, name)
     joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
     scored = predictions.read(joined, work.data.task, work.data.classes)
