@@ -172,6 +172,26 @@ def test_rows_that_repeat_but_for_a_dropped_column_are_not_said_to_be_kept() -> 
         assert "on one side" not in finding.words
 
 
+def test_people_of_one_survey_are_no_copies() -> None:
+    """Rows that differ in the weight they stand for are not called copies on both sides."""
+    rng = np.random.default_rng(0)
+    people = pd.DataFrame(rng.normal(size=(400, 3)), columns=list("abc"))
+    people["y"] = rng.integers(0, 2, 400)
+    twice = pd.concat([people, people], ignore_index=True)
+    twice["w"] = rng.exponential(size=800)
+    assert not [f for f in found(twice, weight="w") if f.code == "DUP01"]
+
+
+def test_gaps_do_not_hide_a_copy_of_the_target() -> None:
+    """A copy of a numeric target with a tenth missing is serious, and says where it holds."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=300), "y": rng.normal(size=300)})
+    frame["copy"] = frame["y"].where(rng.random(300) > 0.12)
+    (finding,) = [f for f in found(frame) if f.code == "LEAK01"]
+    assert finding.severity == "serious"
+    assert "where it has a value" in finding.words
+
+
 def test_columns_that_say_the_same() -> None:
     """Names for codes, other units, and a number turned round say the same; two measures do not."""
     rng = np.random.default_rng(0)

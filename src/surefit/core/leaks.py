@@ -48,9 +48,10 @@ def one_column(rows: Rows) -> Iterator[Finding]:
             continue
         serious = share >= SURE[classes]
         how = "all but determines" if serious else "tells very much of"
+        where = " where it has a value" if rows.train[name].isna().mean() > 0.02 else ""
         yield Finding(
             code="LEAK01", severity="serious" if serious else "warning", columns=(name,),
-            words=f"{name} alone {how} the target: {share:.1%} of its {what}.",
+            words=f"{name} alone {how} the target{where}: {share:.1%} of its {what}.",
             evidence={"explained": share},
             advice=f"if it is known only after the target: {_drop(name)}",
         )  # fmt: skip
@@ -239,16 +240,18 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
     """DUP01: equal rows on both sides; targets are compared in training rows only.
 
     Equal rows that chance alone would give, as in a table of a few columns with a few levels, are
-    no copies; nor are those of a usual kind (`copies.usual`).
+    no copies; nor are those of a usual kind (`copies.usual`), nor people of one survey who differ
+    in the weight that they stand for.
     """
     if len(rows.train.columns) < 2:
         return
     often, test_often = rows.data.usual[rows.at], rows.data.usual[rows.test_at]
-    key, same = rows.key[~often], row_keys(pd.DataFrame({"row": rows.key, "y": rows.target.y}))
+    every, of_test = _weighed(rows, rows.key, rows.at), _weighed(rows, rows.test_key, rows.test_at)
+    key, same = every[~often], row_keys(pd.DataFrame({"row": every, "y": rows.target.y}))
     torn = copies.torn(same[~often], rows.block[~often]) * float((~often).mean())
     chance, own, into_test = copies.by_chance(rows.train), copies.repeated(key), 0.0
     if not test_often.all():
-        into_test = float(np.isin(rows.test_key[~test_often], key).mean())
+        into_test = float(np.isin(of_test[~test_often], key).mean())
     n = round(into_test * int((~test_often).sum()))
     severity: Severity = "serious"
     advice = "drop the copies, or name what they have in common: data.group"
@@ -270,6 +273,12 @@ def torn_duplicates(rows: Rows) -> Iterator[Finding]:
         code="DUP01", severity=severity, columns=(), words=words,
         evidence={"torn": torn, "test_rows": n, "by_chance": chance}, advice=advice,
     )  # fmt: skip
+
+
+def _weighed(rows: Rows, key: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Keys of rows by their features and, where there is one, their weight."""
+    weight = rows.data.weight
+    return key if weight is None else row_keys(pd.DataFrame({"row": key, "w": weight[at]}))
 
 
 def _repeats(rows: Rows, repeated: float, among_rare: float, *, whole: bool) -> tuple[str, str]:
