@@ -351,6 +351,14 @@ def test_rows_are_named_by_their_place_in_the_file():
     assert data.unlabelled == {str(2**63 + i) for i in (0, 5, 6)}
 
 
+def test_infinite_numbers_are_missing_and_said_so():
+    """Nothing is changed without a word."""
+    frame = pd.DataFrame({"x": [1.0, np.inf, -np.inf, 2.0] * 10, "y": [0, 1] * 20})
+    data = prepare(frame, DataConfig(path="t", target="y"))
+    assert "x is infinite in 20 rows: taken as missing" in [n.text for n in data.notes]
+    assert data.frame["x"].isna().sum() == 20
+
+
 def test_times_with_a_zone_are_taken_in_utc():
     """A column with a time zone is a date like another, and a note says how it is read."""
     at = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")

@@ -13,6 +13,7 @@ import pandas as pd
 from surefit.core.portable import as_date, as_number
 from surefit.errors import DataError
 from surefit.results import Note
+from surefit.wording import counted
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MANY_LEVELS = 200  # unless each has many rows
@@ -78,7 +79,7 @@ def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
     if chosen:
         return chosen, (_number_style(values) or "") if chosen == "number" else "", None
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
-        return "number", "", None
+        return "number", "", _infinite(values)
     if pd.api.types.is_datetime64_any_dtype(values):
         return "date", "", None
     name, as_category = str(values.name), f'data.types = {{ "{values.name}" = "category" }}'
@@ -96,6 +97,15 @@ def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
         return "category", "", None
     told = f"{name} has {levels:,} distinct texts: read as text"
     return "text", "", Note(text=told, override=as_category)
+
+
+def _infinite(values: pd.Series) -> Note | None:
+    """A word on infinite numbers, which no model is given."""
+    if not pd.api.types.is_float_dtype(values):
+        return None
+    n = int(np.isinf(values.to_numpy(dtype="float64", na_value=np.nan)).sum())
+    told = f"{values.name} is infinite in {counted(n, 'row')}: taken as missing"
+    return Note(text=told) if n else None
 
 
 def most_levels(n_rows: int) -> int:
