@@ -359,6 +359,20 @@ def test_infinite_numbers_are_missing_and_said_so():
     assert data.frame["x"].isna().sum() == 20
 
 
+def test_a_counter_names_rows_also_where_targets_are_missing():
+    """What names the rows of the whole table is no feature of those that have a target; a column
+    that only counts from 0 gives way to one that says more."""
+    frame = pd.DataFrame({
+        "count": np.arange(40), "customer": [f"c{i}" for i in range(40)],
+        "x": np.arange(40) % 7, "y": np.arange(40) % 2.0,
+    })  # fmt: skip
+    frame.loc[[0, 5], "y"] = np.nan
+    data = prepare(frame, DataConfig(path="t", target="y"))
+    assert [c.name for c in data.columns] == ["x"]
+    assert (data.named, data.row_id[0]) == ("customer", "c1")
+    assert data.unlabelled == {"c0", "c5"}
+
+
 def test_times_with_a_zone_are_taken_in_utc():
     """A column with a time zone is a date like another, and a note says how it is read."""
     at = pd.date_range("2024-03-30", periods=60, freq="h", tz="Europe/Berlin")
@@ -367,3 +381,9 @@ def test_times_with_a_zone_are_taken_in_utc():
     assert data.raw["at"].dtype.kind == "M"
     assert data.raw["at"].iloc[0] == pd.Timestamp("2024-03-29 23:00")
     assert any("taken in UTC" in note.text for note in data.notes)
+    objects = prepare(
+        frame.assign(at=pd.Series(list(at.to_pydatetime()), dtype=object)),
+        DataConfig(path="t", target="y"),
+    )
+    assert objects.raw["at"].iloc[0] == data.raw["at"].iloc[0]
+    assert any("taken in UTC" in note.text for note in objects.notes)

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import surefit
 from promoting import project, rows
 from surefit.core.conform import conform
 from surefit.edges import batches, isolated, registry, sources
@@ -226,3 +227,19 @@ def test_a_csv_is_read_as_training_read_it(tmp_path) -> None:
     trained = sources.read(DataConfig(path="t.csv", target="n"), tmp_path).frame
     assert trained["kind"].fillna("-").tolist() == frame["kind"].fillna("-").tolist()
     assert trained["size"].fillna(0).tolist() == frame["size"].fillna(0).tolist()
+
+
+def test_rows_are_named_as_in_training(tmp_path, monkeypatch):
+    """A column that named the rows by itself names them in predictions too, so that `evaluate`
+    joins each with its own target."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": rng.normal(size=120), "id": rng.permutation(120) + 1000})
+    frame["y"] = frame["x"] > 0
+    frame.to_csv("t.csv", index=False)
+    settings = {"model.family": "linear", "split.folds": 2}
+    run = surefit.train("t.csv", target="y", set=settings, quiet=True)
+    told = surefit.predict("t.csv", out="out.csv", model=run.run_id, quiet=True)
+    assert told.id == "id"
+    found = surefit.evaluate("out.csv", quiet=True)
+    assert found.scores[0].value > 0.95

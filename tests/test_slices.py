@@ -144,6 +144,21 @@ def test_few_of_the_slices_called_worse_are_not():
     assert false_discoveries(1500, 20, 6) < 0.1
 
 
+def test_noise_in_clusters_is_not_called_worse_by_a_median():
+    """A metric without a cheap leave-one-out has no share of each cluster: variances add up."""
+    rng, false = np.random.default_rng(2), 0
+    columns = [Column(name=f"c{k}", dtype="string", kind="category") for k in range(4)]
+    metric = metrics.find("median_absolute_error", "regression")
+    for _ in range(10):
+        y = rng.normal(size=400)
+        frame = pd.DataFrame({c.name: rng.integers(2, size=400).astype(str) for c in columns})
+        scored = Scored(task="regression", classes=(), row_id=np.arange(400), y=y,
+                        pred=y + rng.normal(size=400), folds=None)  # fmt: skip
+        found = slices.find(metric, scored, frame, columns, clusters=np.arange(400) // 8)
+        false += any(s.worse for s in found)
+    assert false <= 2
+
+
 @pytest.mark.parametrize("name", ["f1", "recall", "balanced_accuracy", "mcc", "precision"])
 def test_noise_is_not_called_worse_by_metrics_of_labels(name):
     """Slices of few positives have ratios of few rows: none is worse in nearly all tables."""

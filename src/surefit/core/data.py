@@ -30,6 +30,7 @@ class Dataset:
         y: class codes (int64, 0..K-1) or the target (float64).
         classes: the labels as the user wrote them, sorted, the positive one last; () in regression.
         row_id: the user's ids, or the rows' numbers in the table as it came.
+        named: the column that `row_id` is of; None where rows are numbered.
         unlabelled: the ids of rows without a target, as text.
         unit: 64-bit identity of what must not straddle a split: the group, else the id, else the
             row's content, so that copies are one unit; `Split.unit` divides `usual` rows.
@@ -65,6 +66,7 @@ class Dataset:
     unordered: str
     left_out: dict[str, str] = field(repr=False)
     notes: tuple[Note, ...]
+    named: str | None = None
     unlabelled: frozenset[str] = field(default=frozenset(), repr=False)
     weight: np.ndarray | None = field(default=None, repr=False)
 
@@ -123,9 +125,9 @@ def prepare(
         table = table.reset_index(drop=True)
     task, y, classes = _target(table[config.target], config, notes)
     left_out: dict[str, str] = {}
-    named, features = _identity(table, config, no_features, left_out)
+    named, features = _identity(table, whole, config, no_features, left_out)
     row_id = _ids(table[named], named) if named else np.flatnonzero(labelled)
-    unlabelled = whole[named][~labelled] if named else np.flatnonzero(~labelled)
+    every = whole[named].astype(str) if named else map(str, range(len(whole)))
     columns, more = columns_of(table, features, config.types, left_out)
     notes += [
         Note(text=f"{name} {why}: not a feature", override=types_line(name, table[name]))
@@ -135,7 +137,7 @@ def prepare(
     raw = pd.DataFrame({c.name: table[c.name] for c in columns}, copy=False)
     frame = coerce(raw, [c.to_dict() for c in columns])
     identity = digest(table)
-    naming = {c for c in table.columns if c != config.target and id_like(table[c])}
+    naming = {c for c in table.columns if c != config.target and _names_rows(c, table, whole)}
     naming |= {config.id} if config.id else set()
     row_key = row_keys(table.drop(columns=list(naming))) if naming else identity.row_keys
     groups = _codes(table, config.group)
@@ -146,7 +148,7 @@ def prepare(
         by_content=not (config.group or config.id),
         usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
         time=_time(table, config), part=part,
-        left_out=left_out, unlabelled=frozenset(map(str, unlabelled)),
+        left_out=left_out, named=named, unlabelled=frozenset(every) - frozenset(map(str, row_id)),
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
     )  # fmt: skip
@@ -245,9 +247,15 @@ def _class_target(
     return task, codes.to_numpy(dtype="int64"), tuple(labels)
 
 
+def _names_rows(name: str, table: pd.DataFrame, whole: pd.DataFrame) -> str | None:
+    """Why a column only names the row, or would if rows without a target were there."""
+    return id_like(table[name]) or (id_like(whole[name]) if len(whole) > len(table) else None)
+
+
 def _identity(
-    table: pd.DataFrame, config: DataConfig, no_features: Sequence[str], left_out: dict[str, str]
-) -> tuple[str | None, list[str]]:
+    table: pd.DataFrame, whole: pd.DataFrame, config: DataConfig, no_features: Sequence[str],
+    left_out: dict[str, str],
+) -> tuple[str | None, list[str]]:  # fmt: skip
     """The column that names the rows, if one does, and those that may be features."""
     out = {
         config.target, config.id, config.group, config.weight, *config.drop, *no_features
@@ -255,12 +263,20 @@ def _identity(
     features = [c for c in table.columns if c not in out]
     named = config.id
     for name in list(features):
-        why = None if name in config.types or name == config.time else id_like(table[name])
+        chosen = name in config.types or name == config.time
+        why = None if chosen else _names_rows(name, table, whole)
         if why:
             features.remove(name)
             left_out[name] = why
-            named = named or name
+            if named is None or (named != config.id and _from_zero(whole[named])):
+                named = name
     return named, features
+
+
+def _from_zero(values: pd.Series) -> bool:
+    """Whether it only counts the rows: another name says more."""
+    numbers = pd.api.types.is_integer_dtype(values)
+    return bool(numbers and (values.to_numpy() == np.arange(len(values))).all())
 
 
 def _ids(values: pd.Series, name: str) -> np.ndarray:

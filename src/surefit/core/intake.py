@@ -88,8 +88,7 @@ def _plain(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     if isinstance(dtype, pd.SparseDtype):
         return pd.Series(np.asarray(values), index=values.index, name=values.name)
     if isinstance(dtype, pd.DatetimeTZDtype):
-        notes.append(Note(text=f"{name} has the time zone {dtype.tz}: its times are taken in UTC"))
-        return pd.Series(values.dt.tz_convert("UTC").dt.tz_localize(None))
+        return _in_utc(values, notes)
     if isinstance(dtype, pd.PeriodDtype):
         return pd.Series(values.array.to_timestamp(), index=values.index, name=values.name)
     if isinstance(dtype, pd.IntervalDtype):
@@ -147,7 +146,8 @@ def _objects(values: pd.Series, notes: list[Note]) -> pd.Series | None:
         notes.append(Note(text=f"{name} holds numbers as Python objects: read as number"))
         return numbers.astype("float64")
     if inferred in ("date", "datetime", "datetime64"):
-        return pd.to_datetime(values, errors="coerce", utc=_mixed_zones(values))
+        dates = pd.to_datetime(values, errors="coerce", utc=_mixed_zones(values))
+        return _in_utc(dates, notes) if isinstance(dates.dtype, pd.DatetimeTZDtype) else dates
     odd = next((v for v in values if not isinstance(v, _SCALARS)), None)
     if odd is not None:
         raise DataError(
@@ -170,6 +170,13 @@ def _encodable(values: pd.Series, notes: list[Note]) -> pd.Series | None:
 
 def _spelled_out(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _in_utc(values: pd.Series, notes: list[Note]) -> pd.Series:
+    """Times without a zone, those of UTC."""
+    zone = values.dtype.tz  # type: ignore[union-attr]
+    notes.append(Note(text=f"{values.name} has times with a zone ({zone}): they are taken in UTC"))
+    return pd.Series(values.dt.tz_convert("UTC").dt.tz_localize(None))
 
 
 def _mixed_zones(values: pd.Series) -> bool:

@@ -152,7 +152,7 @@ _METRICS: tuple[Metric, ...] = (
               ranked.average_precision_without),
     _on_curve("average_precision_weighted", _MULTICLASS, ranked.average_precision,
               ranked.average_precision_without, by_share=True),
-    _on_curve("ks_ovr", _MULTICLASS, ranked.ks, ranked.ks_without),
+    _on_curve("ks_ovr", _MULTICLASS, ranked.ks, ranked.ks_without, raised_by_noise=True),
     _on_curve("lift_10_ovr", _MULTICLASS, ranked.lift, ranked.lift_without, bounds=(0.0, _INF)),
     _top(3),
     _on_labels("mcc", _CLASSES, by.mcc, bounds=(-1.0, 1.0)),

@@ -38,6 +38,11 @@ class Subject:
     seed: int
     weight: str | None = None
 
+    @property
+    def imports(self) -> str:
+        """What reading needs beside pandas: Parquet as surefit read it, whatever pandas noted."""
+        return "import pyarrow.parquet\n\n" if self.read.startswith("pyarrow.") else ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Subject):
@@ -399,7 +404,7 @@ import pandas as pd
 
 
 '''
-READ = """FILE = {r.file!r}
+READ = """{r.imports}FILE = {r.file!r}
 SHA256 = {r.sha256!r}  # of the file as it was: rows are taken by number
 
 

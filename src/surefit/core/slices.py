@@ -87,11 +87,15 @@ def _text(value: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """The metric on some rows, and each unit's share in its variance: rows, or all clusters."""
+    """The metric on some rows, and each unit's share in its variance: rows, or all clusters.
+
+    `even`: the shares are one spread laid out evenly, and say nothing of which unit does what.
+    """
 
     value: float
     units: Floats
     spare: int
+    even: bool
 
 
 def find(
@@ -167,10 +171,11 @@ def _slice(
     own, rest = _part(metric, scored, mask, labels), _part(metric, scored, ~mask, labels)
     small = _small(metric, scored, mask)
     worse_by = metric.sign * (rest.value - own.value)
-    if labels is None:
-        units, spare = np.concatenate([own.units, rest.units]), own.spare + rest.spare
+    spare = own.spare + rest.spare if labels is None else min(own.spare, rest.spare)
+    if labels is None or own.even or rest.even:
+        units = np.concatenate([own.units, rest.units])
     else:
-        units, spare = own.units - rest.units, min(own.spare, rest.spare)
+        units = own.units - rest.units
     lacking = (rest.units**2).sum() * (~mask).sum() / mask.sum() - (own.units**2).sum()
     low, high, p_value = _against(worse_by, units, spare, level, more=max(0.0, lacking))
     return SliceScore(
@@ -190,7 +195,8 @@ def _part(metric: Metric, scored: Scored, mask: np.ndarray, labels: np.ndarray |
     y, pred = scored.y[mask][rows.order], scored.pred[mask][rows.order]
     evaluate = mean_of_folds([metric], y, pred, rows)
     value = float(evaluate(np.ones((1, len(y))))[0, 0])
-    units = influence(metric, y, pred, rows)
+    found = influence(metric, y, pred, rows)
+    units = found
     if units is None:  # no cheap leave-one-out: the bootstrap's spread, evenly
         draws = np.concatenate([evaluate(c)[:, 0] for c in rows.draws(N_RESAMPLES, 0)])
         units = np.full(rows.n_units, np.nanstd(draws, ddof=1) / np.sqrt(rows.n_units))
@@ -199,7 +205,7 @@ def _part(metric: Metric, scored: Scored, mask: np.ndarray, labels: np.ndarray |
         every = np.zeros(int(labels.max()) + 1)
         every[np.unique(labels[mask])] = units
         units = every
-    return _Part(value=value, units=units, spare=rows.spare)
+    return _Part(value=value, units=units, spare=rows.spare, even=found is None)
 
 
 def _folds(metric: Metric, scored: Scored, mask: np.ndarray) -> np.ndarray | None:

@@ -359,9 +359,9 @@ def _fold_parts(
     units, inverse, sizes = np.unique(unit, return_inverse=True, return_counts=True)
     if len(units) < config.folds:
         what = "group" if data.groups is not None else "distinct row"
-        sealed = len(np.unique(data.unit)) - len(units)
-        told = f", since {counted(sealed, what)} became test rows" if sealed > 0 else ""
-        fix = "split.test = 0, " * (sealed > 0) + "fewer split.folds, or more data"
+        drawn = config.test > 0 and data.part is None
+        told = f" beside test rows of {config.test:.0%}" if drawn else ""
+        fix = "split.test = 0, " * drawn + "fewer split.folds, or more data"
         if data.groups is not None and not data.groups.any():
             told, fix = ": data.group has one value", "leave data.group out"
         raise DataError(f"{counted(len(units), what)} cannot make {config.folds} folds{told}.", fix)

@@ -132,6 +132,8 @@ def correlation(numbers: np.ndarray, target: Target) -> float:
     if target.n_classes or good.mean() < 0.5 or np.ptp(numbers[good]) == 0:
         return 0.0
     x, y = numbers[good], target.y[good]
+    if np.ptp(y) == 0:
+        return 0.0
     by_rank = np.corrcoef(rankdata(x), rankdata(y))[0, 1]
     return float(max(np.corrcoef(x, y)[0, 1] ** 2, by_rank**2))
 

@@ -133,6 +133,8 @@ def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Aga
         raise InputError(f"{record.name} predicts {recorded.data.target}, and not {target}.")
     whole = recorded.model_copy(update={"tracking": here.config.tracking})
     project = Project(config=whole, root=here.root, origins=here.origins)
+    if recorded.split.test_path is None and "split.test_path" in named.moved:
+        raise InputError(f"{record.name} has no test file of its own: split.test_path is another.")
     if named.moved:
         project = configuration.amend(project, named.moved)
     work = workspace.load(project, frame=None, reporter=reporter)

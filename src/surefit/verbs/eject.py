@@ -143,7 +143,8 @@ def _read(config: Config, file: Path) -> str:
     ending = path.removesuffix(".gz").rpartition(".")[2].lower() if file.is_file() else ""
     if ending in ("csv", "tsv", "txt"):
         return _read_csv(config, file)
-    calls = {"parquet": "pd.read_parquet(FILE).reset_index()", "feather": "pd.read_feather(FILE)",
+    calls = {"parquet": "pyarrow.parquet.read_table(FILE).to_pandas(ignore_metadata=True)",
+             "feather": "pd.read_feather(FILE)",
              "jsonl": "pd.read_json(FILE, lines=True)"}  # fmt: skip
     if ending not in calls:
         raise InputError(

@@ -18,7 +18,7 @@ from surefit.edges import batches, bundle, registry, runs, scorer
 from surefit.edges.batches import Parts, Table
 from surefit.edges.scorer import Answer
 from surefit.edges.store import Store
-from surefit.errors import InputError, did_you_mean
+from surefit.errors import InputError, SurefitError, did_you_mean
 from surefit.results import InputColumn, Shown
 from surefit.verbs import workspace
 from surefit.verbs.reporter import Reporter, duration
@@ -93,7 +93,8 @@ def predict(
             probability_<class>. Which model answered stands in the Parquet file's metadata, or
             beside a CSV in NAME.meta.json.
         model: an alias, a version's number, a models:/ URI, or a run.
-        id: the column that names a row; by default data.id, else rows are numbered from 0.
+        id: the column that names a row; by default data.id, else the column that named the rows
+            in training, else rows are numbered from 0.
         config, set: as in `train`.
         quiet: say nothing on standard error.
 
@@ -105,10 +106,11 @@ def predict(
     target = _output(out, input)
     table = batches.look(input)
     project = workspace.project(data=None, target=None, config=config, overrides=set)
-    id = _id_column(table, id, project.config.data.id)
+    _id_column(table, id, None)  # a wrong name is refused before a model is fetched
     store = workspace.open_store(project)
     with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
         subject = _subject(store, model, Path(scratch))
+        id = _id_column(table, id, project.config.data.id or _named(store, subject.run_id))
         _say_plan(reporter, table, subject)
         names = _names(table, subject.inputs, id)
         size = batches.rows_a_batch(len(names))
@@ -148,6 +150,16 @@ def _id_column(table: Table, asked: str | None, configured: str | None) -> str |
     if asked and asked not in table.names:
         raise InputError(f'--id "{asked}": {did_you_mean(asked, table.names)}')
     return asked or (configured if configured in table.names else None)
+
+
+def _named(store: Store, run_id: str | None) -> str | None:
+    """The column by which the rows of a run are named, where it was found by itself."""
+    try:
+        text = runs.read_text(store, run_id, "about.json") if run_id else None
+    except SurefitError:  # the model outlives its run
+        return None
+    named = json.loads(text or "{}").get("row_id")
+    return named if isinstance(named, str) else None
 
 
 def _subject(store: Store, reference: str, scratch: Path) -> Subject:

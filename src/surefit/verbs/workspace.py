@@ -112,6 +112,8 @@ def _few_to_test(data: Dataset, split: Split) -> str:
     """That whole groups left too few among the test rows to judge a model by, or ""."""
     sealed = split.test_rows
     if not len(sealed):
+        if data.part is not None:  # the user's own split, which has none
+            return ""
         what = "row" if data.groups is None else "group"
         return f"no {what} fell among the test rows: another split.seed, or split.test = 0"
     units = dependence.units(data, split, sealed)
@@ -216,7 +218,7 @@ def setup_items(work: Workspace) -> Iterator[Item]:
     origins = {k: work.project.origins.get(k, "default") for k in work.config.flat()}
     notes = [{"text": n.text, "override": n.override} for n in work.data.notes]
     about = {"data": work.data.describe(), "split": work.split.describe(), "inferred": notes,
-             "origins": origins}  # fmt: skip
+             "row_id": work.data.named, "origins": origins}  # fmt: skip
     yield Text(path="about.json", text=json.dumps(about, indent=1, ensure_ascii=False))
     yield Table(path="split.parquet", frame=_split_table(work))
     for key, value in environment.git_tags(work.project.root).items():
