@@ -127,7 +127,10 @@ def prepare(
     left_out: dict[str, str] = {}
     named, features = _identity(table, whole, config, no_features, left_out)
     row_id = _ids(table[named], named) if named else np.flatnonzero(labelled)
-    every = whole[named].astype(str) if named else map(str, range(len(whole)))
+    unlabelled: frozenset[str] = frozenset()
+    if not labelled.all():
+        every = whole[named].astype(str) if named else map(str, range(len(whole)))
+        unlabelled = frozenset(every) - frozenset(map(str, row_id))
     columns, more = columns_of(table, features, config.types, left_out)
     notes += [
         Note(text=f"{name} {why}: not a feature", override=types_line(name, table[name]))
@@ -148,7 +151,7 @@ def prepare(
         by_content=not (config.group or config.id),
         usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
         time=_time(table, config), part=part,
-        left_out=left_out, named=named, unlabelled=frozenset(every) - frozenset(map(str, row_id)),
+        left_out=left_out, named=named, unlabelled=unlabelled,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
     )  # fmt: skip

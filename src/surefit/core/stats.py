@@ -234,7 +234,7 @@ def _of_none(
     metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout, by_fold: Floats
 ) -> list[str]:
     """A doubt where a proportion counts as 0 since a fold has no row that it is taken of."""
-    if metric.columns is None or metric.counted is None:
+    if metric.columns is None or metric.counted is None or not (by_fold == 0).any():
         return []
     table = metric.columns(y, pred, metric.threshold)
     none = sum(
