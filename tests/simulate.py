@@ -204,8 +204,12 @@ def coverage(
     tails="normal",
     level=0.95,
     imbalanced=False,
+    uneven=0.0,
 ) -> Rate:
-    """How often the interval of a score holds the truth."""
+    """How often the interval of a score holds the truth.
+
+    `uneven` is the standard deviation of the logarithm of the rows' weights.
+    """
     rng = np.random.default_rng(seed)
     task = "regression" if name in metrics.names("regression") else "binary"
     metric, true, hits = metrics.find(name, task), truth(name, tails), 0
@@ -214,10 +218,11 @@ def coverage(
             y, pred = numbers(n, rng, tails=tails)
         else:
             y, pred = rare(n, rng) if imbalanced else two_classes(n, rng)
-        folds = np.arange(n) % n_folds
+        folds, weights = np.arange(n) % n_folds, np.exp(uneven * rng.normal(size=n))
         found = stats.score(
-            metric, y, pred, folds=folds, level=level, n_resamples=n_resamples, seed=k
-        )
+            metric, y, pred, folds=folds, weights=weights if uneven else None, level=level,
+            n_resamples=n_resamples, seed=k,
+        )  # fmt: skip
         hits += found.low <= true <= found.high
     return Rate(hits=hits, trials=n_datasets)
 

@@ -13,9 +13,10 @@ from surefit.core.resampling import influence, layout, mean_of_folds
 N = manyrows.MANY
 
 
-def both_ways(names, task, y, pred, *, folds=None, n_resamples=100, cells=manyrows.CELLS_OF_SUMS):
+def both_ways(names, task, y, pred, *, folds=None, weights=None, n_resamples=100,
+              cells=manyrows.CELLS_OF_SUMS):  # fmt: skip
     """Draws of the metrics by the shortcuts, and by whole resamples with the same seed."""
-    rows = layout(len(y), folds=folds)
+    rows = layout(len(y), folds=folds, weights=weights)
     y, pred = y[rows.order], pred[rows.order]
     chosen = [metrics.find(name, task) for name in names]
     whole = mean_of_folds(chosen, y, pred, rows)
@@ -37,12 +38,12 @@ def three_classes(n, rng):
 
 def test_areas_of_many_rows_are_expanded_to_first_order():
     """In each resample the expansion of an area or of average precision is within a few hundredths
-    of a standard deviation of the metric itself, over folds and over classes too."""
+    of a standard deviation of the metric itself, over folds, over classes and weighted too."""
     rng = np.random.default_rng(0)
     y, pred = two_classes(N, rng)
     names = ("roc_auc", "average_precision")
-    for folds in (None, np.arange(N) % 4):
-        quick, exact = both_ways(names, "binary", y, pred, folds=folds)
+    for folds, weights in ((None, None), (np.arange(N) % 4, None), (None, rng.exponential(size=N))):
+        quick, exact = both_ways(names, "binary", y, pred, folds=folds, weights=weights)
         spread = exact.std(axis=0)
         assert np.all(np.abs(quick - exact).mean(axis=0) < 0.04 * spread)
         assert np.all(quick != exact)

@@ -172,6 +172,27 @@ def test_leave_one_out_is_exact(task, name):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("task", "name"), [(t, n) for t, n in EVERY if metrics.find(n, t).curve_slope]
+)
+def test_a_weighted_ranking_is_expanded_to_first_order(task, name):
+    """Without a weighted row a ranking is its value less the row's weight times its derivative,
+    and rows of weight 0 change nothing."""
+    y, pred, _ = rows(task, 12, n=60)
+    weights = np.random.default_rng(3).exponential(size=60) * (np.arange(60) % 7 > 0)
+    metric = metrics.find(name, task)
+    value, step = metrics.value(metric, y, pred, weights=weights), 1e-6
+    slopes = [
+        (metrics.value(metric, y, pred, weights=weights + step * row) - value) / step
+        for row in np.eye(60)
+    ]
+    found = metrics.leave_one_out(metric, y, pred, weights)
+    # classes that are averaged by their rows have their own, exact shares without the row
+    loose = 0.02 if metric.by_share else 1e-6
+    np.testing.assert_allclose(found, value - weights * slopes, atol=loose)
+    np.testing.assert_allclose(found[weights == 0], value, atol=1e-12)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     which=st.sampled_from(EVERY),

@@ -250,6 +250,25 @@ def test_intervals_cover_with_rare_positives():
     assert found.at_least(0.93), str(found)
 
 
+@pytest.mark.parametrize("name", ["roc_auc", "average_precision"])
+def test_intervals_of_rankings_cover_with_uneven_weights(name):
+    """Where few of many rows carry the weight, the interval of a ranking holds the truth too."""
+    found = coverage(name, 300, 200, 35, n_resamples=300, uneven=1.0)
+    assert found.at_least(0.95), str(found)
+
+
+def test_rows_that_weigh_like_few_are_marked():
+    """A hundred rows of which three have nearly all the weight say as little as three."""
+    y, pred = sample(100)
+    weights = np.where(np.arange(100) < 3, 1e4, 1.0)
+    found = stats.score(AUC, y, pred, weights=weights, n_resamples=200)
+    assert "100 rows weigh like 3, fewer than 20" in found.note
+    assert "of the rarest class weigh like" in found.note
+    grouped = stats.score(AUC, y, pred, weights=weights, clusters=np.arange(100) // 2)
+    assert "50 clusters weigh like 2, fewer than 20" in grouped.note
+    assert stats.score(AUC, y, pred, weights=np.full(100, 7.0), n_resamples=200).reliable
+
+
 def test_intervals_cover_with_twenty_groups():
     """With twenty groups the cluster intervals hold the truth."""
     found = groups_covered("r2", 20, 120, 33, n_resamples=400)

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit, log_softmax, logit, softmax
 
 from surefit.core import metrics, stats, threshold
-from surefit.core.formulas import ECE_BINS
+from surefit.core.formulas import ECE_BINS, kish
 from surefit.core.predictions import Scored
 from surefit.results import Score
 
@@ -94,7 +94,7 @@ def _platt(y: np.ndarray, pred: np.ndarray, weights: np.ndarray | None) -> Calib
     w = (
         np.ones(len(y))
         if weights is None
-        else weights * (weights.sum() / max((weights**2).sum(), 1e-300))
+        else weights * (kish(weights) / max(weights.sum(), 1e-300))
     )
     n1, n0 = w[y == 1].sum(), w[y == 0].sum()
     target = np.where(y == 1, (n1 + 1) / (n1 + 2), 1 / (n0 + 2))

@@ -142,6 +142,12 @@ def ratio(part: Floats, whole: Floats) -> Floats:
     return out
 
 
+def kish(weights: Floats) -> float:
+    """How many rows of equal weight say as much as rows of these weights (Kish 1965); 0 of none."""
+    square = float((weights**2).sum())
+    return float(weights.sum()) ** 2 / square if square > 0 else 0.0
+
+
 def mean_where(values: Floats, keep: NDArray[np.bool_]) -> Floats:
     """The mean over the last axis of the values kept; NaN where none is."""
     return ratio(np.where(keep, values, 0.0).sum(axis=-1), keep.sum(axis=-1).astype(np.float64))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from surefit.core.metrics import Metric
-from surefit.core.ranking import doubt_about, enough_rows, paired, spread_of
+from surefit.core.ranking import enough_rows, paired, spread_of
 from surefit.core.resampling import Layout, ends, layout, widening
 from surefit.errors import ConfigError
 from surefit.results import Verdict, plain
@@ -135,7 +135,7 @@ def gate(
         challenger=float(metric.sign * both.values[0]), difference=gain, low=low, high=high,
         threshold=threshold, against=against, alpha=alpha, look=look, alpha_spent=tail,
         verdict=verdict, rows_to_decide=more, n_rows=len(y),
-        method="paired bootstrap, the wider of BCa and t", reliable=not doubt_about(rows),
+        method="paired bootstrap, the wider of BCa and t", reliable=not rows.doubt,
         note=note,
     )  # fmt: skip
 

@@ -5,10 +5,10 @@ Three ways, each for the metrics it suits; what is left is evaluated on whole re
 - Metrics of labels see a row only as its pair of true and called class. Drawing n rows is then
   drawing how many there are of each pair, from a multinomial: the same distribution.
 - The area under the ROC curve and average precision are smooth in the rows' weights where each
-  class has very many rows. They are expanded to first order by the jackknife's influence of each
-  row (Efron 1982, "The jackknife, the bootstrap and other resampling plans", chapter 6), so that a
-  resample is one product. What is neglected is some hundredths of the spread. The greatest distance
-  and the lift are not smooth, and are not expanded.
+  class has very many rows (Kish's number, of weighted ones). They are expanded to first order by
+  the jackknife's influence of each row (Efron 1982, "The jackknife, the bootstrap and other
+  resampling plans", chapter 6), so that a resample is one product. What is neglected is some
+  hundredths of the spread. The greatest distance and the lift are not smooth, and are not expanded.
 - Sums over rows are summed for many resamples at once.
 """
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from surefit.core import formulas as by
 from surefit.core import rankings
 from surefit.core.metrics import Floats, Metric
-from surefit.core.resampling import CELLS_A_CHUNK, Layout, layout, mean_of_folds
+from surefit.core.resampling import CELLS_A_CHUNK, Layout, layout, mean_of_folds, rarest
 
 MANY = 50_000  # rows below which every metric is evaluated on whole resamples
 MANY_OF_A_CLASS = 1_000  # in each fold, for rankings to be expanded
@@ -77,7 +77,8 @@ def _sorted(
     """Numbers of the metrics of labels, of those that are expanded with each row's influence, and
     of the rest."""
     many = rows.n_units >= MANY and rows.clusters is None
-    of_many_of_each = many and _rarest(y, rows) >= MANY_OF_A_CLASS
+    classes = np.issubdtype(y.dtype, np.integer)
+    of_many_of_each = many and classes and rarest(y, rows, rows.folds)[1] >= MANY_OF_A_CLASS
     labels: list[int] = []
     smooth: dict[int, Floats] = {}
     rest: list[int] = []
@@ -90,14 +91,6 @@ def _sorted(
         else:
             rest.append(j)
     return labels, smooth, rest
-
-
-def _rarest(y: NDArray[Any], rows: Layout) -> int:
-    """The rows of the rarest class in the fold that has fewest of it."""
-    if not np.issubdtype(y.dtype, np.integer):
-        return 0
-    classes = np.unique(y)
-    return min(int((y[fold] == k).sum()) for fold in rows.folds for k in classes)
 
 
 def _of_labels(

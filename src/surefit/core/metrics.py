@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 Columns = Callable[[NDArray[Any], NDArray[Any], float], Floats]
 Combine = Callable[[Floats], Floats]
 Curve = Callable[[ranked.Curve], Floats]
-CurveWithout = Callable[[Floats, Floats], tuple[Floats, Floats]]
+OfEachRow = Callable[[Floats, Floats], tuple[Floats, Floats]]
 Direct = Callable[[NDArray[Any], NDArray[Any]], Callable[[Floats], Floats]]
 
 
@@ -48,6 +48,7 @@ class Metric:
         curve: `rankings.Curve` under b reweightings -> (b,).
         curve_without: true and false positives (g,) at the end of each group of tied scores -> the
             metric without a positive row and without a negative row of each group.
+        curve_slope: the same, weighted -> the metric's derivative by the weight of such a row.
         by_share: a curve metric of several classes averages them by their rows, not evenly.
         direct: (y, pred) -> a function from weights (b, n) to values (b,).
         counted: sums (..., k) -> the rows that a proportion is taken of, for Wilson's interval.
@@ -62,7 +63,8 @@ class Metric:
     columns: Columns | None = None
     combine: Combine | None = None
     curve: Curve | None = None
-    curve_without: CurveWithout | None = None
+    curve_without: OfEachRow | None = None
+    curve_slope: OfEachRow | None = None
     by_share: bool = False
     direct: Direct | None = None
     counted: Combine | None = None
@@ -107,7 +109,7 @@ def _loss(name: str, tasks: tuple[Task, ...], columns: Columns, combine: Combine
 
 
 def _on_curve(
-    name: str, tasks: tuple[Task, ...], curve: Curve, without: CurveWithout, **more: Any
+    name: str, tasks: tuple[Task, ...], curve: Curve, without: OfEachRow, **more: Any
 ) -> Metric:
     return Metric(
         name=name, tasks=tasks, greater_is_better=True, curve=curve, curve_without=without, **more
@@ -123,9 +125,11 @@ def _top(k: int) -> Metric:
 
 # In the order in which they are shown.
 _METRICS: tuple[Metric, ...] = (
-    _on_curve("roc_auc", _BINARY, ranked.area, ranked.area_without),
+    _on_curve("roc_auc", _BINARY, ranked.area, ranked.area_without,
+              curve_slope=ranked.area_slope),
     _on_curve("average_precision", _BINARY, ranked.average_precision,
-              ranked.average_precision_without),
+              ranked.average_precision_without,
+              curve_slope=ranked.average_precision_slope),
     _loss("log_loss", _CLASSES, by.log_columns, by.second_mean),
     _loss("brier", _CLASSES, by.square_columns, by.second_mean),
     Metric(name="ece", tasks=_CLASSES, greater_is_better=False,
@@ -146,12 +150,16 @@ _METRICS: tuple[Metric, ...] = (
     _on_labels("recall_weighted", _MULTICLASS, by.accuracy, counted=by.n_rows),
     _on_labels("specificity_macro", _MULTICLASS, by.specificity_macro),
     _on_labels("specificity_weighted", _MULTICLASS, by.specificity_weighted),
-    _on_curve("roc_auc_ovr", _MULTICLASS, ranked.area, ranked.area_without),
-    _on_curve("roc_auc_ovr_weighted", _MULTICLASS, ranked.area, ranked.area_without, by_share=True),
+    _on_curve("roc_auc_ovr", _MULTICLASS, ranked.area, ranked.area_without,
+              curve_slope=ranked.area_slope),
+    _on_curve("roc_auc_ovr_weighted", _MULTICLASS, ranked.area, ranked.area_without,
+              curve_slope=ranked.area_slope, by_share=True),
     _on_curve("average_precision_macro", _MULTICLASS, ranked.average_precision,
-              ranked.average_precision_without),
+              ranked.average_precision_without,
+              curve_slope=ranked.average_precision_slope),
     _on_curve("average_precision_weighted", _MULTICLASS, ranked.average_precision,
-              ranked.average_precision_without, by_share=True),
+              ranked.average_precision_without,
+              curve_slope=ranked.average_precision_slope, by_share=True),
     _on_curve("ks_ovr", _MULTICLASS, ranked.ks, ranked.ks_without, raised_by_noise=True),
     _on_curve("lift_10_ovr", _MULTICLASS, ranked.lift, ranked.lift_without, bounds=(0.0, _INF)),
     _top(3),
@@ -340,9 +348,10 @@ def resampled(metric: Metric, y: NDArray[Any], pred: NDArray[Any], counts: NDArr
 def leave_one_out(
     metric: Metric, y: NDArray[Any], pred: NDArray[Any], row_weights: Any = None
 ) -> Floats | None:
-    """The metric (n,) without each row in turn, exactly; None where there is no cheap form.
+    """The metric (n,) without each row in turn; None where there is no cheap form.
 
-    O(n log n). NaN at a row without which the metric is undefined.
+    O(n log n). Exact, but for rankings of weighted rows, which are expanded to first order in the
+    row's weight. NaN at a row without which the metric is undefined.
     """
     y, pred = _checked(y, pred)
     if metric.columns and metric.combine:
@@ -350,16 +359,21 @@ def leave_one_out(
         if row_weights is not None:
             table = table * np.asarray(row_weights, dtype=np.float64)[:, None]
         return metric.combine(table.sum(axis=0) - table)
-    if metric.curve_without is None or row_weights is not None:
+    of_each = metric.curve_without if row_weights is None else metric.curve_slope
+    if of_each is None or metric.curve is None:
         return None
+    weights = np.ones(len(y)) if row_weights is None else np.asarray(row_weights, dtype=np.float64)
     rankings = _rankings(y, pred) if len(y) else []
     by_class = np.full((len(y), len(rankings)), np.nan)
     rows = np.zeros_like(by_class)
     for k, ranking in enumerate(rankings):
-        tp, fp = ranking.whole()
-        positive, negative = metric.curve_without(tp, fp)
+        tp, fp = ranking.whole(weights)
+        positive, negative = of_each(tp, fp)
         group = np.searchsorted(ranking.ends, np.arange(len(y)))
-        without = np.where(ranking.positive > 0, positive[group], negative[group])
-        by_class[ranking.order, k] = without
-        rows[ranking.order, k] = tp[-1] - ranking.positive
+        found = np.where(ranking.positive > 0, positive[group], negative[group])
+        own = weights[ranking.order]
+        if row_weights is not None and (curve := ranking.curve(weights[None, :])) is not None:
+            found = metric.curve(curve) - own * found
+        by_class[ranking.order, k] = found
+        rows[ranking.order, k] = tp[-1] - own * ranking.positive
     return _mean_of_classes(by_class, rows, metric)

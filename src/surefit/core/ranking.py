@@ -26,7 +26,6 @@ from surefit.core.resampling import (
     mean_of_folds,
     widening,
 )
-from surefit.core.stats import FEW_CLUSTERS, FEW_ROWS
 from surefit.errors import DataError
 from surefit.results import plain
 
@@ -193,12 +192,6 @@ def pair_up(
     )
 
 
-def doubt_about(rows: Layout) -> str:
-    """Why intervals on these rows are not reliable; empty where they are."""
-    what, few = ("rows", FEW_ROWS) if rows.clusters is None else ("clusters", FEW_CLUSTERS)
-    return f"{rows.n_units} {what}, fewer than {few}" if rows.n_units < few else ""
-
-
 def enough_rows(n: int, gap: float, reach: float) -> int | None:
     """Rows at which an interval reaching `reach` on `n` rows would reach only `gap`."""
     if gap == 0 or reach == 0 or not math.isfinite(reach / gap):
@@ -242,7 +235,7 @@ def compare(
     if spread > 0:
         low, high = ends(value, draws, units, rows=rows, tail=tail)
     reach = widening(tail, units, rows) * spread
-    doubt = doubt_about(rows)
+    doubt = rows.doubt
     return Difference(
         metric=metric.name, a=names[0], b=names[1], value=value, low=low, high=high,
         spread=spread, level=level, n_rows=len(y), method="paired bootstrap",
@@ -297,7 +290,7 @@ def ranked(metric: Metric, given: Sequence[str], every: Paired, *, level: float)
         for k in range(1, len(names))
     }
     tied = [name for name, difference in differences.items() if not difference.differs]
-    doubt = doubt_about(rows)
+    doubt = rows.doubt
     return Ranking(
         metric=metric.name, greater_is_better=metric.greater_is_better, best=names[0],
         values={name: float(metric.sign * every.values[j])
@@ -348,7 +341,7 @@ def _to_best(
     # The same tail from Student's t, and the bootstrap's variance expanded: see `widening`.
     wide = -stdtrit(freedom(units, rows.spare), float(ndtr(-critical)))
     reach = float(wide * np.sqrt(rows.n_units / max(rows.spare, 1)) * spread)
-    doubt = doubt_about(rows)
+    doubt = rows.doubt
     return Difference(
         metric=metric.name, a=names[0], b=names[k], value=value, low=value - reach,
         high=value + reach, spread=spread, level=level, n_rows=n,

@@ -1,7 +1,8 @@
 """Metrics of a ranking: from positives cumulated down the scores to areas, distances and lift.
 
 Where positives are few, only the groups of tied scores that hold some are looked at: a ranking
-changes nothing between them. The forms `…_without` give a metric without each row in turn.
+changes nothing between them. The forms `…_without` give a metric without each row in turn, the
+forms `…_slope` its derivative by the weight of each.
 """
 
 from __future__ import annotations
@@ -98,10 +99,14 @@ class Ranking:
             before[:, 0] = 0.0
         return Curve(tp=tp, found=every[:, self.at], before=before, every=every, upto=self.upto)
 
-    def whole(self) -> tuple[Floats, Floats]:
-        """True and false positives (g,) cumulated to the end of each group, all rows once."""
-        tp = np.cumsum(self.positive)[self.ends]
-        return tp, self.ends + 1.0 - tp
+    def whole(self, weights: Floats | None = None) -> tuple[Floats, Floats]:
+        """True and false positives (g,) cumulated to the end of each group, under weights (n,)."""
+        if weights is None:
+            tp = np.cumsum(self.positive)[self.ends]
+            return tp, self.ends + 1.0 - tp
+        w = weights[self.order]
+        tp = np.cumsum(w * self.positive)[self.ends]
+        return tp, np.cumsum(w * (1 - self.positive))[self.ends]
 
 
 def _steps(cumulated: Floats) -> Floats:
@@ -223,3 +228,31 @@ def lift_without(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
         share = ratio(np.full(len(tp), tp[-1] - positive), np.full(len(tp), whole - 1))
         out.append(ratio(ratio(hits, np.full(len(tp), k)), share))
     return out[0], out[1]
+
+
+# --- by the weight of each row ---
+#
+# From true and false positives (g,), weighted, at the end of each group: the metric's derivative by
+# the weight of a positive row and of a negative row of each group (the infinitesimal jackknife's
+# influence: Jaeckel 1972). The sum of weight times derivative over all rows is 0.
+
+
+def area_slope(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
+    """A positive adds the negatives below it, a negative the positives above it."""
+    p, q = tp[-1:], fp[-1:]
+    below = q - fp + np.diff(fp, prepend=0.0) / 2
+    above = tp - np.diff(tp, prepend=0.0) / 2
+    value = ratio((np.diff(tp, prepend=0.0) * below).sum(keepdims=True), p * q)
+    return ratio(below, p * q) - ratio(value, p), ratio(above, p * q) - ratio(value, q)
+
+
+def average_precision_slope(tp: Floats, fp: Floats) -> tuple[Floats, Floats]:
+    """A row changes the precision at its own score and at lower ones, a positive its own share."""
+    steps, found, p = np.diff(tp, prepend=0.0), tp + fp, tp[-1:]
+    precision, by_row = (
+        np.divide(part, found, out=np.zeros_like(found), where=found > 0)
+        for part in (tp, np.ones_like(found))
+    )
+    value = ratio((steps * precision).sum(keepdims=True), p)
+    more = _from_end(steps * (1 - precision) * by_row)
+    return ratio(precision + more - value, p), ratio(-_from_end(steps * precision * by_row), p)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from surefit.core.formulas import kish
 from surefit.core.resampling import CELLS_A_CHUNK
 
 N_DRAWS = 500
@@ -71,7 +72,7 @@ def miscalibration(
 def _starts(w: NDArray[np.float64]) -> NDArray[np.intp]:
     """Where each bin begins, among rows in order of score."""
     whole = w.sum()
-    effective = whole**2 / max(float((w**2).sum()), 1e-300)
+    effective = kish(w)
     n_bins = int(np.clip(np.sqrt(effective) / 2, 2, 20))
     before = np.cumsum(w) - w
     cuts = whole * np.arange(n_bins) / n_bins

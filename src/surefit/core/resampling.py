@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
+from surefit.core.formulas import kish
 from surefit.core.metrics import Floats, Metric, evaluator, leave_one_out
 from surefit.errors import DataError
 
 Codes = NDArray[np.intp]
 
+FEW_CLUSTERS = 20
+FEW_ROWS = 20
 CELLS_A_CHUNK = 1_000_000  # 8 MB: larger chunks leave the cache and are slower
 UNSEEN_TAIL = 1.5
 
@@ -124,6 +127,25 @@ class Layout:
     def alike(self) -> bool:
         """Whether all rows count the same, each for itself."""
         return self.clusters is None and self.weights is None
+
+    @property
+    def effective(self) -> float:
+        """Units of equal weight that would say as much (Kish)."""
+        if self.weights is None:
+            return float(self.n_units)
+        if self.clusters is None:
+            return kish(self.weights)
+        return kish(np.bincount(self.clusters, weights=self.weights).astype(np.float64))
+
+    @property
+    def doubt(self) -> str:
+        """Why intervals on these rows are not reliable; empty where they are."""
+        what, few = ("rows", FEW_ROWS) if self.clusters is None else ("clusters", FEW_CLUSTERS)
+        if self.n_units < few:
+            return f"{self.n_units} {what}, fewer than {few}"
+        if self.effective < few:
+            return f"{self.n_units} {what} weigh like {self.effective:.0f}, fewer than {few}"
+        return ""
 
     def share(self, counts: Floats) -> Floats:
         """The share of the rows (b,) that 0s and 1s (b, n) choose: its mean over the folds."""
@@ -260,6 +282,19 @@ def influence(metric: Metric, y: NDArray[Any], pred: NDArray[Any], rows: Layout)
     summed = np.zeros(rows.n_units)
     np.add.at(summed, rows.clusters, shares)
     return summed
+
+
+def rarest(y: NDArray[Any], rows: Layout, parts: Sequence[slice]) -> tuple[int, float]:
+    """The rows of the rarest class in the part that has fewest, and as how many they count."""
+    found = []
+    for part in parts:
+        codes, place = np.unique(y[part], return_inverse=True)
+        weights = rows.weights_of(part)
+        for k in range(len(codes)):
+            own = place == k
+            n = int(own.sum())
+            found.append((n, float(n) if weights is None else kish(weights[own])))
+    return min(found, key=lambda one: one[1])
 
 
 # --- from resamples to ends ---

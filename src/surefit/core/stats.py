@@ -16,12 +16,10 @@ from scipy.special import ndtri
 from surefit.core import manyrows
 from surefit.core.metrics import Floats, Metric, evaluator
 from surefit.core.rankings import average_precision
-from surefit.core.resampling import Layout, ends, influence, layout, mean_of_folds
+from surefit.core.resampling import Layout, ends, influence, layout, mean_of_folds, rarest
 from surefit.core.resampling import resample_counts as resample_counts
 from surefit.results import Score
 
-FEW_CLUSTERS = 20
-FEW_ROWS = 20
 FEW_OF_A_CLASS = 10
 
 
@@ -247,16 +245,14 @@ def _of_none(
 
 def _doubts(metric: Metric, y: NDArray[Any], draws: Floats, rows: Layout) -> list[str]:
     """Why the interval may cover less than it says."""
-    found = []
-    what, few = ("rows", FEW_ROWS) if rows.clusters is None else ("clusters", FEW_CLUSTERS)
-    if rows.n_units < few:
-        found.append(f"{rows.n_units} {what}, fewer than {few}")
+    found = [rows.doubt] if rows.doubt else []
     if metric.curve is not None:
         parts = list(rows.folds) if metric.curve is average_precision else [slice(None)]
-        rarest = min(int(min(np.unique(y[part], return_counts=True)[1])) for part in parts)
-        if rarest < FEW_OF_A_CLASS:
-            where = " in a fold" if len(parts) > 1 else ""
-            found.append(f"{rarest} rows of the rarest class{where}, fewer than {FEW_OF_A_CLASS}")
+        where = " in a fold" if len(parts) > 1 else ""
+        n, effective = rarest(y, rows, parts)
+        if effective < FEW_OF_A_CLASS:
+            like = "" if n < FEW_OF_A_CLASS else f" weigh like {effective:.0f}"
+            found.append(f"{n} rows of the rarest class{where}{like}, fewer than {FEW_OF_A_CLASS}")
     if metric.raised_by_noise:
         found.append("noise alone raises it, so that the interval lies too high")
     missing = float(np.isnan(draws).mean())

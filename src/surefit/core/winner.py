@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
-from surefit.core.ranking import best_first, doubt_about
+from surefit.core.ranking import best_first
 from surefit.core.resampling import Layout, layout, mean_of_folds
 from surefit.errors import DataError
 from surefit.results import plain
@@ -175,7 +175,7 @@ def summed_up(
         center = pick if rows.alike else raw[best] + pick - same
         reach = np.quantile(_scores(drawn, rows), [(1 - level) / 2, (1 + level) / 2])
         value, low, high = np.clip(center + np.array([0.0, *reach]), *metric.bounds).tolist()
-        doubt = doubt_about(rows)
+        doubt = rows.doubt
     else:
         value = low = high = float("nan")
         doubt = "too few rows or clusters to leave any out"
