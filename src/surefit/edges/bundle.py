@@ -7,7 +7,6 @@ is written last, and its own digest goes on the run and the registered version.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import shutil
@@ -24,6 +23,7 @@ import pandas as pd
 
 from surefit.edges import environment, own
 from surefit.edges.runs import Run
+from surefit.edges.sources import sha256
 from surefit.edges.store import without_logs
 from surefit.errors import IntegrityError
 from surefit.models import skops_files
@@ -273,9 +273,9 @@ def _without_paths(folder: Path) -> None:
 def _seal(folder: Path) -> tuple[str, int]:
     """Write the manifest; give its SHA-256 and the bytes of all files."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    digests = {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+    digests = {p.relative_to(folder).as_posix(): sha256(p) for p in files}
     (folder / MANIFEST).write_text(json.dumps({"sha256": digests}, indent=1), "utf-8")
-    return _sha256(folder / MANIFEST), sum(p.stat().st_size for p in files)
+    return sha256(folder / MANIFEST), sum(p.stat().st_size for p in files)
 
 
 def verify(folder: Path, digest: str) -> None:
@@ -287,7 +287,7 @@ def verify(folder: Path, digest: str) -> None:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise IntegrityError("The model's files have no manifest.json: the upload was cut short.")
-    if _sha256(manifest) != digest:
+    if sha256(manifest) != digest:
         raise IntegrityError("manifest.json is not the one that was written at training.")
     expected = json.loads(manifest.read_text("utf-8"))["sha256"]
     files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if not p.is_dir()}
@@ -295,7 +295,7 @@ def verify(folder: Path, digest: str) -> None:
     # MLflow notes a registered version's name in a file of its own as it downloads.
     added = sorted(set(files) - set(expected) - {MANIFEST, "registered_model_meta"})
     lost = sorted(set(expected) - set(files))
-    changed = sorted(n for n in set(expected) & set(files) if _sha256(files[n]) != expected[n])
+    changed = sorted(n for n in set(expected) & set(files) if sha256(files[n]) != expected[n])
     for names, what in ((links, "is a link"), (added, "was added"), (lost, "is missing"),
                         (changed, "was changed")):  # fmt: skip
         if names:
@@ -341,7 +341,3 @@ def requirements(folder: Path) -> tuple[list[str], int]:
         if here is None or (version and here != version):
             unmet.append(f"{name} {version}, here {here or 'not installed'}")
     return unmet, len(lines)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
