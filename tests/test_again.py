@@ -44,7 +44,8 @@ def trained(tmp_path, name: str, task: str, **settings):
         ("catboost", "regression", {"data.weight": "w", "model.params.monotone": {"rooms": 1}}),
         ("mlp", "multiclass", {"data.weight": "w"}),
         ("mlp", "regression", {}),
-        ("lightgbm", "regression", {}),
+        ("lightgbm", "regression", {"model.params.log_target": True}),
+        ("linear", "regression", {"model.params.log_target": True, "data.weight": "w"}),
     ],
 )  # fmt: skip
 def test_an_ejected_script_gives_the_stored_predictions_without_surefit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,9 @@ from surefit.core.data import Dataset
 from surefit.core.kinds import Column
 from surefit.core.portable import as_given
 from surefit.core.split import Split
-from surefit.models.family import Family, Fitted, Params, Pruned, Rows, Setting
+from surefit.errors import ConfigError
+from surefit.models import logs
+from surefit.models.family import LOG_TARGET, Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
 
 Share = Callable[[Any, Callable[[], Any]], Any]  # (key, make) → the value, perhaps made elsewhere
@@ -112,9 +114,7 @@ class Model:
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         """(n, K) probabilities, or (n,) values, for rows in the model's view (`view`)."""
-        return self.family.predict(
-            self.fitted.estimator, self.preprocess.transform(frame), self.n_classes
-        )
+        return _answers(self.family, self.fitted, self.preprocess.transform(frame), self.n_classes)
 
 
 def view(data: Dataset, family: Family) -> pd.DataFrame:
@@ -156,13 +156,13 @@ def fit_fold(
     params = capped(params, family, problem.most_steps)
     with _one_blas_thread():
         try:
-            fitted = family.fit(params, parts.train, parts.stop, setting)
+            fitted = _fitted(family, params, parts.train, parts.stop, setting)
         except Pruned as given_up:
             return FoldResult(
                 fold=fold, pred=np.empty(0), score=float("nan"), curve=(), rounds=None,
                 seconds=time.perf_counter() - started, pruned=str(given_up),
             )  # fmt: skip
-        pred = family.predict(fitted.estimator, parts.scored.X, problem.n_classes)
+        pred = _answers(family, fitted, parts.scored.X, problem.n_classes)
     metric = metrics.find(problem.metric, problem.task)
     score = metrics.value(metric, parts.scored.y, pred, weights=parts.scored.weight)
     return FoldResult(
@@ -209,11 +209,54 @@ def fit_rows(
             task=problem.task, n_classes=problem.n_classes, seed=problem.seed, threads=threads,
             rounds=rounds,
         )  # fmt: skip
-        fitted = family.fit(params, train, kept, setting)
+        fitted = _fitted(family, params, train, kept, setting)
     return Model(
         family=family, preprocess=transformer, fitted=fitted, columns=problem.columns,
         n_classes=problem.n_classes, seconds=time.perf_counter() - started,
     )  # fmt: skip
+
+
+# --- on the target's logarithm, where that is asked for ---
+
+
+def _fitted(
+    family: Family, params: Params, train: Rows, stop: Rows | None, setting: Setting
+) -> Fitted:
+    """`family.fit`, on the logarithm of 1 + the target with `log_target`.
+
+    Raises:
+        ConfigError: where a target has none.
+    """
+    if family.open or LOG_TARGET not in params:
+        return family.fit(params, train, stop, setting)
+    asked = params[LOG_TARGET]
+    params = {k: v for k, v in params.items() if k != LOG_TARGET}
+    if not isinstance(asked, bool):
+        raise ConfigError(f"model.params.{LOG_TARGET} = {asked!r} is not understood.",
+                          f"{LOG_TARGET} = true")  # fmt: skip
+    if not asked:
+        return family.fit(params, train, stop, setting)
+    kept = setting.cache.setdefault(LOG_TARGET, {})  # what is kept of rows holds their target
+    train, stop = _logged(train), stop and _logged(stop)
+    fitted = family.fit(params, train, stop, replace(setting, cache=kept))
+    return replace(fitted, log=logs.limits(train.y))
+
+
+def _logged(rows: Rows) -> Rows:
+    least = float(rows.y.min())
+    if least <= -1:
+        raise ConfigError(
+            f"model.params.{LOG_TARGET} takes the logarithm of 1 + the target, which has values "
+            f"down to {least:g}.",
+            f"{LOG_TARGET} = false",
+        )
+    return replace(rows, y=np.log1p(rows.y))
+
+
+def _answers(family: Family, fitted: Fitted, X: Any, n_classes: int) -> np.ndarray:
+    """Probabilities (n, K), or values (n,) in the target's own unit."""
+    raw = family.predict(fitted.estimator, X, n_classes)
+    return np.asarray(logs.unlogged(raw, fitted.log))
 
 
 @dataclass(frozen=True, kw_only=True)

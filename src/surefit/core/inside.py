@@ -26,6 +26,7 @@ SAYS = {
     "change": ("How far features change the predictions", "share of the average change"),
     "log-odds": ("Coefficients, for one standard deviation or for the level", "log-odds"),
     "target": ("Coefficients, for one standard deviation or for the level", "target"),
+    "log": ("Coefficients, for one standard deviation or for the level", "logarithm of the target"),
 }
 SHARES = ("gain", "impurity", "change")
 
@@ -44,11 +45,12 @@ def numbers(model: Model, classes: Sequence[Any]) -> pd.DataFrame | None:
     values = np.atleast_2d(np.asarray(found.values, dtype="float64"))
     if values.shape[1] != len(places) or not np.isfinite(values).all():
         return None
+    kind = "log" if found.kind == "target" and model.fitted.log else found.kind
     labels = [str(label) for label in classes] if len(values) > 1 else [""]
     if found.kind == "log-odds" and len(values) == 1:
         labels = [str(classes[1])]
     table = pd.DataFrame(
-        [(found.kind, feature, column, label, value)
+        [(kind, feature, column, label, value)
          for label, row in zip(labels, values, strict=True)
          for (feature, column), value in zip(places, row, strict=True)],
         columns=["kind", "feature", "column", "class", "value"],

@@ -11,6 +11,7 @@ from typing import Any
 from surefit.core import portable
 from surefit.core.preprocess import TEXT_COMPONENTS
 from surefit.errors import InputError
+from surefit.models.family import LOG_TARGET
 from surefit.results import Task
 
 
@@ -237,7 +238,7 @@ _STEPS = {
     "iterations",
 }  # fmt: skip
 _ONEHOT = ("linear", "mlp")
-_APART = {"monotone", "class_weight"}  # of PARAMS: they have lines of their own
+_APART = {"monotone", "class_weight", LOG_TARGET}  # of PARAMS: they have lines of their own
 KNOWN = ("catboost", "dummy", "forest", "hist", "lightgbm", "linear", "mlp", "xgboost")
 
 
@@ -258,8 +259,19 @@ def script(recipe: Recipe) -> str:
     )
     return "".join([
         _HEAD.format(r=recipe), READ.format(r=recipe), body.strip(), _settings(recipe),
-        _preprocessing(recipe), _weighting(recipe), "\n", _estimator(recipe), _MAIN,
+        _preprocessing(recipe), _weighting(recipe), "\n", _estimator(recipe), _main(recipe),
     ])  # fmt: skip
+
+
+def _main(recipe: Recipe) -> str:
+    """The main program; it fits logarithms of 1 + the target where the run did."""
+    if not recipe.params.get(LOG_TARGET):
+        return _MAIN
+    text = _MAIN
+    for line, instead in _LOGGED.items():
+        assert line in text
+        text = text.replace(line, instead)
+    return text
 
 
 def _weighting(recipe: Recipe) -> str:
@@ -451,3 +463,15 @@ def main() -> None:
 if __name__ == "__main__":
     main()
 """
+# What differs where logarithms are fitted: answers are held within those, and taken back.
+_LOGGED = {
+    """        codes = y.to_numpy()[train]
+        weight = weights(table.iloc[train], codes)
+""": """        codes = np.log1p(y.to_numpy()[train])
+        weight = weights(table.iloc[train], codes)
+""",
+    """        raw = estimate(model, encoder.transform(coerce(rows, COLUMNS)))
+""": """        raw = estimate(model, encoder.transform(coerce(rows, COLUMNS)))
+        raw = np.expm1(np.clip(raw, codes.min(), codes.max()))
+""",
+}

@@ -26,7 +26,7 @@ from surefit.edges.runs import Run
 from surefit.edges.sources import sha256
 from surefit.edges.store import without_logs
 from surefit.errors import IntegrityError
-from surefit.models import skops_files
+from surefit.models import logs, skops_files
 from surefit.models.family import Family
 from surefit.results import InputColumn
 
@@ -122,6 +122,8 @@ def _write_parts(
         "threshold": 0.5,
         "family": model.family.name,
     }
+    if model.fitted.log is not None:
+        meta["log"] = model.fitted.log
     (parts / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), "utf-8")
     return parts
 
@@ -129,7 +131,8 @@ def _write_parts(
 def source(family: Family, portable: Any) -> str:
     """The text of `predict.py` for a family: our functions as they are tested, importing none."""
     shared = (
-        skops_files.load_skops, skops_files.class_probabilities, *family.helpers, family.load
+        skops_files.load_skops, skops_files.class_probabilities, logs.unlogged, *family.helpers,
+        family.load,
     )  # fmt: skip
     imports = _OWN_IMPORTS if family.encoding == "raw" else ""
     load, apply = _steps(family)
@@ -170,6 +173,7 @@ class Model(PythonModel):
 
     def predict(self, context, model_input: pd.DataFrame, params=None) -> pd.DataFrame:
 {apply}
+        raw = unlogged(raw, self.meta.get("log"))
         return answer(raw, self.meta["classes"], self.meta["threshold"])
 
 

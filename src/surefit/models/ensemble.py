@@ -13,6 +13,7 @@ import pandas as pd
 
 from surefit.errors import InputError
 from surefit.models.family import Family, Fitted, Params, Rows, Setting
+from surefit.models.logs import unlogged
 from surefit.models.skops_files import load_skops, save_skops
 from surefit.results import Task
 
@@ -96,7 +97,8 @@ def save(estimator: Sequence[Member], folder: Path) -> None:
             written[kind] = f"preprocess-{kind}.skops"
             save_skops(member.model.preprocess, folder / written[kind])
         table.append({"name": member.name, "family": family.name, "weight": member.weight,
-                      "folder": str(number), "preprocess": written[kind]})  # fmt: skip
+                      "folder": str(number), "preprocess": written[kind],
+                      "log": member.model.fitted.log})  # fmt: skip
     (folder / "members.json").write_text(json.dumps(table, indent=1), "utf-8")
 
 
@@ -109,7 +111,10 @@ def load_estimator(folder: Path, n_classes: int) -> Any:
             m["weight"],
             shared[m["preprocess"]],
             LOADERS[m["family"]](folder / m["folder"], n_classes),
+            m.get("log"),
         )
         for m in table
     ]
-    return lambda X: sum(w * estimate(steps.transform(X)) for w, steps, estimate in members)
+    return lambda X: sum(
+        w * unlogged(estimate(steps.transform(X)), log) for w, steps, estimate, log in members
+    )

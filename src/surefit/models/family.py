@@ -41,6 +41,9 @@ class Rows:
     weight: np.ndarray | None = field(default=None, repr=False)
 
 
+LOG_TARGET = "log_target"  # of every family that learns a number; see `models.logs`
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """What a fit needs besides rows and hyperparameters.
@@ -79,6 +82,7 @@ class Fitted:
         steps: (name, step, value) of further numbers that a user's loop logged.
         calls: the folders with what MLflow calls of the user's code wrote; the first answers of
             the estimator may add some.
+        log: it answers logarithms, held within these; None: the target itself.
     """
 
     estimator: Any = field(repr=False)
@@ -86,6 +90,7 @@ class Fitted:
     rounds: int | None = None
     steps: tuple[tuple[str, int, float], ...] = field(default=(), repr=False)
     calls: Sequence[str] = ()
+    log: list[float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ class Family:
             user's columns as they are.
         iterative: whether it learns in steps, with a loss curve and early stopping.
         defaults: hyperparameters used unless the user sets them.
-        known: every hyperparameter that may be set.
+        known: every hyperparameter that may be set, but `LOG_TARGET`, which `core.fit` sees to.
         space: the published search space, in the words of `[tune.space]`.
         starts: good configurations to try first.
         predict: (estimator, X, n_classes) → probabilities (n, K) or values (n,).
@@ -167,11 +172,15 @@ class Family:
         """
         if self.open:
             return dict(params)
-        known = self.known(task)
+        known = self.known(task) | ({LOG_TARGET} if self.logs(task) else set())
         wrong = [f"model.params.{k}: {self._advice(k, known)}" for k in params if k not in known]
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
         return {**self.defaults(task), **params}
+
+    def logs(self, task: Task) -> bool:
+        """Whether it can be fitted on the target's logarithm."""
+        return task == "regression" and not self.open
 
     def _advice(self, name: str, known: set[str]) -> str:
         same = self.aliases().get(name)

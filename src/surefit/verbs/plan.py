@@ -24,7 +24,7 @@ from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models import costs
-from surefit.models.family import Family
+from surefit.models.family import LOG_TARGET, Family
 from surefit.sections import TuneConfig
 from surefit.verbs import fold_job
 from surefit.verbs.candidate import Candidate
@@ -151,7 +151,7 @@ def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
             f"tune.space has a table a family, and model.family is {name} alone.",
             'family = "auto"   # under [model]',
         )
-    raw = raw or family.space(work.data.task)
+    raw = raw or _published(family, work)
     if not raw:
         raise ConfigError(
             f"{name} has no space to search.",
@@ -159,6 +159,14 @@ def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
         )
     family.resolve(raw, work.data.task)  # refuses unknown names
     return space_text.parse(raw, table)
+
+
+def _published(family: Family, work: Workspace) -> dict[str, Any]:
+    """The family's own space; with the target's logarithm, where the target has a long tail."""
+    found = family.space(work.data.task)
+    if family.logs(work.data.task) and work.try_log:
+        found = {**found, LOG_TARGET: [False, True]}
+    return found
 
 
 def _completed(
@@ -331,7 +339,14 @@ def _starts(family: Family, work: Workspace, dimensions: spaces.Space) -> tuple[
             continue
         if inside and inside not in usable:
             usable.append(inside)
-    return tuple(usable)
+    return _both_ways(usable) if LOG_TARGET in dimensions else tuple(usable)
+
+
+def _both_ways(starts: Sequence[Params]) -> tuple[Params, ...]:
+    """The first starting point on the target and on its logarithm, the others by turns."""
+    first = ({**starts[0], LOG_TARGET: logged} for logged in (False, True)) if starts else ()
+    rest = ({**start, LOG_TARGET: k % 2 == 0} for k, start in enumerate(starts[1:]))
+    return (*first, *rest)
 
 
 def _fingerprint(

@@ -26,6 +26,8 @@ from surefit.edges.runs import Run
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, DataError, InputError, did_you_mean
 from surefit.items import Item, Param, Table, Tag, Text
+from surefit.models import logs
+from surefit.models.family import LOG_TARGET
 from surefit.redaction import redacted
 from surefit.verbs.reporter import Reporter
 
@@ -46,6 +48,13 @@ class Workspace:
     def config(self) -> Config:
         """The resolved configuration."""
         return self.project.config
+
+    @property
+    def try_log(self) -> bool:
+        """Whether a target's logarithm is worth a try: it has a long tail, and nobody chose yet."""
+        if self.data.task != "regression" or LOG_TARGET in self.config.model.params:
+            return False
+        return logs.long_tail(self.data.y[self.split.train_rows])
 
     def tags(self) -> dict[str, str]:
         """The tags by which runs on the same rows are found."""
@@ -102,10 +111,14 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
     for note in data.notes:
         override = f"   [{note.override}]" if note.override else ""
         reporter.say(f"       {note.text}{override}")
+    work = Workspace(project=found, data=data, split=split, metric=metric)
+    if not (config.model.own or config.model.together) and work.try_log:
+        reporter.say(f"       {data.target} has a long tail: its logarithm may be easier to learn"
+                     f"   [model.params.{LOG_TARGET} = true]")  # fmt: skip
     reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
     if config.split.test and (doubt := _few_to_test(data, split)):
         reporter.say(f"       {doubt}")
-    return Workspace(project=found, data=data, split=split, metric=metric)
+    return work
 
 
 def _few_to_test(data: Dataset, split: Split) -> str:
