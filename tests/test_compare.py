@@ -396,7 +396,7 @@ def test_names_and_beginnings_find_runs_without_reading_all(project):
 def test_a_search_on_the_board_corrects_for_its_trials(project):
     """All complete trials of a search are candidates of the correction; lost ones are named."""
     from surefit.core import predictions
-    from surefit.items import Table
+    from surefit.items import Table, Tag
 
     y, made = boards.world()
     run_id = project.add("search", y, made(1.0), kind="tune", extra={"trials_complete": 5})
@@ -410,4 +410,8 @@ def test_a_search_on_the_board_corrects_for_its_trials(project):
     ])  # fmt: skip
     found = project.compare()
     assert found.n_candidates == 5
+    one = predictions.trials_table(first, {**preds, 3: first.pred})
+    search = runs.Run(store=project.store, run_id=run_id, name="")
+    search.log([Table(path=board.TRIALS, frame=one), Tag(key="surefit.best_trial", value="3")])
+    assert project.compare().n_candidates == 5  # its best trial is the search's own entry
     assert "2 lesser trials were too many to keep" in found.corrected.note

@@ -109,6 +109,22 @@ def test_importance_finds_what_the_model_uses():
     assert found["importance"][1] == pytest.approx(0)
 
 
+def test_importance_is_of_the_weighted_metric():
+    """What matters only in rows without weight is of no importance."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"here": rng.normal(size=300), "there": rng.normal(size=300)})
+    first = np.arange(300) < 150
+
+    def predict(rows):
+        at_first = np.arange(len(rows)) % 300 < 150
+        return np.where(at_first, rows["here"], rows["there"])
+
+    y, metric = predict(frame), metrics.find("rmse", "regression")
+    found = importance.permuted(predict, frame, y, metric, seed=0, weights=first.astype(float))
+    assert dict(zip(found["feature"], found["importance"] > 0.1, strict=True)) == {
+        "here": True, "there": False}  # fmt: skip
+
+
 def test_wide_tables_shuffle_fewer_rows():
     """How many rows are asked follows from the number of features, within bounds."""
     assert [importance.rows_for(n) for n in (1, 20, 100, 10_000)] == [1000, 1000, 200, 100]

@@ -16,8 +16,9 @@ from surefit.core.data import prepare
 from surefit.core.split import make
 from surefit.edges.jobs import Job
 from surefit.edges.pool import Pool
-from surefit.errors import ConfigError
+from surefit.errors import ConfigError, InputError
 from surefit.sections import DataConfig, SplitConfig
+from surefit.verbs import train
 from tables import mixed
 
 TASKS = ("binary", "multiclass", "regression")
@@ -219,6 +220,23 @@ def test_a_parameter_that_a_family_does_not_know_is_named_with_the_nearest(famil
     with pytest.raises(ConfigError, match=r"model\.params\.nonsense") as caught:
         models.named(family).resolve({"nonsense": 1, "more_nonsense": 2}, "binary")
     assert "model.params.more_nonsense" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong"),
+    [("lightgbm", {"device_type": "cuda"}), ("hist", {"learning_rate": -1.0}),
+     ("forest", {"max_features": "all of them"})],
+)  # fmt: skip
+def test_what_a_library_refuses_is_one_message(family, wrong, folder, monkeypatch):
+    """A value that the library does not take is told in its words, fitted here or in workers."""
+    frame = mixed()
+    chosen = {"model.family": family, "model.params": wrong, "split.folds": 2}
+    for worth_a_pool in (1e9, 0.0):
+        monkeypatch.setattr(train, "WORTH_A_POOL", worth_a_pool)
+        with pytest.raises(InputError, match=f"{family} could not be fitted: \\w+: ") as refused:
+            folder.train(frame, target="y", set=chosen)
+        assert "Traceback" not in str(refused.value)
+        assert "model.params" in refused.value.fix
 
 
 def test_the_nearest_family_is_named():

@@ -67,6 +67,27 @@ def test_a_harmed_slice_is_found_among_sound_ones() -> None:
     assert check.verdict == "PROMOTED"
 
 
+def test_a_slice_of_few_groups_or_of_no_weight_rejects_nothing() -> None:
+    """Of equal models none is shown worse on the evidence of one group, however many rows it has;
+    where a class has no weight in a slice, nothing is asked of it."""
+    rng = np.random.default_rng(2)
+    y, champion = two_classes(600, rng)
+    near = (champion[:, 1] + rng.uniform(-0.05, 0.05, 600)).clip(0.01, 0.99)
+    challenger = np.column_stack([1 - near, near])
+    group = np.arange(600) // 30
+    parts = [Slice(name=f"g={k}", member=group == k) for k in range(20)]
+    asked = replace(question(y, challenger), clusters=group)
+    (check,) = gate.slice_check(asked, champion, parts)
+    assert check.verdict == "PROMOTED"
+    assert "of 0 tested; too small to tell: g=0, g=1" in check.reason
+    rows = replace(asked.rows, weights=np.where((group == 3) & (y == 1), 0.0, 1.0))
+    (check,) = gate.slice_check(replace(question(y, challenger), rows=rows), champion, parts)
+    assert "too small to tell: g=3" in check.reason
+    none = replace(asked.rows, weights=(y == 0).astype(float))
+    (check,) = gate.undecidable(replace(asked, rows=none))
+    assert "roc_auc is undefined" in check.reason
+
+
 def test_slices_are_values_and_quarters() -> None:
     """A category's values and a number's quarters are slices, a missing value is its own."""
     frame = pd.DataFrame({"c": ["a", "b", None, "a"] * 25, "x": np.arange(100.0)})

@@ -138,6 +138,10 @@ def test_an_own_class_travels_with_its_code_and_says_that_it_is_a_pickle(folder,
     result = surefit.train("iris.parquet", target="kind", set=settings)
     assert "pickle" in capsys.readouterr().err
     assert tags(folder, result.run_id).data.tags["surefit.pickle"] == "true"
+    rows = pd.read_parquet("iris.parquet").drop(columns="kind")
+    rows.to_parquet("new.parquet")
+    surefit.predict("new.parquet", out="out.parquet", model=result.run_id, quiet=True)
+    assert set(pd.read_parquet("out.parquet")["prediction"]) == {"a", "b", "c"}
     (folder / "beside.py").unlink()
     apart = apart_from_stored(folder, result)
     assert apart == 0

@@ -115,6 +115,29 @@ def test_idle_counts_jobs_that_could_start(two: Pool) -> None:
     assert {o.key for _ in range(3) if (o := two.next())} == {0, 1, 2}
 
 
+def test_a_failure_on_a_gpu_does_not_fall_upon_the_next_job() -> None:
+    """Where a job failed after torch began to use a GPU the next one has a process of its own; on
+    a CPU the process stays."""
+
+    def job(shared: Any, what: str) -> int:
+        import types
+
+        if what == "gpu":
+            cuda = types.SimpleNamespace(is_initialized=lambda: True)
+            sys.modules["torch"] = types.SimpleNamespace(cuda=cuda)  # type: ignore[assignment]
+        if what != "look":
+            raise RuntimeError("on purpose")
+        return os.getpid()
+
+    with Pool(job, workers=1) as pool:
+        found = []
+        for key, what in enumerate(("look", "cpu", "look", "gpu", "look")):
+            pool.submit(Job(key=key, args=(what,)))
+            outcome = pool.next(timeout=30)
+            found.append(outcome.value if outcome and outcome.state == "DONE" else None)
+    assert found[0] == found[2] != found[4]
+
+
 def test_a_key_in_flight_is_refused(two: Pool) -> None:
     """One key names one job at a time."""
     two.submit(Job(key=1, args=("hang", 0.1)))

@@ -205,13 +205,28 @@ def test_casting_changes_no_value_and_twice_is_once(values, kind) -> None:
     assert kept == values
 
 
+def test_what_the_project_says_of_its_text_holds_for_new_rows_too(tmp_path) -> None:
+    """An encoding that cannot be seen is the configured one, but for rows that are UTF-8; so are a
+    separator and a decimal sign."""
+    types = {"town": "string", "size": "double"}
+    wanted = [InputColumn(name=name, type=kind) for name, kind in types.items()]
+    said = DataConfig(path="x", target="y", encoding="cp1251", separator="|", decimal=",")
+    for encoding in ("cp1251", "utf-8"):
+        file = tmp_path / f"{encoding}.csv"
+        file.write_text("town|size\nМосква|1,5\nТверь|2,5\n", encoding)
+        table = batches.look(str(file), said)
+        ((frame, _),) = batches.read(table, table.names, wanted, 100)
+        assert frame["town"].tolist() == ["Москва", "Тверь"]
+        assert frame["size"].tolist() == [1.5, 2.5]
+
+
 def test_a_csv_is_read_as_training_read_it(tmp_path) -> None:
     """Delimiter, decimal comma, lines above the header, and what counts as missing where."""
     lines = ["sep=;", "size;kind;n", "1,5;NA;?", "?;None;3", "2,5;;4"]
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     types = {"size": "double", "kind": "string", "n": "long"}
     wanted = [InputColumn(name=name, type=kind) for name, kind in types.items()]
-    table = batches.look(str(tmp_path / "t.csv"))
+    table = batches.look(str(tmp_path / "t.csv"), DataConfig(path="x", target="y"))
     assert table.names == ("size", "kind", "n")
 
     def read(missing):

@@ -17,7 +17,7 @@ from surefit.core.data import Dataset
 from surefit.core.kinds import Column
 from surefit.core.portable import as_given
 from surefit.core.split import Split
-from surefit.errors import ConfigError
+from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.models import logs
 from surefit.models.family import LOG_TARGET, Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
@@ -216,10 +216,32 @@ def fit_rows(
     )  # fmt: skip
 
 
-# --- on the target's logarithm, where that is asked for ---
+# --- one fit; on the target's logarithm, where that is asked for ---
 
 
 def _fitted(
+    family: Family, params: Params, train: Rows, stop: Rows | None, setting: Setting
+) -> Fitted:
+    """A fit of the user's own code, or of a library that may refuse a parameter's value.
+
+    Raises:
+        InputError: with what the library said.
+    """
+    if family.open:
+        return family.fit(params, train, stop, setting)
+    try:
+        return _fitted_by_library(family, params, train, stop, setting)
+    except (SurefitError, MemoryError):
+        raise
+    except Exception as error:
+        said = (str(error).strip().splitlines() or [""])[0][:300]
+        raise InputError(
+            f"{family.name} could not be fitted: {type(error).__name__}: {said}",
+            "a value among model.params that its library takes",
+        ) from error
+
+
+def _fitted_by_library(
     family: Family, params: Params, train: Rows, stop: Rows | None, setting: Setting
 ) -> Fitted:
     """`family.fit`, on the logarithm of 1 + the target with `log_target`.
@@ -227,7 +249,7 @@ def _fitted(
     Raises:
         ConfigError: where a target has none.
     """
-    if family.open or LOG_TARGET not in params:
+    if LOG_TARGET not in params:
         return family.fit(params, train, stop, setting)
     asked = params[LOG_TARGET]
     params = {k: v for k, v in params.items() if k != LOG_TARGET}

@@ -186,7 +186,7 @@ def undecidable(question: Question) -> list[Check]:
     rows, metric = question.rows, question.metric
     if len(rows.y) < FEWEST:
         reason = f"only {len(rows.y)} test rows"
-    elif not np.isfinite(metrics.value(metric, rows.y, rows.pred)):
+    elif not np.isfinite(metrics.value(metric, rows.y, rows.pred, weights=rows.weights)):
         reason = f"{metric.name} is undefined on these {len(rows.y)} test rows"
     else:
         return []
@@ -267,12 +267,12 @@ def slice_check(question: Question, champion: np.ndarray, slices: Sequence[Slice
     if not slices:
         return []
     config = question.config
-    large = [s for s in slices if s.n_rows >= TOO_FEW and _defined(question, s)]
+    large = [s for s in slices if _large(question, s)]
     small = [s.name for s in slices if s not in large]
     worse = []
     for part in large:
         test = _slice_test(question, champion, part, alpha=config.alpha / len(large))
-        if test.high < -config.slice_margin:
+        if test.verdict == "REJECTED":
             worse.append(f"{part.name} ({signed(test.difference)} on {part.n_rows:,} rows)")
     said = f"shown worse: {', '.join(worse)}" if worse else "none is shown worse"
     reason = f"{said}, of {len(large)} tested"
@@ -291,9 +291,14 @@ def _slice_test(question: Question, champion: np.ndarray, part: Slice, *, alpha:
     )  # fmt: skip
 
 
-def _defined(question: Question, part: Slice) -> bool:
-    rows, keep = question.rows, part.member
-    return bool(np.isfinite(metrics.value(question.metric, rows.y[keep], rows.pred[keep])))
+def _large(question: Question, part: Slice) -> bool:
+    """Whether anything can be told of a slice: of one group, however large, nothing can."""
+    rows, keep, clusters = question.rows, part.member, question.clusters
+    if part.n_rows < TOO_FEW or (clusters is not None and len(np.unique(clusters[keep])) < FEWEST):
+        return False
+    weights = None if rows.weights is None else rows.weights[keep]
+    found = metrics.value(question.metric, rows.y[keep], rows.pred[keep], weights=weights)
+    return bool(np.isfinite(found))
 
 
 def _tested(name: str, test: GateTest) -> Check:

@@ -30,7 +30,7 @@ def rows_for(n_features: int) -> int:
 
 def permuted(
     predict: Callable[[pd.DataFrame], np.ndarray], frame: pd.DataFrame, y: np.ndarray,
-    metric: Metric, *, seed: int,
+    metric: Metric, *, seed: int, weights: np.ndarray | None = None,
 ) -> pd.DataFrame | None:  # fmt: skip
     """Columns feature, importance, low, high: the loss in the metric, with its 95 % t-interval.
 
@@ -40,7 +40,8 @@ def permuted(
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(frame))[: rows_for(frame.shape[1])])
     frame, y = frame.iloc[rows].reset_index(drop=True), y[rows]
-    base, n = metrics.value(metric, y, predict(frame)), len(frame)
+    weights = None if weights is None else weights[rows]
+    base, n = metrics.value(metric, y, predict(frame), weights=weights), len(frame)
     if not np.isfinite(base):
         return None
     many = pd.concat([frame] * REPEATS, ignore_index=True)
@@ -51,8 +52,9 @@ def permuted(
         shuffled = np.concatenate([k * n + rng.permutation(n) for k in range(REPEATS)])
         column = many[name].take(shuffled).set_axis(many.index)
         pred = predict(many.assign(**{name: column}))
-        losses = [sign * (base - metrics.value(metric, y, pred[k * n : (k + 1) * n]))
+        scores = [metrics.value(metric, y, pred[k * n : (k + 1) * n], weights=weights)
                   for k in range(REPEATS)]  # fmt: skip
+        losses = [sign * (base - score) for score in scores]
         mean, half = np.mean(losses), quantile * np.std(losses, ddof=1) / np.sqrt(REPEATS)
         found.append((str(name), float(mean), float(mean - half), float(mean + half)))
     table = pd.DataFrame(found, columns=["feature", "importance", "low", "high"])

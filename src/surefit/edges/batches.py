@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import pandas as pd
 from surefit.edges import csvtext, sources
 from surefit.errors import DataError, InputError, ServiceError
 from surefit.results import InputColumn
+from surefit.sections import DataConfig
 
 CELLS_A_BATCH = 1_000_000
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz")
@@ -30,20 +31,21 @@ class Table:
     path: Path
     names: tuple[str, ...]
     n_rows: int | None  # None where only reading it through would tell
-
-    @property
-    def is_csv(self) -> bool:
-        """Whether it is text rather than Parquet."""
-        return self.path.name.lower().endswith(_CSV)
+    dialect: csvtext.Dialect | None  # None of a Parquet file
 
     def identity(self) -> dict[str, Any]:
-        """Path, size and time of change: another content has another identity."""
+        """Path, size, time of change and dialect: another content has another identity."""
         found = self.path.stat()
-        return {"path": str(self.path), "bytes": found.st_size, "changed": found.st_mtime_ns}
+        read = None if self.dialect is None else asdict(self.dialect)
+        return {"path": str(self.path), "bytes": found.st_size, "changed": found.st_mtime_ns,
+                "dialect": read}  # fmt: skip
 
 
-def look(path: str) -> Table:
+def look(path: str, data: DataConfig) -> Table:
     """A CSV or Parquet file, its head read only.
+
+    Args:
+        data: how the training data were to be read, which goes before what the file looks like.
 
     Raises:
         DataError: when it is neither, or cannot be read.
@@ -58,13 +60,15 @@ def look(path: str) -> Table:
 
             with pq.ParquetFile(file) as opened:
                 names = tuple(opened.schema_arrow.names)
-                return Table(path=file, names=names, n_rows=opened.metadata.num_rows)
+                n_rows = opened.metadata.num_rows
+                return Table(path=file, names=names, n_rows=n_rows, dialect=None)
         if ending.endswith(_CSV):
-            dialect = sources.dialect(file)
+            dialect = sources.dialect_of_new(file, data)
             with csvtext.unpacked(file) as stream:
                 head = pd.read_csv(stream, sep=dialect.separator, encoding=dialect.encoding,
                                    skiprows=dialect.skip, nrows=0)  # fmt: skip
-            return Table(path=file, names=tuple(map(str, head.columns)), n_rows=None)
+            names = tuple(map(str, head.columns))
+            return Table(path=file, names=names, n_rows=None, dialect=dialect)
     except (ValueError, OSError, EOFError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be read: {said}") from None
@@ -92,8 +96,8 @@ def read(
         DataError: when a batch cannot be read.
     """
     try:
-        if table.is_csv:
-            yield from _csv(table, names, wanted, n_rows, missing)
+        if table.dialect is not None:
+            yield from _csv(table, table.dialect, names, wanted, n_rows, missing)
         else:
             yield from _parquet(table, names, n_rows)
     except (ValueError, OSError, EOFError) as error:
@@ -114,10 +118,9 @@ def _parquet(
 
 
 def _csv(
-    table: Table, names: Sequence[str], wanted: Sequence[InputColumn], n_rows: int,
-    missing: Sequence[str] | None,
+    table: Table, dialect: csvtext.Dialect, names: Sequence[str], wanted: Sequence[InputColumn],
+    n_rows: int, missing: Sequence[str] | None,
 ) -> Iterator[tuple[pd.DataFrame, float]]:  # fmt: skip
-    dialect = sources.dialect(table.path)
     types = {w.name: _READ_AS.get(w.type, "str") for w in wanted}
     size = max(table.path.stat().st_size, 1)
     texts = ["", *(csvtext.TOKENS if missing is None else missing)]

@@ -336,12 +336,22 @@ def example(folder: Path) -> pd.DataFrame | None:
 
 def requirements(folder: Path) -> tuple[list[str], int]:
     """What this environment lacks of the model's pinned requirements, and how many it pins."""
-    file, unmet = folder / "requirements.txt", []
-    lines = file.read_text("utf-8").split("\n") if file.is_file() else []
-    lines = [line.strip() for line in lines if line.strip()]
-    for line in lines:
-        name, _, version = line.partition("==")
+    unmet, pinned = [], _pinned(folder)
+    for name, version in pinned:
         here = environment.version_of(name)
         if here is None or (version and here != version):
             unmet.append(f"{name} {version}, here {here or 'not installed'}")
-    return unmet, len(lines)
+    return unmet, len(pinned)
+
+
+def pins(folder: Path, library: str) -> bool:
+    """Whether the model's requirements name a library."""
+    return any(name == library for name, _ in _pinned(folder))
+
+
+def _pinned(folder: Path) -> list[tuple[str, str]]:
+    """The distributions that the model's requirements name, with the version or ""."""
+    file = folder / "requirements.txt"
+    lines = file.read_text("utf-8").split("\n") if file.is_file() else []
+    parts = (line.strip().partition("==") for line in lines if line.strip())
+    return [(name, version) for name, _, version in parts]

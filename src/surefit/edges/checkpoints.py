@@ -106,7 +106,7 @@ def seed_all(seed: int) -> None:
 def generators() -> dict[str, Any]:
     """The states of those generators."""
     torch = sys.modules.get("torch")
-    cuda = torch is not None and torch.cuda.is_available()
+    cuda = torch is not None and torch.cuda.is_initialized()  # asking would take GPU memory
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from surefit.edges import own
 from surefit.errors import IntegrityError
 from surefit.models.skops_files import import_skops
 
@@ -76,7 +77,7 @@ def try_out(
         IntegrityError: when it does not load or does not answer, with the last line it said.
     """
     # A pickle is there only where the run says so; the caller has checked the files' digests.
-    allowed = str(any(Path(model_folder).rglob("parts/model.pkl"))).lower()
+    allowed = str(own.is_pickle(Path(model_folder))).lower()
     with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
         given, answered = Path(scratch) / "rows.parquet", Path(scratch) / "answer.parquet"
         times = Path(scratch) / "times.json"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from surefit.edges import own
 from surefit.edges.store import first_line, without_logs
 from surefit.errors import IntegrityError, UserCodeError
 from surefit.models.skops_files import import_skops
@@ -25,7 +26,8 @@ def load(folder: Path, *, verified: bool) -> Answer:
     columns of whole numbers; the numbers are those that MLflow gives where it answers.
 
     Args:
-        verified: its files are those that were written at training; no pickle is then read.
+        verified: its files are those that were written at training; a pickle is then read only
+            where one was written.
 
     Raises:
         IntegrityError: when it does not load.
@@ -34,7 +36,7 @@ def load(folder: Path, *, verified: bool) -> Answer:
 
     before = os.environ.get("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
     if verified:
-        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+        os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = str(own.is_pickle(folder)).lower()
     try:
         with warnings.catch_warnings(), without_logs("mlflow"):
             warnings.simplefilter("ignore")

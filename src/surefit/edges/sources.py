@@ -112,6 +112,12 @@ def dialect(file: Path, config: DataConfig | None = None) -> csvtext.Dialect:
     return csvtext.sniff(file, asked, file.name)[0]
 
 
+def dialect_of_new(file: Path, config: DataConfig) -> csvtext.Dialect:
+    """How further rows are to be read: as the training rows were, but UTF-8 where they are that."""
+    found = dialect(file, config.model_copy(update={"encoding": None}))
+    return found if found.encoding.startswith("utf-") else dialect(file, config)
+
+
 def is_file(path: str) -> bool:
     """Whether a data path names files of this machine."""
     return not (path.startswith("sklearn:") or remote.is_address(path) or _FUNCTION.fullmatch(path))

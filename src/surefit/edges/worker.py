@@ -64,11 +64,12 @@ def work(
                 stream.flush()
         processes.LIBC.fflush(None)
         now, peak = processes.own_bytes("self", common_bytes(shared, shelf))
-        # a thread left running, or memory kept, would fall upon the next job: start afresh
+        # a thread left running, memory kept, or a GPU left in error would fall upon the next job
         retire = (
             not before.issuperset(threading.enumerate())
             or bool(memory and now > memory / 2)
             or reason.startswith("MemoryError")
+            or (state == "FAILED" and _on_gpu())
             or not _marked(out, pipe, mark, token)
         )  # its end is a mark, too
         messages.send(sock, ("done", token, state, reason, trace, seconds, peak, retire), value)
@@ -76,6 +77,12 @@ def work(
         if retire:
             break
     os._exit(0)
+
+
+def _on_gpu() -> bool:
+    """Whether torch has begun to use a GPU here: after one error there all that follows fails."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 def _jobs(sock: socket.socket) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.comparison import LeftOut
-from surefit.core import contest, filters, metrics, predictions, ranking, stats, winner
+from surefit.core import contest, filters, metrics, predictions, ranking
 from surefit.core.contest import Contest
 from surefit.core.predictions import Scored
 from surefit.core.ranking import Ranking
@@ -26,6 +26,7 @@ from surefit.results import Score, Task
 
 TRIALS = "predictions/trials.parquet"
 LIMIT = 25  # runs whose predictions are read: each costs reading and 2,000 resamples
+STORED = 1e-6  # trials are kept as float32
 OUTSIDERS = 50  # runs of other programs that are looked into
 
 
@@ -288,6 +289,9 @@ def judge(store: Store, entries: Entries) -> tuple[Contest, Score, int]:
     for name, record in entries.records.items():
         if record.kind == "tune":
             found, note = _trials(store, record, entries.rows)
+            best = f"trial_{record.tags.get('surefit.best_trial')}"
+            if best in found and np.allclose(found[best], entries.preds[name], atol=STORED):
+                del found[best]  # it is the search's own entry; that of a light search is not
             trials |= {f"{name}/{k}": p for k, p in found.items()}
             notes += [f"{name}: {note}"] if note else []
     rows = entries.rows
@@ -310,15 +314,6 @@ def _trials(store: Store, record: RunRecord, rows: Scored) -> tuple[dict[str, np
     complete = int(record.metrics.get("trials_complete", len(found)))
     lost = complete - len(found)
     return found, f"{lost} lesser trials were too many to keep" if lost > 0 else ""
-
-
-def corrected(metric: metrics.Metric, rows: Scored, pool: Mapping[str, np.ndarray]) -> Score:
-    """The best of all candidates, corrected by `winner.corrected_best`, as a Score."""
-    if len(pool) == 1:
-        (pred,) = pool.values()
-        return stats.score(metric, rows.y, pred, **rows.drawn)
-    best = winner.corrected_best(metric, rows.y, pool, **rows.drawn)
-    return as_score(best, [])
 
 
 def as_score(found: Corrected, notes: Sequence[str]) -> Score:

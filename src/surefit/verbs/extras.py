@@ -53,8 +53,9 @@ def importances(work: Workspace, model: Model, *, rows_per_second: float) -> Ite
         return Tag(key="surefit.importance", value=reason)
     metric = metrics.find(work.metric, work.data.task)
     numbers = importance.permuted(
-        model.predict, seen.iloc[rows], work.data.y[rows], metric, seed=work.config.model.seed
-    )
+        model.predict, seen.iloc[rows], work.data.y[rows], metric, seed=work.config.model.seed,
+        weights=None if work.data.weight is None else work.data.weight[rows],
+    )  # fmt: skip
     if numbers is None:
         reason = f"skipped: {work.metric} is not defined on its rows"
         return Tag(key="surefit.importance", value=reason)

@@ -104,8 +104,8 @@ def predict(
     """
     started, reporter = time.monotonic(), Reporter(quiet=quiet)
     target = _output(out, input)
-    table = batches.look(input)
     project = workspace.project(data=None, target=None, config=config, overrides=set)
+    table = batches.look(input, project.config.data)
     _id_column(table, id, None)  # a wrong name is refused before a model is fetched
     store = workspace.open_store(project)
     with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:

@@ -30,7 +30,7 @@ from surefit.edges.cores import usable_cores
 from surefit.edges.pool import Pool
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
-from surefit.errors import InputError, UserCodeError
+from surefit.errors import ConfigError, InputError, SurefitError, UserCodeError
 from surefit.items import Figure, Item, Metric, Table, Tag  # fmt: skip
 from surefit.models.costs import Size
 from surefit.results import Score, TrainResult  # fmt: skip
@@ -188,18 +188,20 @@ def _fit_in_pool(problem: Problem, params: dict[str, Any], advance: Any) -> list
             if outcome is None:
                 continue
             if outcome.state == "FAILED":
-                raise UserCodeError(failure(outcome))
+                raise failure(outcome)
             folds[outcome.value.fold] = replace(outcome.value, peak_bytes=outcome.peak_bytes)
             advance(len(folds), f"{problem.metric} {decimals(outcome.value.score)}")
     return [folds[number] for number in range(n)]
 
 
-def failure(outcome: jobs.Outcome) -> str:
-    """Why a fold failed: the user's own line first, where there is one."""
-    _, found, told = outcome.traceback.rpartition("UserCodeError: ")
-    if found:
-        return told.strip()
-    return f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}"
+def failure(outcome: jobs.Outcome) -> SurefitError:
+    """Why a fold failed: what was told of it in its process, where that was for people."""
+    for kind in (UserCodeError, ConfigError, InputError):
+        _, found, told = outcome.traceback.rpartition(f"surefit.errors.{kind.__name__}: ")
+        if found:
+            what, _, fix = told.strip().partition("\n  Fix: ")
+            return kind(what, fix or None)
+    return UserCodeError(f"Fold {outcome.key} failed: {outcome.reason}\n{outcome.traceback}")
 
 
 def final_model(problem: Problem, params: dict[str, Any], folds: Sequence[FoldResult]) -> Model:
