@@ -223,6 +223,30 @@ def test_a_parameter_that_a_family_does_not_know_is_named_with_the_nearest(famil
 
 
 @pytest.mark.parametrize(
+    "once",
+    [{"linear_tree": True}, {"zero_as_missing": True}, {"use_missing": False}, {"max_bin": 7},
+     {"max_bin_by_feature": [3] * 9}, {"enable_bundle": False}, {"min_data_in_bin": 30},
+     {"data_random_seed": 5}, {"min_data_in_leaf": 40, "extra_trees": True, "max_depth": 2}],
+    ids=lambda once: next(iter(once)),
+)  # fmt: skip
+def test_a_parameter_of_one_fit_does_not_touch_the_next(once):
+    """Fits that share binned rows are each what they would be alone, in any order."""
+    numbers = mixed(400, task="regression")[["size", "age", "gap", "city", "y"]]
+    numbers.loc[::3, "age"] = 0
+    usual = models.named("lightgbm").resolve({"num_iterations": 10}, "regression")
+    other = {**usual, **once}
+    if "max_bin_by_feature" in other:
+        other["max_bin_by_feature"] = [3] * 4
+
+    def alone(params):
+        return fit.fit_fold(problem("regression", "lightgbm", frame=numbers), params, 0).pred
+
+    together = problem("regression", "lightgbm", frame=numbers)
+    for params in (usual, other, usual, other):
+        np.testing.assert_array_equal(fit.fit_fold(together, params, 0).pred, alone(params))
+
+
+@pytest.mark.parametrize(
     ("family", "wrong"),
     [("lightgbm", {"device_type": "cuda"}), ("hist", {"learning_rate": -1.0}),
      ("forest", {"max_features": "all of them"})],

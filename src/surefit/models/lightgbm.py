@@ -21,8 +21,13 @@ from surefit.models.family import (
 from surefit.results import Task
 
 OURS = {"num_iterations", "early_stopping_round", "monotone", "class_weight"}
-# These decide how values are binned: rows binned with others cannot be used again.
-BINNING = ("max_bin", "min_data_in_bin", "bin_construct_sample_cnt", "max_cat_to_onehot")
+# These decide how rows are binned and kept: rows binned with others cannot be used again. LightGBM
+# would bin them anew, and leave them so for the next fit.
+BINNING = (
+    "bin_construct_sample_cnt", "data_random_seed", "enable_bundle", "forcedbins_filename",
+    "is_enable_sparse", "linear_tree", "max_bin", "max_bin_by_feature", "max_cat_to_onehot",
+    "min_data_in_bin", "pre_partition", "two_round", "use_missing", "zero_as_missing",
+)  # fmt: skip
 FIXED = {
     "verbosity": -1,
     "deterministic": True,
@@ -85,7 +90,7 @@ def _objective(setting: Setting) -> dict[str, Any]:
 def _binned(params: dict[str, Any], rows: Rows, part: str, setting: Setting, reference: Any) -> Any:
     import lightgbm
 
-    key = ("lightgbm", part, *(params.get(name) for name in BINNING))
+    key = ("lightgbm", part, *(repr(params.get(name)) for name in BINNING))
     if key not in setting.cache:
         keep = {k: params[k] for k in (*BINNING, *FIXED, "num_threads") if k in params}
         setting.cache[key] = lightgbm.Dataset(
