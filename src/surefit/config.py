@@ -129,6 +129,7 @@ def resolve(
     tables: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
+        _replace_twin(tables, layer)
         _merge(tables, layer)
         origins.update(dict.fromkeys(_flatten(layer), origin))
     return Project(config=validate(tables, file=path), root=root, origins=origins)
@@ -144,6 +145,7 @@ def amend(
     """
     tables = project.config.model_dump(mode="json", exclude_unset=True)
     layer = _parse_overrides(overrides)
+    _replace_twin(tables, layer)
     _merge(tables, layer)
     if space is not None:
         whole = space if isinstance(space, str) else dict(space)
@@ -252,6 +254,15 @@ def _as_toml(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value.item() if hasattr(value, "item") else value
+
+
+def _replace_twin(tables: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Folds that a layer asks for stand in the place of an earlier one's `valid`, and so back."""
+    asked, before = layer.get("split"), tables.get("split")
+    if isinstance(asked, Mapping) and isinstance(before, dict):
+        for key, other in (("folds", "valid"), ("valid", "folds")):
+            if key in asked and other not in asked:
+                before.pop(other, None)
 
 
 def _merge(into: dict[str, Any], layer: Mapping[str, Any]) -> None:

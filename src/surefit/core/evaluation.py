@@ -16,6 +16,7 @@ from surefit.core.kinds import Column
 from surefit.core.metrics import Floats, Metric
 from surefit.core.predictions import Scored
 from surefit.core.threshold import Choice
+from surefit.errors import ConfigError
 from surefit.results import Score, SliceScore
 
 
@@ -202,7 +203,12 @@ def by_class(scored: Scored, shared: dict[str, Any]) -> pd.DataFrame | None:
 
 
 def _threshold(scored: Scored, ask: Ask) -> Choice | None:
-    if scored.task != "binary" or ask.threshold is None or len(np.unique(scored.y)) < 2:
+    if ask.threshold is not None and scored.task != "binary":
+        raise ConfigError(
+            f"metric.threshold = {ask.threshold!r} is for two classes, and this is {scored.task}.",
+            "leave it out",
+        )
+    if ask.threshold is None or len(np.unique(scored.y)) < 2:
         return None
     if isinstance(ask.threshold, str):
         return threshold.cross_fitted(ask.threshold, scored, costs=ask.costs, clusters=ask.clusters)

@@ -29,7 +29,8 @@ def about(store: Store, record: RunRecord | None, work: Workspace | None, again:
     facts = [(name, str(said[key])) for name, key in (("Rows and columns", "data"),
              ("Split", "split")) if key in said]  # fmt: skip
     facts.append(("Digest", record.tags.get("surefit.data", "")[:16]))
-    config = runs.read_text(store, record.run_id, "config.toml") or ""
+    config = runs.read_text(store, record.run_id, "best.toml") if record.kind == "tune" else None
+    config = config or runs.read_text(store, record.run_id, "config.toml") or ""
     commands = [again]
     if config:
         commands += ["", "# the model itself, with the configuration below in again.toml",

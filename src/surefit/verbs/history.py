@@ -101,7 +101,7 @@ def history(
     return History(
         model=store.experiment, alias=to, version=named.version if named else None,
         events=tuple(_event(e, *who[e.run_id]) for e in entries), faults=tuple(faults),
-        next=_next(entries, faults),
+        next=_next(entries, faults, to),
     )  # fmt: skip
 
 
@@ -127,8 +127,11 @@ def _told(event: Event) -> str:
     return f"{text}{forced}, {event.who}" + (f', "{event.why}"' if event.why else "")
 
 
-def _next(entries: Sequence[Entry], faults: Sequence[str]) -> str:
+def _next(entries: Sequence[Entry], faults: Sequence[str], alias: str) -> str:
     if faults:
         return "look at the runs named above; --force --reason promotes all the same"
     back = decision.to_return_to(entries)
-    return f"surefit rollback   (back to version {back})" if back else "surefit promote best"
+    to = "" if alias == "production" else f" --to {alias}"
+    return (
+        f"surefit rollback{to}   (back to version {back})" if back else f"surefit promote best{to}"
+    )

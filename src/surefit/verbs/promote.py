@@ -356,12 +356,17 @@ def _next(case: Case, checks: Sequence[Check], *, lost: bool, moved: bool) -> st
         return "the same command again: it is judged against the new champion"
     if moved:
         uri = f"models:/{case.store.experiment}@{case.alias}"
-        return f"mlflow models serve -m {uri} --env-manager local   (back: surefit rollback)"
+        back = f"   (back: surefit rollback{_to(case)})" if case.champion is not None else ""
+        return f"mlflow models serve -m {uri} --env-manager local{back}"
     if gate.decide(checks) == "PROMOTED":
-        to = "" if case.alias == "production" else f" --to {case.alias}"
-        return f"surefit promote {case.record.run_id[:8]}{to}"
+        return f"surefit promote {case.record.run_id[:8]}{_to(case)}"
     unsettled = findings.advice(case.findings, case.work.config.gate)
     return unsettled or gate.advice(checks, case.work.config.gate)
+
+
+def _to(case: Case) -> str:
+    """What names the alias in a command."""
+    return "" if case.alias == "production" else f" --to {case.alias}"
 
 
 def _evidence(case: Case, judged: Judged, checks: Sequence[Check]) -> dict[str, Any]:

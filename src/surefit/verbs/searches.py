@@ -342,11 +342,17 @@ def outcome_items(
     yield from drawn
     page = render_search(
         name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
-        metric=found.metric, importances=weights, figures=drawn, command="surefit tune", tied=tied,
+        metric=found.metric, importances=weights, figures=drawn, command=_command(found.tune), tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
         yield Text(path="importances.json", text=json.dumps(dict(weights), indent=1))
+
+
+def _command(tune: TuneConfig) -> str:
+    """What shows this search again, and goes on with it where it was cut short."""
+    budget = f" --budget {tune.budget}" if tune.budget else ""
+    return f"surefit tune --trials {tune.trials}{budget} --method {tune.method}"
 
 
 def _trials_table(rows: Sequence[TrialRow]) -> pd.DataFrame:
