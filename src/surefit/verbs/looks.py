@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import looks
-from surefit.edges import runs
+from surefit.edges import lock, runs
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.items import Table, Tag
@@ -43,6 +43,15 @@ def _lookers(store: Store) -> Iterator[RunRecord]:
     for kind in ("evaluate", "promote"):
         where = f"tags.`surefit.kind` = '{kind}' and attributes.status != 'FINISHED'"
         yield from (r for r in runs.search(store, where) if LOOK not in r.tags)
+
+
+def count(run: Run, row_key: np.ndarray) -> int:
+    """Take the next look at these rows, and give which it is; two at once are two looks."""
+    with lock.held(run.store, "looks") as still_locked:
+        look = next_look(run.store, row_key)
+        still_locked()
+        take(run, row_key, look)
+    return look
 
 
 def take(run: Run, row_key: np.ndarray, look: int, *, question: str = "") -> None:
