@@ -77,6 +77,7 @@ BAD = {
 def taken(frame, whole):
     """A table from outside, the way it is taken in."""
     predictions.check_given(frame, whole, "predictions.csv")
+    predictions.check_targets(frame, whole, "predictions.csv")
     joined = predictions.join(frame.drop(columns="target", errors="ignore"), whole)
     return predictions.read(joined, whole.task, whole.classes)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from promoting import project, rows
-from surefit.edges import registry, runs
+from surefit.edges import environment, registry, runs
 from surefit.errors import ConfigError, InputError
 from surefit.verbs import looks, workspace
 from surefit.verbs.history import history
@@ -113,6 +113,38 @@ def test_a_move_made_elsewhere_is_adopted_and_stays(trained) -> None:
     told = history(to="outside", config=trained.config, quiet=True)
     assert told.events[-1].version is None
     assert trained.named("outside") is None
+
+
+def test_a_model_trained_straight_to_an_alias_is_on_record(folder, monkeypatch) -> None:
+    """train --to writes who moved the alias, when and why, as a move without a gate; one that is
+    cut short is undone, and rollback leads back."""
+    plain = {"split.folds": 3, "model.family": "linear"}
+    folder.train("sklearn:iris", target="target", set=plain, to="staging")
+    folder.train(set=plain, to="staging")
+
+    def dies(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "move", dies)
+        with pytest.raises(KeyboardInterrupt):
+            folder.train(set=plain, to="staging")
+    told = folder.history(to="staging")
+    assert told.faults == ()
+    assert [(e.action, e.verdict, e.version, e.previous, e.outcome) for e in told.events] == [
+        ("train", "UNGATED", "1", None, "done"), ("train", "UNGATED", "2", "1", "done"),
+        ("train", "UNGATED", "3", "2", "undone"),
+    ]  # fmt: skip
+    assert {(e.by, e.who, e.why) for e in told.events} == {
+        ("surefit", environment.user(), "trained straight to staging")
+    }
+    assert "UNGATED: train → version 2 (was 1)" in str(told)
+    version = folder.client.get_model_version_by_alias("iris", "staging")
+    assert (str(version.version), version.tags["surefit.gate"]) == ("2", "ungated")
+    assert version.tags["surefit.decision"] == told.events[1].run_id
+    of = folder.client.get_run(told.events[1].run_id).data.tags["surefit.of"]
+    assert of == version.run_id
+    assert folder.rollback(to="staging").version == "1"
 
 
 def test_the_same_question_again_spends_nothing(trained) -> None:

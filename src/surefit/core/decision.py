@@ -16,7 +16,7 @@ from typing import Any, Literal
 SCHEMA = 1
 LATE = 15 * 60  # seconds within which a move that was given up may still land
 
-Action = Literal["promote", "rollback", "outside"]
+Action = Literal["promote", "rollback", "train", "outside"]
 Outcome = Literal["none", "open", "done", "undone"]
 
 

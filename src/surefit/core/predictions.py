@@ -235,8 +235,18 @@ def completed(frame: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
     return frame.assign(**{other: 1.0 - _numbers(frame, given)[:, 0]})
 
 
+def check_blind(frame: pd.DataFrame, data: Dataset) -> None:
+    """Refuse predictions that could not be scored, whatever the targets of their rows are.
+
+    Raises:
+        DataError: in one line.
+    """
+    unseen = replace(data, y=np.zeros_like(data.y))
+    read(join(frame, unseen), data.task, data.classes)
+
+
 def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
-    """Refuse a table from outside that names no rows, or scores another target than the data's.
+    """Refuse a table from outside that names no rows, or could not be scored; targets stay unread.
 
     Raises:
         DataError: in one line.
@@ -244,6 +254,15 @@ def check_given(frame: pd.DataFrame, data: Dataset, name: str) -> None:
     if "row_id" not in frame:
         raise DataError(f"{name} has no column row_id.", "name the rows by their id in the data")
     _check_ids(frame)
+    check_blind(frame.drop(columns=["target", "fold"], errors="ignore"), data)
+
+
+def check_targets(frame: pd.DataFrame, data: Dataset, name: str) -> None:
+    """Refuse a table from outside that scores another target than the data's: it reads these.
+
+    Raises:
+        DataError: in one line.
+    """
     if "target" not in frame:
         return
     joined = join(frame, data)

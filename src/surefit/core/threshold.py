@@ -99,10 +99,8 @@ def _of_counts(metric: Metric, tp: Floats, fp: Floats) -> Floats:
     return metric.sign * metric.combine(table)
 
 
-def cross_fitted(
-    goal: str, scored: Scored, *, costs: Floats | None = None, clusters: np.ndarray | None = None
-) -> Choice:
-    """A threshold for the goal, its worth cross-fitted over the folds.
+def check(goal: str, *, costs: Floats | None = None) -> None:
+    """Refuse a goal that no threshold can be chosen for.
 
     Raises:
         ConfigError: the goal is no metric of labels.
@@ -113,6 +111,17 @@ def cross_fitted(
             f'metric.threshold = "{goal}": {did_you_mean(goal, known)}',
             'metric.threshold = "f1", a number, or "cost" beside metric.cost',
         )
+
+
+def cross_fitted(
+    goal: str, scored: Scored, *, costs: Floats | None = None, clusters: np.ndarray | None = None
+) -> Choice:
+    """A threshold for the goal, its worth cross-fitted over the folds.
+
+    Raises:
+        ConfigError: the goal is no metric of labels.
+    """
+    check(goal, costs=costs)
     p, w = scored.pred[:, 1], scored.weights
     cut, by_part = np.full(len(p), 0.5), []
     for rest, own in others(parts(scored, clusters)):

@@ -199,6 +199,6 @@ def _lost(what: str) -> ServiceError:
 def _busy(what: str, owner: str) -> ServiceError:
     who = f" by {owner}" if owner else ""
     return ServiceError(
-        f"Another promotion holds the lock {what}{who} (this process is {os.getpid()}).",
+        f"Another command holds the lock {what}{who} (this process is {os.getpid()}).",
         "the same command again when it has ended",
     )

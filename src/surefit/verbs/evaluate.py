@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,15 @@ import numpy as np
 import pandas as pd
 
 from surefit.config import Project
-from surefit.core import baseline, dependence, evaluation, metrics, predictions, report
+from surefit.core import (
+    baseline,
+    dependence,
+    evaluation,
+    metrics,
+    predictions,
+    report,
+    threshold,
+)
 from surefit.core.evaluation import Ask, Findings
 from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
@@ -25,8 +33,9 @@ from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.items import Figure, Item, Metric, Table, Tag, Text
 from surefit.redaction import redact
-from surefit.results import Evaluation
+from surefit.results import Evaluation, Task
 from surefit.verbs import background, board, looks, own_metrics, workspace
+from surefit.verbs.own_metrics import Own
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import score_items
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -36,9 +45,13 @@ OUTSIDE = (".csv", ".tsv", ".csv.gz", ".parquet", ".feather", ".jsonl")
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is evaluated: predictions with targets, and where they come from.
+    """What is evaluated: predictions, and where they come from.
 
     Attributes:
+        join: gives them beside their targets; of test rows, once the look is counted.
+        answer: the task and the classes that they are about.
+        look, row_key: which look at test rows it is, once counted, and by what it is; None for
+            rows that need no look.
         record: the training run, where there is one.
         work, at: the data and the scored rows' numbers in them, where the data are at hand.
         no_data: why they are not.
@@ -48,7 +61,9 @@ class Subject:
 
     name: str
     rows: Literal["validation", "test", "given"]
-    scored: Scored
+    n_rows: int
+    join: Callable[[], Scored] = field(repr=False)
+    answer: tuple[Task, Sequence[Any]]
     metric: str
     tags: dict[str, str]
     look: int | None = None
@@ -101,13 +116,12 @@ def evaluate(
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
     if subject.lower().endswith(OUTSIDE):
-        found = _from_file(store, subject, load())
+        found = _from_file(subject, load())
     else:
         found = _from_store(store, subject, load, test=test)
     found = replace(found, again=found.again + _overridden(set))
-    reporter.say(f"Plan:  score {len(found.scored.y):,} {found.rows} rows, 2,000 resamples")
-    ask = _ask(found, project, reporter)
-    return _record(store, found, ask)
+    reporter.say(f"Plan:  score {found.n_rows:,} {found.rows} rows, 2,000 resamples")
+    return _record(store, found, _own(found, project), project, reporter)
 
 
 def _overridden(overrides: Overrides) -> str:
@@ -130,7 +144,7 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
     if not record.kind:
         (table,) = runs.read_first(store, [record], predictions.FOREIGN)
         if isinstance(table, pd.DataFrame):
-            given = _from_table(store, table, record.name, load())
+            given = _from_table(table, record.name, load())
             return replace(given, tags=given.tags | {"surefit.of": record.run_id})
     if record.kind not in ("train", "tune"):
         raise InputError(
@@ -161,9 +175,9 @@ def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     except InputError as error:  # predictions alone are enough for all but the features
         work, no_data = None, error.what.splitlines()[0].rstrip(".")
     return Subject(
-        name=record.name, rows="validation", scored=scored, metric=record.tags["surefit.metric"],
-        tags=inherited(record), record=record, work=work, at=at, no_data=no_data,
-        clusters=clusters,
+        name=record.name, rows="validation", n_rows=len(frame), join=lambda: scored,
+        answer=record.answer, metric=record.tags["surefit.metric"], tags=inherited(record),
+        record=record, work=work, at=at, no_data=no_data, clusters=clusters,
         again=f"surefit evaluate {record.run_id[:8]}",
     )  # fmt: skip
 
@@ -173,21 +187,19 @@ def _test_rows(store: Store, record: RunRecord, work: Workspace) -> Subject:
     blind = runs.read_table(store, record.run_id, predictions.TEST)
     if blind is None:
         raise InputError("This project has no test rows.", "split.test = 0.2")
-    found = _looked_at(store, record.name, blind, work, inherited(record))
+    found = _sealed(record.name, blind, work, inherited(record))
     again = f"surefit evaluate {record.run_id[:8]} --test"
     return replace(found, record=record, again=again)
 
 
-def _looked_at(
-    store: Store, name: str, blind: pd.DataFrame, work: Workspace, tags: dict[str, str]
-) -> Subject:
+def _sealed(name: str, blind: pd.DataFrame, work: Workspace, tags: dict[str, str]) -> Subject:
+    """Predictions of test rows: their targets are still to be looked at."""
+    predictions.check_blind(blind, work.data)
     rows = rows_of(blind, work)
-    keys = looks.keys(work, rows)
-    scored = predictions.read(predictions.join(blind, work.data), work.data.task, work.data.classes)
     return Subject(
-        name=name, rows="test", scored=scored, metric=work.metric, tags=tags,
-        look=looks.next_look(store, keys), row_key=keys,
-        clusters=dependence.units(work.data, work.split, rows),
+        name=name, rows="test", n_rows=len(blind), join=lambda: joined(blind, work),
+        answer=(work.data.task, work.data.classes), metric=work.metric, tags=tags,
+        row_key=looks.keys(work, rows), clusters=dependence.units(work.data, work.split, rows),
         work=work, at=rows, again=f"surefit evaluate {name} --test",
     )  # fmt: skip
 
@@ -201,28 +213,36 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
         local = registry.download(store, version, Path(folder))
         answered = isolated.predict(local, work.data.raw.iloc[sealed])
     answered.insert(0, "row_id", work.data.row_id[sealed])
-    subject = _looked_at(store, version.uri(), answered, work, work.tags())
+    subject = _sealed(version.uri(), answered, work, work.tags())
     uri = version.uri()
     return replace(subject, verified=False, again=f"surefit evaluate {uri}", version=uri)
 
 
-def _from_file(store: Store, path: str, work: Workspace) -> Subject:
+def _from_file(path: str, work: Workspace) -> Subject:
     sources.refuse_cut_short(path, Path.cwd())
-    found = _from_table(store, sources.load(path, Path.cwd()), path, work)
+    found = _from_table(sources.load(path, Path.cwd()), path, work)
     return replace(found, name=Path(path).name)
 
 
-def _from_table(store: Store, frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
-    """A table from outside; where it names sealed rows, scoring it is a look at these."""
+def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
+    """A table from outside; where it names sealed rows, scoring it is a look at these.
+
+    Its own targets of sealed rows, if it has any, are compared with the data's once that counts.
+    """
     frame = predictions.completed(predictions.labelled(frame, work.data), work.data.classes)
     predictions.check_given(frame, work.data, name)
-    joined = predictions.join(frame.drop(columns=["target", "fold"], errors="ignore"), work.data)
-    scored = predictions.read(joined, work.data.task, work.data.classes)
     rows = rows_of(frame, work)
-    sealed = looks.keys(work, rows[np.isin(rows, work.split.test_rows)])
+    sealed = np.isin(rows, work.split.test_rows)
+    predictions.check_targets(frame[~sealed], work.data, name)
+
+    def join() -> Scored:
+        predictions.check_targets(frame, work.data, name)
+        return joined(frame.drop(columns=["target", "fold"], errors="ignore"), work)
+
     return Subject(
-        look=looks.next_look(store, sealed) if len(sealed) else None, row_key=sealed,
-        name=name, rows="given", scored=scored, metric=work.metric, tags=work.tags(),
+        name=name, rows="given", n_rows=len(frame), join=join,
+        answer=(work.data.task, work.data.classes), metric=work.metric, tags=work.tags(),
+        row_key=looks.keys(work, rows[sealed]) if sealed.any() else None,
         clusters=dependence.units(work.data, work.split, rows), verified=False,
         work=work, at=rows, again=f"surefit evaluate {name}",
     )  # fmt: skip
@@ -232,6 +252,12 @@ def rows_of(frame: pd.DataFrame, work: Workspace) -> np.ndarray:
     """Row numbers in the data of a predictions table's rows."""
     position = pd.Series(np.arange(work.data.n_rows), index=work.data.row_id.astype(str))
     return position.reindex(frame["row_id"].astype(str)).dropna().to_numpy(dtype="int64")
+
+
+def joined(blind: pd.DataFrame, work: Workspace) -> Scored:
+    """Predictions beside the targets of their rows: of test rows, a look that was counted."""
+    table = predictions.join(blind, work.data)
+    return predictions.read(table, work.data.task, work.data.classes)
 
 
 def inherited(record: RunRecord) -> dict[str, str]:
@@ -257,14 +283,21 @@ def check_same_data(record: RunRecord, work: Workspace) -> None:
             )
 
 
-def _ask(found: Subject, project: Project, reporter: Reporter) -> Ask:
+def _own(found: Subject, project: Project) -> Own:
+    """The metrics that are asked for; what is wrong with them is said before a look is spent."""
+    own, goal = own_metrics.find(project, *found.answer), project.config.metric.threshold
+    if isinstance(goal, str) and found.answer[0] == "binary":
+        threshold.check(goal, costs=own.costs)
+    return own
+
+
+def _ask(found: Subject, scored: Scored, own: Own, project: Project, reporter: Reporter) -> Ask:
     """What the configuration and the data at hand let us find out."""
-    scored, config = found.scored, project.config.metric
-    costs = own_metrics.costs(config, scored)
-    more, resamples = own_metrics.load(project, scored, reporter)
+    config = project.config.metric
+    more, resamples = own_metrics.load(own, scored, reporter)
     ask = Ask(
         first=found.metric, more=more, own_resamples=resamples, threshold=config.threshold,
-        costs=costs, clusters=found.clusters, calibrate=config.calibrate,
+        costs=own.costs, clusters=found.clusters, calibrate=config.calibrate,
     )  # fmt: skip
     if found.work is None or found.at is None:
         return replace(ask, baseline=_recorded_baseline(found))
@@ -288,7 +321,10 @@ def _recorded_baseline(found: Subject) -> float | None:
     return found.record.metrics.get(f"baseline_{found.metric}")
 
 
-def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:
+def _record(
+    store: Store, found: Subject, own: Own, project: Project, reporter: Reporter
+) -> Evaluation:
+    """The evaluation as a run; the look first, then the targets."""
     tags = found.tags | {
         "surefit.rows": found.rows,
         "surefit.verified": str(found.verified).lower(),
@@ -297,15 +333,16 @@ def _record(store: Store, found: Subject, ask: Ask) -> Evaluation:
     tags |= {"surefit.model": model} if model else {}
     tags |= {"surefit.version": found.version} if found.version else {}
     with runs.recording(store, f"evaluate {found.name}", "evaluate", tags=tags) as run:
-        if found.row_key is not None and found.look is not None:
-            looks.take(run, found.row_key, found.look)
         if found.work is not None:
             workspace.log_dataset(run, found.work)
         if model:
             runs.log_model_input(run, model)
-        findings = evaluation.assess(found.scored, ask)
-        pictures = _pictures(found.scored, findings, _target(found))
-        run.log(_items(found, findings))
+        if found.row_key is not None:
+            found = replace(found, look=looks.count(run, found.row_key))
+        scored = found.join()
+        findings = evaluation.assess(scored, _ask(found, scored, own, project, reporter))
+        pictures = _pictures(scored, findings, _target(found))
+        run.log(_items(found, scored, findings))
         run.log(pictures)
         result = _result(found, run.run_id, findings, pictures)
         about = background.about(store, found.record, found.work, found.again)
@@ -335,7 +372,7 @@ def _pictures(scored: Scored, findings: Findings, target: str) -> list[Figure]:
     return pictures
 
 
-def _items(found: Subject, findings: Findings) -> Iterator[Item]:
+def _items(found: Subject, scored: Scored, findings: Findings) -> Iterator[Item]:
     prefix = {"validation": "valid", "test": "test", "given": "given"}[found.rows]
     yield from score_items(prefix, findings.scores, findings.baseline)
     if findings.single is not None:
@@ -348,7 +385,7 @@ def _items(found: Subject, findings: Findings) -> Iterator[Item]:
     if findings.calibrated is not None:
         yield from score_items(f"{prefix}_calibrated", findings.calibrated.scores, None)
         yield Table(path=predictions.CALIBRATED, frame=predictions.calibrated_table(
-            found.scored, findings.calibrated.pred))  # fmt: skip
+            scored, findings.calibrated.pred))  # fmt: skip
     yield Table(path="worst_rows.csv", frame=findings.worst)
     if findings.classes is not None:
         yield Table(path="classes.csv", frame=findings.classes)
@@ -357,7 +394,7 @@ def _items(found: Subject, findings: Findings) -> Iterator[Item]:
 def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figure]) -> Evaluation:
     single = findings.single
     return Evaluation(
-        run_id=run_id, subject=found.name, rows=found.rows, n_rows=len(found.scored.y),
+        run_id=run_id, subject=found.name, rows=found.rows, n_rows=found.n_rows,
         scores=findings.scores, baseline=findings.baseline, look=found.look,
         verified=found.verified, figures=tuple(f.name for f in pictures),
         pictures=tuple(pictures),

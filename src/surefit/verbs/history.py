@@ -22,7 +22,8 @@ class Event:
 
     Attributes:
         record: its number in the alias's history, from 1.
-        action: "promote", "rollback" or "outside".
+        action: "promote", "rollback", "train" (a model trained straight to the alias) or "outside".
+        verdict: the gate's answer, "UNGATED" where training asked none, or "".
         outcome: "done" where the alias moved, "undone" where a crash prevented it, else "none".
         by: "surefit", or "outside" for a move without evidence.
     """

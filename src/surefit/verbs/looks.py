@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from surefit.core import looks
-from surefit.edges import runs
-from surefit.edges.runs import Run
+from surefit.edges import lock, runs
+from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
-from surefit.items import Item, Table, Tag
+from surefit.items import Table, Tag
 from surefit.verbs.workspace import Workspace
 
 ROWS = "look/rows.parquet"
-QUESTION = "surefit.look.question"
+LOOK, QUESTION, AGAIN = "surefit.look", "surefit.look.question", "surefit.look.again"
 
 
 def keys(work: Workspace, rows: np.ndarray) -> np.ndarray:
@@ -28,38 +30,51 @@ def keys(work: Workspace, rows: np.ndarray) -> np.ndarray:
 
 def next_look(store: Store, row_key: np.ndarray) -> int:
     """Which look at these rows the coming one is, from 1; looks that failed half-way count too."""
-    earlier = [
-        r.run_id for r in runs.search(store, "tags.`surefit.look` LIKE '%'") if r.kind != "compare"
-    ]
-    tables = (runs.read_table(store, run_id, ROWS) for run_id in earlier)
+    tables = (runs.read_table(store, record.run_id, ROWS) for record in _lookers(store))
     seen = [t["row_key"].to_numpy(dtype="uint64") for t in tables if t is not None]
     return looks.number(row_key, seen)
 
 
+def _lookers(store: Store) -> Iterator[RunRecord]:
+    """The runs that may have written rows down: those that say so, and those cut short before."""
+    for record in runs.search(store, f"tags.`{LOOK}` LIKE '%'"):
+        if record.kind != "compare":
+            yield record
+    for kind in ("evaluate", "promote"):
+        where = f"tags.`surefit.kind` = '{kind}' and attributes.status != 'FINISHED'"
+        yield from (r for r in runs.search(store, where) if LOOK not in r.tags)
+
+
+def count(run: Run, row_key: np.ndarray) -> int:
+    """Take the next look at these rows, and give which it is; two at once are two looks."""
+    with lock.held(run.store, "looks") as still_locked:
+        look = next_look(run.store, row_key)
+        still_locked()
+        take(run, row_key, look)
+    return look
+
+
 def take(run: Run, row_key: np.ndarray, look: int, *, question: str = "") -> None:
-    """Write the look down, before the targets are joined.
+    """Write the look down, before the targets are joined: by its rows it counts, so they are first.
 
     Args:
         question: the digest of all that the answer depends on, for `asked_before`.
     """
-    items: list[Item] = [
-        Table(path=ROWS, frame=pd.DataFrame({"row_key": row_key})),
-        Tag(key="surefit.look", value=str(look)),
-    ]
-    if question:
-        items.append(Tag(key=QUESTION, value=question))
-    run.log(items)
+    run.log([Table(path=ROWS, frame=pd.DataFrame({"row_key": row_key}))])
+    asked = [Tag(key=QUESTION, value=question)] if question else []
+    run.log([Tag(key=LOOK, value=str(look)), *asked])
 
 
 def asked_before(store: Store, question: str) -> int | None:
-    """The look at which the very same question was asked; None where it never was.
+    """The look at which the very same question was asked; None where none such was counted.
 
     Its answer can only be the same again, so that nothing more is spent on it.
     """
     earlier = runs.search(store, f"tags.`{QUESTION}` = '{question}'")
-    return min((int(r.tags["surefit.look"]) for r in earlier), default=None)
+    counted = (r for r in earlier if runs.read_table(store, r.run_id, ROWS) is not None)
+    return min((int(r.tags[LOOK]) for r in counted), default=None)
 
 
 def repeat(run: Run, look: int) -> None:
     """Write down that an earlier look is used once more; it is not counted again."""
-    run.log([Tag(key="surefit.look", value=str(look)), Tag(key="surefit.look.again", value="yes")])
+    run.log([Tag(key=LOOK, value=str(look)), Tag(key=AGAIN, value="yes")])

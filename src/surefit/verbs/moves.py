@@ -117,7 +117,7 @@ def carry_out(log: Log, entry: Entry, version: Version) -> None:
 
 
 def _confirm(log: Log, entry: Entry, version: Version) -> None:
-    gate = {"promote": entry.verdict.lower(), "rollback": "rolled back to"}[entry.action]
+    gate = "rolled back to" if entry.action == "rollback" else entry.verdict.lower()
     if entry.action == "promote" and entry.verdict != "PROMOTED":
         gate = f"forced ({gate})"
     registry.tag(
@@ -146,7 +146,8 @@ def _settled(log: Log, step: Step) -> str:
         return f"a move that was given up landed late; {log.alias} is version {step.version} again"
     entry = step.entry
     assert entry is not None
-    what = f"the {entry.action} to version {entry.version} (run {entry.run_id[:8]})"
+    move = "move" if entry.action == "train" else entry.action
+    what = f"the {move} to version {entry.version} (run {entry.run_id[:8]})"
     if step.kind == "undo":
         _outcome(log.store, entry, "undone")
         return f"{what} was cut short before {log.alias} moved; it is undone"

@@ -15,7 +15,6 @@ import pandas as pd
 from surefit.core import baseline, dependence, gate, metrics, power, predictions, strata
 from surefit.core.gate import Question
 from surefit.core.gatetest import GateTest
-from surefit.core.predictions import Scored
 from surefit.edges import lock, registry, runs
 from surefit.edges.registry import Version
 from surefit.edges.runs import Run, RunRecord
@@ -34,8 +33,9 @@ from surefit.verbs import (
     workspace,
 )
 from surefit.verbs import check as data_check
-from surefit.verbs.evaluate import check_same_data, inherited, rows_of
+from surefit.verbs.evaluate import check_same_data, inherited, joined, rows_of
 from surefit.verbs.findings import Found
+from surefit.verbs.own_metrics import Own
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.rivals import Rivals
 from surefit.verbs.workspace import Data, Overrides, Workspace
@@ -96,6 +96,7 @@ def promote(
                      own_metrics.names(work.config.metric))  # fmt: skip
     case = Case(
         store=store, work=work, record=record, champion=champion, alias=to,
+        own=own_metrics.find(work.project, work.data.task, work.data.classes),
         rivals=rivals.between(store, work, record, champion),
         findings=findings.for_gate(store, work, lambda: _check(store, work, reporter)),
     )  # fmt: skip
@@ -122,6 +123,7 @@ class Case:
     champion: Version | None
     rivals: Rivals = field(repr=False)
     findings: Found = field(repr=False)
+    own: Own = field(repr=False)
     alias: str
     look: int = 0
     too_few: str = ""
@@ -181,13 +183,14 @@ def _looked_at(case: Case, run: Run, reporter: Reporter, *, force: bool) -> Case
     against = (
         f"champion version {case.champion.version}" if case.champion else "floors and baseline"
     )
-    with lock.held(store, "looks"):
+    with lock.held(store, "looks") as still_locked:
         question = _question(work, found)
         before = looks.asked_before(store, question)
         look = before or looks.next_look(store, keys)
         again = " (the same was asked before: nothing more is spent)" if before else ""
         reporter.say(f"Plan:  look {look}, against {against}, at {found.how}{again}")
         reporter.say(f"       {_cost(case, look)}")
+        still_locked()
         if before:
             looks.repeat(run, look)
         else:
@@ -277,9 +280,9 @@ def _judge(case: Case, reporter: Reporter, *, force: bool) -> Judged:
 
 def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[GateTest]]:
     work, blind = case.work, case.rivals.blind
-    rows = _scored(blind, work)
+    rows = joined(blind, work)
     at = rows_of(blind, work)
-    more, n_resamples = own_metrics.load(work.project, rows, reporter)
+    more, n_resamples = own_metrics.load(case.own, rows, reporter)
     question = Question(
         metric=metrics.find(work.metric, work.data.task), rows=rows, config=work.config.gate,
         look=1 if work.config.gate.reuse == "ignore" else case.look,
@@ -293,17 +296,12 @@ def _on_test_rows(case: Case, reporter: Reporter) -> tuple[list[Check], list[Gat
     check, test = gate.baseline_check(question)
     checks, tests = [*checks, check], [test]
     if case.rivals.theirs is not None:
-        theirs = _scored(case.rivals.theirs, work).pred
+        theirs = joined(case.rivals.theirs, work).pred
         check, against = gate.champion_check(question, theirs)
         parts = strata.slices(work.data.frame.iloc[at], work.data.columns, work.config.gate.slices)
         checks += [check, *gate.slice_check(question, theirs, parts)]
         tests.append(against)
     return checks, tests
-
-
-def _scored(blind: pd.DataFrame, work: Workspace) -> Scored:
-    joined = predictions.join(blind, work.data)
-    return predictions.read(joined, work.data.task, work.data.classes)
 
 
 def _tried(case: Case, version: Version) -> trial.Trial:

@@ -28,6 +28,7 @@ from surefit.edges import bundle, jobs, nursery, registry, runs, scratch
 from surefit.edges import store as stores
 from surefit.edges.cores import usable_cores
 from surefit.edges.pool import Pool
+from surefit.edges.registry import Version
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError, SurefitError, UserCodeError
@@ -35,7 +36,7 @@ from surefit.items import Figure, Item, Metric, Table, Tag  # fmt: skip
 from surefit.models.costs import Size
 from surefit.results import Score, TrainResult  # fmt: skip
 from surefit.verbs import candidate as candidates
-from surefit.verbs import extras, fold_job, workspace
+from surefit.verbs import extras, fold_job, moves, workspace
 from surefit.verbs.reporter import Reporter, about
 from surefit.verbs.workspace import Data, Overrides, Workspace
 from surefit.wording import decimals, short  # fmt: skip
@@ -76,7 +77,8 @@ def train(
         set: overrides, as {"model.params.learning_rate": 0.05} or ["model.family=linear"].
         name: the run's name.
         register: make the model a registered version.
-        to: point this alias ("staging", …) at the version at once, without a gate.
+        to: point this alias ("staging", …) at the version at once, without a gate; the move is in
+            the alias's history like any other.
         quiet: say nothing on standard error.
 
     Raises:
@@ -117,7 +119,7 @@ def train(
         warn_of_files(outcome.logged, reporter)
     chosen.forget()
     stores.analyze(store)
-    version = _register(store, run, to, stages=work.config.gate.stages) if register or to else None
+    version = _register(work, store, run, to, reporter) if register or to else None
     return _result(work, run, outcome, version, problem.family)
 
 
@@ -372,13 +374,31 @@ def _note(work: Workspace, score: Score, base: float) -> str:
     )
 
 
-def _register(store: Store, run: Run, to: str | None, *, stages: bool) -> str:
+def _register(work: Workspace, store: Store, run: Run, to: str | None, reporter: Reporter) -> str:
     record: RunRecord = runs.find(store, run.run_id)
     version = registry.register(store, record, description="registered by surefit train, ungated")
     registry.tag(store, version, {"surefit.gate": "ungated"})
     if to:
-        registry.move(store, to, version, stages=stages)
+        _move(work, store, version, to, reporter)
     return version.uri(to)
+
+
+def _move(work: Workspace, store: Store, version: Version, to: str, reporter: Reporter) -> None:
+    """Point an alias at what was just trained, on record as a move that no gate was asked for."""
+    tags = {"surefit.alias": to, "surefit.of": version.run_id}
+    facts = moves.facts(work.project.root, verdict="UNGATED", why=f"trained straight to {to}")
+    with (
+        runs.recording(store, f"train to {to}", "promote", tags=tags) as run,
+        moves.opened(store, to, stages=work.config.gate.stages, reporter=reporter) as log,
+    ):
+        entry = moves.write(
+            log, run, action="train", version=version.version, moves=True, facts=facts,
+            evidence=None,
+        )  # fmt: skip
+        was = f" (was {entry.previous})" if entry.previous else ""
+        told = f"UNGATED: {version.uri(to)} is version {version.version}{was}"
+        run.log([Tag(key="mlflow.note.content", value=told)])
+        moves.carry_out(log, entry, version)
 
 
 def _result(
