@@ -50,6 +50,25 @@ def test_every_mistake_is_reported_at_once_with_the_nearest_key():
     assert "gate.against = 'best'" in said
 
 
+@pytest.mark.parametrize(
+    ("kept", "asked", "left"),
+    [("folds=4", "split.valid=0.2", (5, 0.2)), ("valid=0.3", "split.folds=4", (4, None))],
+)
+def test_another_way_to_divide_rows_takes_the_place_of_the_one_before(kept, asked, left, tmp_path):
+    """Folds after a share for validation, or the other way, in a file or remembered; both at once
+    are still refused."""
+    file = tmp_path / "surefit.toml"
+    file.write_text(f'[data]\npath = "x.csv"\ntarget = "y"\n[split]\n{kept}\n')
+    found = [resolve(root=tmp_path, overrides=[asked]), amend(resolve(root=tmp_path), [asked])]
+    file.unlink()
+    given = {"data": "x.csv", "target": "y", "root": tmp_path}
+    remember(resolve(**given, overrides=[f"split.{kept}"]))
+    found.append(resolve(root=tmp_path, overrides=[asked]))
+    assert [(f.config.split.folds, f.config.split.valid) for f in found] == [left] * 3
+    with pytest.raises(ConfigError, match="folds or valid"):
+        resolve(**given, overrides=["split.valid=0.2", "split.folds=3"])
+
+
 def test_a_key_like_no_other_is_answered_with_all_known_ones():
     """Where no key is near, the message lists those of the section."""
     assert "known: against, alpha" in message({**LEAST, "gate": {"zzz": 1}})

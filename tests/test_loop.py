@@ -291,6 +291,48 @@ def test_other_data_than_the_run_was_trained_beside_are_refused(folder):
         folder.evaluate("last", test=True, set={"split.seed": 5})
 
 
+def test_predictions_of_another_target_meet_no_other_targets(folder):
+    """Two targets of one table: neither a look nor the gate joins the predictions of one with the
+    other, and a champion of one is no rival of a challenger of the other."""
+    name = saved(folder, numbers())
+    of_a = folder.train(name, target="a", set=PLAIN)
+    for verb in (lambda **more: folder.evaluate(of_a.run_id, test=True, **more),
+                 lambda **more: folder.promote(of_a.run_id, **more)):  # fmt: skip
+        with pytest.raises(InputError, match=r"predicts a, and the configuration\s+names b"):
+            verb(set={"data.target": "b"})
+    folder.promote(of_a.run_id, force=True, reason="the first")
+    of_b = folder.train(name, target="b", set=PLAIN)
+    decided = folder.promote(of_b.run_id)
+    assert decided.verdict != "PROMOTED"
+    assert any("predicts a, not b" in check.reason for check in decided.checks)
+
+
+def test_numbered_predictions_of_new_rows_are_not_joined_with_the_training_rows(folder):
+    """What `predict` numbered is scored beside its own rows only; the next step says how."""
+    frame = numbers(160)
+    name = saved(folder, frame)
+    made = folder.train(name, target="y", set=PLAIN)
+    for ending in ("csv", "parquet"):
+        new, out = f"new.{ending}", f"out.{ending}"
+        fresh_rows = numbers(90, seed=7)
+        write = fresh_rows.to_parquet if ending == "parquet" else fresh_rows.to_csv
+        write(folder.path / new, index=False)
+        told = folder.predict(new, out=out, model=made.run_id)
+        assert f"surefit evaluate {out} --set data.path=FILE" in told.next
+        with pytest.raises(InputError, match="numbers the 90 rows of another table"):
+            folder.evaluate(out)
+        scored = folder.evaluate(out, set={"data.path": new, "split.test": 0})
+        assert scored.score("roc_auc").value > 0.7
+        assert scored.look is None
+
+
+def test_a_threshold_is_for_two_classes(folder):
+    """It is refused where there are more, before anything is scored."""
+    folder.train("sklearn:iris", target="target", set=PLAIN)
+    with pytest.raises(ConfigError, match=r"is for two classes, and this is multiclass"):
+        folder.evaluate("last", set={"metric.threshold": "f1"})
+
+
 # --- compare ---
 
 

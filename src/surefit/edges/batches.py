@@ -246,6 +246,23 @@ class Parts:
                 pd.read_parquet(self._file(number)).to_csv(handle, index=False, header=number == 0)
 
 
+def told(out: Path) -> dict[str, str]:
+    """What `Parts.finish` wrote of a file beside or into it; {} of another program's file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if out.suffix == ".parquet":
+            found = {
+                k.decode(): v.decode() for k, v in (pq.read_schema(out).metadata or {}).items()
+            }
+        else:
+            found = json.loads(sidecar(out).read_text("utf-8"))
+    except (OSError, ValueError, pa.ArrowException):
+        return {}
+    return found if isinstance(found, dict) and "surefit.manifest" in found else {}
+
+
 def sidecar(out: Path) -> Path:
     """Where a CSV's metadata stand: beside it, as NAME.meta.json."""
     return out.with_name(f"{out.name}.meta.json")

@@ -27,7 +27,7 @@ from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
 from surefit.core.page import render
 from surefit.core.predictions import Scored
-from surefit.edges import isolated, registry, runs, sources
+from surefit.edges import batches, isolated, registry, runs, sources
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
@@ -220,8 +220,21 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
 
 def _from_file(path: str, work: Workspace) -> Subject:
     sources.refuse_cut_short(path, Path.cwd())
+    _check_numbered(path, work)
     found = _from_table(sources.load(path, Path.cwd()), path, work)
     return replace(found, name=Path(path).name)
+
+
+def _check_numbered(path: str, work: Workspace) -> None:
+    """Refuse what `surefit predict` wrote of another table's rows, which it had to number."""
+    told = batches.told(Path(path))
+    n_rows = work.data.n_rows + len(work.data.unlabelled)
+    if told.get("surefit.row_id") == "" and int(told.get("surefit.n_rows", n_rows)) != n_rows:
+        raise InputError(
+            f"{path} numbers the {int(told['surefit.n_rows']):,} rows of another table than "
+            f"{work.config.data.path}, which has {n_rows:,}.",
+            "--set data.path=FILE, FILE being those rows with their targets",
+        )
 
 
 def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
@@ -281,6 +294,18 @@ def check_same_data(record: RunRecord, work: Workspace) -> None:
                 f"configuration names now ({record.tags.get(tag, 'none')[:8]}, now {now[:8]}).",
                 "surefit train on the data as they are, or --set data.path=OLD_FILE",
             )
+    predicts = target_of(record)
+    if predicts not in ("", work.data.target):
+        raise InputError(
+            f'Run {record.run_id[:8]} "{record.name}" predicts {predicts}, and the configuration '
+            f"names {work.data.target}.",
+            f"--set data.target={shlex.quote(predicts)}",
+        )
+
+
+def target_of(record: RunRecord) -> str:
+    """The column that a training run or a search predicts; "" where it has not said."""
+    return record.params.get("data.target", "")
 
 
 def _own(found: Subject, project: Project) -> Own:
@@ -356,7 +381,7 @@ def _target(found: Subject) -> str:
     """The target's name, where anything at hand knows it."""
     if found.work is not None:
         return found.work.data.target
-    return "" if found.record is None else found.record.params.get("data.target", "")
+    return "" if found.record is None else target_of(found.record)
 
 
 def _pictures(scored: Scored, findings: Findings, target: str) -> list[Figure]:

@@ -121,16 +121,15 @@ def predict(
             )
             casts, n_rows, resumed = _score(table, batched, subject, id, parts, done, reporter)
             about = scorer.meta(subject.folder)
-            parts.finish(
-                n_rows[0], _about(subject, about.get("threshold"), about.get("classes"), n_rows[1])
-            )
+            parts.finish(n_rows[0], _about(subject, about, n_rows[1], id))
     return Predicted(
         out=str(out), model=subject.uri, version=subject.version, run_id=subject.run_id,
         n_rows=n_rows[1], resumed=resumed, id=id, threshold=_threshold(about),
         casts=tuple(casts), ignored=tuple(ignored([n for n in table.names if n != id],
                                                   subject.inputs)),
         seconds=time.monotonic() - started,
-        next=f"surefit evaluate {shlex.quote(str(out))}   (once the targets are known)",
+        next=f"surefit evaluate {shlex.quote(str(out))} --set data.path=FILE   "
+             "(once FILE has the same rows with their targets)",
     )  # fmt: skip
 
 
@@ -250,12 +249,16 @@ def _threshold(about: dict[str, object]) -> float | None:
     return float(threshold) if two and isinstance(threshold, int | float) else None
 
 
-def _about(subject: Subject, threshold: object, classes: object, n_rows: int) -> dict[str, str]:
-    """The output's metadata: which model answered, and where the decision lies."""
+def _about(
+    subject: Subject, about: dict[str, object], n_rows: int, id: str | None
+) -> dict[str, str]:
+    """The output's metadata: which model answered, where the decision lies, what names a row."""
+    classes = about.get("classes")
     told = {
         "surefit.model": subject.uri, "surefit.version": subject.version or "",
         "surefit.run": subject.run_id, "surefit.manifest": subject.manifest,
         "surefit.classes": json.dumps(classes or []), "surefit.n_rows": str(n_rows),
+        "surefit.row_id": id or "",
     }  # fmt: skip
-    decided = _threshold({"threshold": threshold, "classes": classes})
+    decided = _threshold(about)
     return told | ({"surefit.threshold": f"{decided:g}"} if decided is not None else {})

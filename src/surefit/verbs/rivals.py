@@ -21,7 +21,7 @@ from surefit.edges.registry import Version
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, SurefitError
-from surefit.verbs.evaluate import rows_of
+from surefit.verbs.evaluate import rows_of, target_of
 from surefit.verbs.workspace import Workspace
 
 SPLIT = "split.parquet"
@@ -74,6 +74,8 @@ def _with(
     split = runs.read_table(store, champion.run_id, SPLIT)
     if theirs.tags.get("surefit.task") != work.data.task:
         raise InputError(f"{champion.uri()} answers another task than {work.data.task}.")
+    if target_of(theirs) not in ("", work.data.target):
+        raise InputError(f"{champion.uri()} predicts {target_of(theirs)}, not {work.data.target}.")
     if split is None:
         raise InputError(f"{champion.uri()} has no {SPLIT}: what it was trained on is not known.")
     keep = _untouched(theirs, split, work, blind)

@@ -342,7 +342,8 @@ def outcome_items(
     yield from drawn
     page = render_search(
         name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
-        metric=found.metric, importances=weights, figures=drawn, command=_command(found.tune), tied=tied,
+        metric=found.metric, importances=weights, figures=drawn, command=_command(found.tune),
+        tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
