@@ -111,11 +111,11 @@ def _pairs(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """What is learnt from, and what is then scored."""
     if given:
-        return _fifths(data, split, at)
+        return _fifths(split, at)
     return [(split.train_rows, split.test_rows)] if test else list(split.folds())
 
 
-def _fifths(data: Dataset, split: Split, given: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def _fifths(split: Split, given: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """(training rows without a fifth of the given rows, that fifth); units stay whole."""
     unit = np.unique(split.unit[given], return_inverse=True)[1].ravel()
     part = np.random.default_rng(0).permutation(int(unit.max()) + 1)[unit] % 5

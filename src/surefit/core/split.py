@@ -153,7 +153,7 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
     n_folds = 1 if config.valid is not None else config.folds
     cuts: np.ndarray | None = None
     if data.part is not None:
-        block, ordered, n_folds, done = _given(data.part, config, n_folds)
+        block, ordered, n_folds, done = _given(data.part, n_folds)
     else:
         block, ordered, done = np.zeros(data.n_rows, dtype="int16"), False, False
     gap = span(config.gap, data.time)
@@ -177,7 +177,7 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
         digest=_digest(block, data.row_id, gap), cuts=cuts, time=data.time if gap else None,
         gap=gap,
     )  # fmt: skip
-    _check(split, data, config)
+    _check(split, data)
     return split
 
 
@@ -255,9 +255,7 @@ def read_parts(values: Sequence[object], name: str) -> np.ndarray:
     return np.asarray(found, dtype=object)
 
 
-def _given(
-    part: np.ndarray, config: SplitConfig, n_folds: int
-) -> tuple[np.ndarray, bool, int, bool]:
+def _given(part: np.ndarray, n_folds: int) -> tuple[np.ndarray, bool, int, bool]:
     """(block, ordered, folds, whether the folds are given too) of the user's own split."""
     block = np.zeros(len(part), dtype="int16")
     block[part == "test"] = TEST
@@ -410,7 +408,7 @@ def _kind(data: Dataset, config: SplitConfig, n_folds: int, ordered: bool) -> st
     return f"{parts}, {how}"
 
 
-def _check(split: Split, data: Dataset, config: SplitConfig) -> None:
+def _check(split: Split, data: Dataset) -> None:
     for number, (train, valid) in enumerate(split.folds()):
         if len(train) < 2 or len(valid) < 1:
             raise DataError(

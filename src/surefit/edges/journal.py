@@ -343,6 +343,13 @@ class Journal:
         names = ("trial", "fold", "state", "score", "seconds", "reason", "attempt")
         return [Fold(**dict(zip(names, row, strict=True))) for row in rows]
 
+    def folds_by_trial(self) -> dict[int, list[Fold]]:
+        """The folds of each trial that has some."""
+        found: dict[int, list[Fold]] = {}
+        for fold in self.folds():
+            found.setdefault(fold.trial, []).append(fold)
+        return found
+
     def payload(self, trial: int, fold: int) -> bytes | None:
         """A fold's predictions; None when it has none, or they were dropped."""
         rows = self._all("SELECT payload FROM fold WHERE trial = ? AND fold = ?", trial, fold)

@@ -576,7 +576,9 @@ class Pool:
         self._workers.clear()
         self._n_restarts += 1
         if self._n_restarts > RESTARTS:
-            raise ServiceError(f"The process that starts workers ended {RESTARTS} times: {how}.")
+            raise ServiceError(
+                f"The process that starts workers ended {self._n_restarts} times: {how}."
+            )
         if self._n_restarts > 1 and not self._zygote_worked:  # perhaps its imports kill it
             self._preload, self._lazy = (), True
             self.notes.append(f"nothing is preloaded: the parent of the workers {how}")

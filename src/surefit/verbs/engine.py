@@ -113,6 +113,7 @@ class Engine:
         self._in_a_row: list[str] = []  # the kind of each of the last ones that failed alike
         self._worked = False
         self._told = 0
+        self._good, self._since = -math.inf, 0  # the best told, oriented, and trials since then
         # number and fold scores of the complete trials told, in order
         self._complete: list[tuple[int, list[float]]] = []
         self._open: dict[int, _Open] = {}
@@ -158,9 +159,9 @@ class Engine:
 
     def _restore(self) -> None:
         """Rebuild the state from the journal: ended trials stay ended, finished folds finished."""
-        trials, folds = self._journal.trials(), self._journal.folds()
+        trials, folds = self._journal.trials(), self._journal.folds_by_trial()
         for trial in trials:
-            mine = [f for f in folds if f.trial == trial.number]
+            mine = folds.get(trial.number, [])
             if trial.state != "ASKED":
                 scores = [f.score for f in mine if f.score is not None]
                 self._ended[trial.number] = (trial.state, trial.value, scores)
@@ -169,7 +170,7 @@ class Engine:
             self._proposer.replay(trial.number, trial.params)
             self._asked = trial.number + 1
             if trial.state == "ASKED":
-                ended = {f.fold: f for f in folds if f.trial == trial.number}
+                ended = {f.fold: f for f in folds.get(trial.number, [])}
                 self._open[trial.number] = _Open(
                     number=trial.number, params=trial.params, limits=_limits(trial.thresholds),
                     started=trial.started, ended=ended,
@@ -225,15 +226,10 @@ class Engine:
 
     def _content(self) -> bool:
         """Whether the trials told are good enough, or no longer get better."""
-        sign = 1 if self._rules.greater_is_better else -1
-        best, since = -math.inf, 0
-        for k in range(self._told):
-            value = self._ended[k][1]
-            better = value is not None and sign * value > best
-            best, since = (sign * float(value or 0), 0) if better else (best, since + 1)
         target, patience = self._rules.target, self._rules.patience
-        return (target is not None and best >= sign * target) or (
-            patience is not None and since >= patience
+        sign = 1 if self._rules.greater_is_better else -1
+        return (target is not None and self._good >= sign * target) or (
+            patience is not None and self._since >= patience
         )
 
     def _tell_until(self, due: int) -> None:
@@ -244,6 +240,11 @@ class Engine:
             self._proposer.tell(self._told, value, state, steps if state == "PRUNED" else ())
             if state == "COMPLETE":
                 self._complete.append((self._told, scores))
+            sign = 1 if self._rules.greater_is_better else -1
+            better = value is not None and sign * value > self._good
+            if value is not None and better:
+                self._good = sign * value
+            self._since = 0 if better else self._since + 1
             self._told += 1
 
     def _start(self, number: int, fold: int) -> None:

@@ -80,7 +80,7 @@ def tune_objective(
             reporter.say(crowded)
 
         def items(run: Run) -> None:
-            run.log(_items(project.config, objective))
+            run.log(_items(objective))
 
         with searches.parent_run(
             store, found, journal, name=f"tune {title}", tags={}, items=items
@@ -222,7 +222,7 @@ def _calls(payload: bytes) -> list[str]:
     return list(json.loads(payload)["calls"])
 
 
-def _items(config: Config, objective: Objective) -> Iterator[Item]:
+def _items(objective: Objective) -> Iterator[Item]:
     yield Text(path="environment.txt", text=environment.installed())
     yield Text(path="objective.py", text=source_of(objective))
     for key, value in environment.git_tags(Path.cwd()).items():

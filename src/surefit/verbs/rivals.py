@@ -37,14 +37,12 @@ class Rivals:
             where it cannot be scored.
         trouble: why it cannot be scored.
         how: the rows and where the champion's predictions come from, in words.
-        touched: test rows left out because the champion was trained on them.
     """
 
     blind: pd.DataFrame = field(repr=False)
     theirs: pd.DataFrame | None = field(default=None, repr=False)
     trouble: str = ""
     how: str = ""
-    touched: int = 0
 
 
 def between(store: Store, work: Workspace, record: RunRecord, champion: Version | None) -> Rivals:
@@ -86,7 +84,7 @@ def _with(
         how += f" untouched by both ({touched:,} more are left out: the champion saw them)"
     if len(blind) == 0:
         trouble = "the champion was trained on every one of these test rows"
-        return Rivals(blind=blind, how=how, touched=touched, trouble=trouble)
+        return Rivals(blind=blind, how=how, trouble=trouble)
     answers = _saved(theirs, split, saved, work, blind)
     missing = answers.isna().any(axis=1).to_numpy()
     if missing.any():
@@ -94,7 +92,7 @@ def _with(
         answers.loc[missing] = _run(store, theirs, champion, run_on)[answers.columns].to_numpy()
         how += f"; of {int(missing.sum()):,} the champion is asked now, in a fresh process"
     answers.insert(0, "row_id", blind["row_id"].to_numpy())
-    return Rivals(blind=blind, theirs=answers, how=how, touched=touched)
+    return Rivals(blind=blind, theirs=answers, how=how)
 
 
 def _run_of(store: Store, champion: Version) -> RunRecord:

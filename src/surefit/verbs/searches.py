@@ -276,12 +276,12 @@ def trial_rows(found: Search, journal: Journal) -> list[TrialRow]:
     Where the time was up, one that has not ended may lie before one that has: it was proposed
     without knowing of the other, so each is what it would have been anyway, and both count.
     """
-    folds = journal.folds()
+    folds = journal.folds_by_trial()
     rows = []
     for trial in journal.trials():
         if trial.state == "ASKED":
             continue
-        mine = [f for f in folds if f.trial == trial.number]
+        mine = folds.get(trial.number, [])
         row = TrialRow(
             number=trial.number, state=trial.state, value=trial.value,
             params={k: v for k, v in trial.params.items() if k != FAMILY},

@@ -29,7 +29,6 @@ class Trial:
 
     checks: tuple[Check, ...]
     p95_ms: float | None = None
-    n_bytes: int | None = None
 
 
 def repeats(
@@ -45,7 +44,6 @@ def repeats(
         with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
             local = registry.download(store, version, Path(folder))
             bundle.verify(local, manifest)
-            n_bytes = sum(p.stat().st_size for p in local.rglob("*") if p.is_file())
             unmet, n_pinned = bundle.requirements(local)
             tolerance = SINGLE if bundle.pins(local, "torch") else TOLERANCE
             answer = isolated.try_out(local, rows, n_timed=TIMED_ROWS)
@@ -63,7 +61,7 @@ def repeats(
         reason="; ".join(unmet) or f"all {n_pinned} that the model pins are installed here",
     )  # fmt: skip
     checks = (Check(name=NAME, verdict=verdict, reason=reason), needs)
-    return Trial(checks=checks, p95_ms=answer.p95_ms, n_bytes=n_bytes)
+    return Trial(checks=checks, p95_ms=answer.p95_ms)
 
 
 def answers(store: Store, version: Version, *, manifest: str) -> Trial:
