@@ -69,7 +69,7 @@ def test_the_best_is_ranked_and_the_cheapest_of_the_tied_proposed(project):
     assert record.kind == "compare"
     assert record.tags["surefit.proposed"] == small
     assert float(record.metrics["corrected_roc_auc"]) == pytest.approx(found.corrected.value)
-    assert "wider than it need be" in str(found)
+    assert "a cautious interval" in str(found)
 
 
 def test_the_written_script_picks_the_same_by_plain_mlflow(

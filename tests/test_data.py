@@ -75,7 +75,7 @@ def test_columns_that_name_rows_are_no_features():
     data = look(frame)
     assert set(kinds(data)) == {"x"}
     assert "number counts the rows: not a feature" in notes(data)
-    assert "customer_id has another value in each row" in notes(data)
+    assert "customer_id differs in each row" in notes(data)
     assert 'data.types = { "code" = "category" }' in notes(data)
     assert list(data.row_id) == list(range(1, 61))
     assert "customer_id" in kinds(look(frame, types={"customer_id": "number"}))

@@ -193,11 +193,11 @@ def id_like(values: pd.Series) -> str | None:
         first = int(values.iloc[0])
         if first in (0, 1) and (values.to_numpy() == np.arange(first, first + n)).all():
             return "counts the rows"
-        return "has another value in each row" if _ID_NAME.search(str(values.name)) else None
+        return "differs in each row" if _ID_NAME.search(str(values.name)) else None
     if is_text(values) and not values.astype(str).str.contains(r"\s").any():
         if _number_style(values) is not None or _looks_like_dates(values):
             return None
-        return "has another value in each row"
+        return "differs in each row"
     return None
 
 

@@ -322,7 +322,7 @@ def as_score(found: Corrected, notes: Sequence[str]) -> Score:
         metric=found.metric, value=found.value, low=found.low, high=found.high,
         n_rows=found.n_rows, greater_is_better=found.greater_is_better,
         method=METHOD, reliable=found.reliable,
-        note="; ".join(["the interval is wider than it need be", *notes]),
+        note="; ".join(["a cautious interval, wider than need be", *notes]),
     )  # fmt: skip
 
 

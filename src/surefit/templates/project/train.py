@@ -10,7 +10,8 @@ import surefit
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--family", default="lightgbm", help="lightgbm, linear, forest or dummy")
+    families = "lightgbm, hist, xgboost, catboost, forest, linear, mlp or dummy"
+    parser.add_argument("--family", default="lightgbm", help=families)
     parser.add_argument("--register", action="store_true", help="make the model a version")
     arguments = parser.parse_args()
 
