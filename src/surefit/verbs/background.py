@@ -18,7 +18,7 @@ from surefit.edges.store import Store
 from surefit.items import Figure
 from surefit.verbs import findings
 from surefit.verbs.reporter import duration
-from surefit.verbs.workspace import Workspace
+from surefit.verbs.workspace import CHECKED, Workspace
 
 
 def about(store: Store, record: RunRecord | None, work: Workspace | None, again: str) -> About:
@@ -39,7 +39,7 @@ def about(store: Store, record: RunRecord | None, work: Workspace | None, again:
         learning=_learning(store, record), importance=_importance(store, record),
         inside=_inside(store, record),
         again="\n".join(commands), config=config,
-        findings=findings.latest(store, record.tags.get("surefit.data", "")),
+        findings=findings.latest(store, record.tags.get(CHECKED, "")),
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def _of_data(store: Store, work: Workspace | None, again: str) -> About:
              ("Digest", work.data.digest[:16])]  # fmt: skip
     return About(
         data=facts, notes=notes, again=again, config=work.config.to_toml(),
-        findings=findings.latest(store, work.data.digest),
+        findings=findings.latest(store, work.looked_at),
     )  # fmt: skip
 
 
