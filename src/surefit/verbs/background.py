@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from surefit import masking
 from surefit.core import importance, inside
 from surefit.core.figures_search import draw_losses
 from surefit.core.report import About
@@ -50,7 +51,7 @@ def _of_data(store: Store, work: Workspace | None, again: str) -> About:
     facts = [("Rows and columns", work.data.describe()), ("Split", work.split.describe()),
              ("Digest", work.data.digest[:16])]  # fmt: skip
     return About(
-        data=facts, notes=notes, again=again, config=work.config.to_toml(),
+        data=facts, notes=notes, again=again, config=masking.as_toml(work.config.to_toml()),
         findings=findings.latest(store, work.looked_at),
     )  # fmt: skip
 
