@@ -85,6 +85,36 @@ def test_an_ensemble_is_a_run_and_a_plain_model_of_its_own(folder):
     assert folder.promote(made.run_id, to="staging").verdict in ("PROMOTED", "INCONCLUSIVE")
 
 
+def made_of(folder, search):
+    """The ensembles that a search has."""
+    return folder.runs(f"tags.`surefit.ensemble_of` = '{search}'")
+
+
+def test_a_kill_after_the_ensemble_was_made_costs_no_second_one(folder):
+    """It is known by its own tags: the search's come back, and a deleted one is made again."""
+    mixed(220)[["size", "age", "gap", "city", "y"]].to_parquet(folder.path / "rows.parquet")
+    asked = {"trials": 8, "ensemble": True, "set": KEYS}
+    first = folder.tune("rows.parquet", target="y", **asked)
+    told = ("surefit.ensemble_run", "surefit.ensemble")
+    for tag in told:  # what a kill between the two runs' last words leaves
+        folder.client.delete_tag(first.run_id, tag)
+    again = folder.tune(**asked)
+    assert (again.run_id, again.ensemble.run_id) == (first.run_id, first.ensemble.run_id)
+    tags, own = (folder.client.get_run(i).data.tags for i in (first.run_id, first.ensemble.run_id))
+    assert [tags[tag] for tag in told] == [first.ensemble.run_id, own["surefit.ensemble"]]
+    folder.client.delete_run(first.ensemble.run_id)
+    anew = folder.tune(**asked)
+    assert [r.info.run_id for r in made_of(folder, first.run_id)] == [anew.ensemble.run_id]
+    assert anew.ensemble.run_id != first.ensemble.run_id
+    tags = folder.client.get_run(first.run_id).data.tags
+    assert tags["surefit.ensemble_run"] == anew.ensemble.run_id
+    folder.client.set_tag(anew.ensemble.run_id, "surefit.status", "")
+    folder.client.update_run(anew.ensemble.run_id, status="FAILED")
+    last = folder.tune(**asked)
+    assert last.ensemble.run_id != anew.ensemble.run_id
+    assert last.ensemble.corrected.value == first.ensemble.corrected.value
+
+
 def test_what_cannot_be_an_ensemble_is_said_before_anything_is_fitted(folder):
     """Light fits are no members."""
     with pytest.raises(ConfigError, match="fitted in full"):

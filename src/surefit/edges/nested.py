@@ -13,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from surefit import masking
 from surefit.edges import runs
 from surefit.edges.runs import TAG_LENGTH, Run, RunRecord
 from surefit.edges.store import Store, first_line
 from surefit.errors import ServiceError
 from surefit.items import Metric, Param, Tag
-from surefit.redaction import redact
 
 # The columns that a run's rows fill. With others than these MLflow's client writes.
 _COLUMNS = {
@@ -121,7 +121,7 @@ def write(store: Store, nested: Nested, there: RunRecord | None) -> str:
 def _whole(there: RunRecord, nested: Nested) -> bool:
     """Whether a run of the store is this one, with all that it should hold."""
     key, value = nested.last_tag()
-    return there.status == nested.status and there.tags.get(key) == redact(value)
+    return there.status == nested.status and there.tags.get(key) == masking.tag(value)
 
 
 def _tables(store: Store) -> dict[str, Any] | None:
@@ -159,10 +159,11 @@ def _rows(store: Store, location: str, fresh: Any) -> dict[str, list[dict[str, A
             **dict([nested.last_tag()]),
         }  # fmt: skip
         rows["SqlTag"] += [
-            {"run_uuid": run_id, "key": k, "value": redact(v)[:TAG_LENGTH]} for k, v in tags.items()
+            {"run_uuid": run_id, "key": k, "value": masking.tag(v)[:TAG_LENGTH]}
+            for k, v in tags.items()
         ]
         rows["SqlParam"] += [
-            {"run_uuid": run_id, "key": k, "value": runs.param_text(v)}
+            {"run_uuid": run_id, "key": k, "value": runs.param_text(k, v)}
             for k, v in nested.params.items()
         ]
         points = list(_points(run_id, nested))

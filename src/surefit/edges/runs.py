@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
+from surefit import masking
 from surefit.edges import environment
 from surefit.edges.store import Store, first_line
 from surefit.errors import InputError, ServiceError, SurefitError, did_you_mean
@@ -177,7 +178,7 @@ def start(
     owned = {**common_tags(), "surefit.kind": kind, "surefit.key": uuid.uuid4().hex, **tags}
     if parent:
         owned["mlflow.parentRunId"] = parent
-    owned = {key: redact(value) for key, value in owned.items()}
+    owned = {key: masking.tag(value) for key, value in owned.items()}
     if store.uri.startswith("http"):
         return _created(store, name, owned, started)
     created = store.client.create_run(
@@ -242,7 +243,9 @@ def end(
     store: Store, run_id: str, status: str, *, reason: str = "", ended: int | None = None
 ) -> None:
     """Close a run; its completeness is the very last thing written before."""
-    key, value = ("surefit.reason", reason[:TAG_LENGTH]) if reason else ("surefit.status", COMPLETE)
+    key, value = (
+        ("surefit.reason", redact(reason)[:TAG_LENGTH]) if reason else ("surefit.status", COMPLETE)
+    )
     store.client.set_tag(run_id, key, value)
     store.client.set_terminated(run_id, status, end_time=ended)
 
@@ -271,13 +274,13 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         if abs(item.value) < float("inf"):  # MLflow would store inf as 1.8e308, and rank it first
             batches["metrics"].append(MlflowMetric(item.key, float(item.value), now, item.step))
     elif isinstance(item, Param):
-        batches["params"].append(MlflowParam(item.key, param_text(item.value)))
+        batches["params"].append(MlflowParam(item.key, param_text(item.key, item.value)))
     elif isinstance(item, Tag):
-        batches["tags"].append(RunTag(item.key, _short(redact(item.value), TAG_LENGTH)))
+        batches["tags"].append(RunTag(item.key, _short(masking.tag(item.value), TAG_LENGTH)))
     elif isinstance(item, Table):
         write_table(item.frame, _inside(folder, item.path))
     elif isinstance(item, Text):
-        _inside(folder, item.path).write_text(redact(item.text), "utf-8")
+        _inside(folder, item.path).write_text(masking.record(item.path, item.text), "utf-8")
     elif isinstance(item, File):
         shutil.copyfile(item.source, _inside(folder, item.path))
     else:
@@ -286,10 +289,9 @@ def _place(item: Item, batches: dict[str, list[Any]], folder: Path, now: int) ->
         write_table(figure.numbers, _inside(folder, f"plots/{figure.name}.csv"))
 
 
-def param_text(value: Any, limit: int = PARAM_LENGTH) -> str:
+def param_text(key: str, value: Any) -> str:
     """A parameter's value as MLflow keeps it: text, secrets taken out, and never cut silently."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return _short(redact(text), limit)
+    return _short(masking.param(key, value), PARAM_LENGTH)
 
 
 def _short(text: str, limit: int) -> str:

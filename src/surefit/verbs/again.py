@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
-from surefit.config import Project
+from surefit.config import Config, Project
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import ConfigError, InputError
 from surefit.models import ensemble
+from surefit.redaction import HIDDEN
 from surefit.verbs import board, workspace
 from surefit.verbs import candidate as candidates
 from surefit.verbs.candidate import Candidate
@@ -128,6 +129,7 @@ def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Aga
             "surefit tune --ensemble",
         )
     recorded = configuration.validate(tomllib.loads(text))
+    _refuse_masked(record, recorded)
     target = here.config.data.target
     if here.origins.get("data.target") == "--set" and target != recorded.data.target:
         raise InputError(f"{record.name} predicts {recorded.data.target}, and not {target}.")
@@ -139,6 +141,21 @@ def _load(named: Named, record: RunRecord, file: str, reporter: Reporter) -> Aga
         project = configuration.amend(project, named.moved)
     work = workspace.load(project, frame=None, reporter=reporter)
     return Again(record=record, work=work, chosen=candidates.candidate(work), store=store)
+
+
+def _refuse_masked(record: RunRecord, recorded: Config) -> None:
+    """A secret was not recorded, and what was fitted with it cannot be fitted again.
+
+    Raises:
+        InputError: naming the keys.
+    """
+    used = ("data.", "split.", "model.", "metric.", *(["tune."] if record.kind == "tune" else []))
+    hidden = [k for k, v in recorded.flat().items() if k.startswith(used) and HIDDEN in str(v)]
+    if hidden:
+        raise InputError(
+            f"{record.name} was made with a secret in {', '.join(hidden)}, which is not recorded.",
+            "read it from an environment variable in your code, and train again",
+        )
 
 
 def largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from surefit import masking
 from surefit.core import importance, inside
 from surefit.core.figures_search import draw_losses
 from surefit.core.report import About
@@ -18,7 +19,7 @@ from surefit.edges.store import Store
 from surefit.items import Figure
 from surefit.verbs import findings
 from surefit.verbs.reporter import duration
-from surefit.verbs.workspace import Workspace
+from surefit.verbs.workspace import CHECKED, Workspace
 
 
 def about(store: Store, record: RunRecord | None, work: Workspace | None, again: str) -> About:
@@ -40,7 +41,7 @@ def about(store: Store, record: RunRecord | None, work: Workspace | None, again:
         learning=_learning(store, record), importance=_importance(store, record),
         inside=_inside(store, record),
         again="\n".join(commands), config=config,
-        findings=findings.latest(store, record.tags.get("surefit.data", "")),
+        findings=findings.latest(store, record.tags.get(CHECKED, "")),
     )  # fmt: skip
 
 
@@ -51,8 +52,8 @@ def _of_data(store: Store, work: Workspace | None, again: str) -> About:
     facts = [("Rows and columns", work.data.describe()), ("Split", work.split.describe()),
              ("Digest", work.data.digest[:16])]  # fmt: skip
     return About(
-        data=facts, notes=notes, again=again, config=work.config.to_toml(),
-        findings=findings.latest(store, work.data.digest),
+        data=facts, notes=notes, again=again, config=masking.as_toml(work.config.to_toml()),
+        findings=findings.latest(store, work.looked_at),
     )  # fmt: skip
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from surefit import models
+from surefit import masking, models
 from surefit.core import fit
 from surefit.core.fit import Problem
 from surefit.edges import checkpoints, environment, own, project, scratch
@@ -17,7 +17,10 @@ from surefit.edges.project import UserCode
 from surefit.edges.redirect import Scratch
 from surefit.edges.store import Store
 from surefit.items import Item, Param, Tag, Text
+from surefit.redaction import HIDDEN
 from surefit.verbs.workspace import Workspace
+
+ALTERED = "surefit.code.masked"  # the files in which a secret was masked: they differ from yours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,9 +117,18 @@ def items(work: Workspace, chosen: Candidate) -> Iterator[Item]:
     yield from code_items(chosen)
 
 
+def masked_files(tags: Mapping[str, str]) -> str:
+    """What the files in a run's code/ lack, in words; "" where they are whole."""
+    files = json.loads(tags.get(ALTERED, "[]"))
+    return f"with the secrets that {HIDDEN} stands for in {', '.join(files)}" if files else ""
+
+
 def code_items(chosen: Candidate) -> Iterator[Item]:
     """The user's source files and their digest."""
     if chosen.code:
         yield Tag(key="surefit.code", value=chosen.code.digest)
+        altered = [p for p, text in chosen.code.files.items() if masking.record(p, text) != text]
+        if altered:
+            yield Tag(key=ALTERED, value=json.dumps(sorted(altered)))
         for path, text in chosen.code.files.items():
             yield Text(path=f"code/{path}", text=text)

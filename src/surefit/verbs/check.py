@@ -20,7 +20,7 @@ from surefit.errors import ConfigError, did_you_mean
 from surefit.items import Item, Metric, Tag, Text
 from surefit.results import Note, Shown, plain
 from surefit.verbs import workspace
-from surefit.verbs.findings import CHECKED, FILE, looked_at
+from surefit.verbs.findings import FILE
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Data, Overrides, Workspace
 from surefit.wording import short
@@ -135,7 +135,7 @@ def _looked(work: Workspace) -> tuple[Rows, list[Finding], list[str]]:
 
 def _recorded(store: Store, work: Workspace, rows: Rows, found: list[Finding]) -> CheckResult:
     serious = sum(f.blocks for f in found)
-    tags = work.tags() | {"surefit.serious": str(serious), CHECKED: looked_at(work)}
+    tags = work.tags() | {"surefit.serious": str(serious)}
     with runs.recording(store, f"check {work.config.name}", "check", tags=tags) as run:
         run.log(workspace.setup_items(work))
         workspace.log_dataset(run, work)

@@ -15,7 +15,7 @@ from surefit.edges import csvtext, loop, own, sources
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
 from surefit.results import Ejected
-from surefit.verbs import again
+from surefit.verbs import again, candidate
 from surefit.verbs.again import Again
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.workspace import Overrides
@@ -105,9 +105,10 @@ def _own_texts(found: Again) -> dict[str, str]:
     code = found.chosen.code
     assert code is not None
     if code.digest != found.record.tags.get("surefit.code"):
+        lacking = candidate.masked_files(found.record.tags)
         raise InputError(
             "Your model's code has changed since this run.",
-            "put the files of the run's code/ back, or train again",
+            f"put the files of the run's code/ back{lacking and f', {lacking}'}, or train again",
         )
     model = found.work.config.model
     recipe = script_own.OwnRecipe(

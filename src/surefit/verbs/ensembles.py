@@ -29,6 +29,8 @@ from surefit.verbs.train import final_model, record_model, row_weights
 from surefit.verbs.workspace import Workspace
 
 ANEW = "an ensemble is selected anew on parts of the rows"
+OF = "surefit.ensemble_of"  # on the ensemble's run: the search that it is made of
+MEMBERS = "surefit.ensemble"  # there and on the search's run: what makes it this ensemble
 BEST_OF_EACH = 3  # trials of a family that are looked at before further ones of another
 
 
@@ -71,10 +73,13 @@ def _known(
     parent: Run, end: Ended, members: dict[int, float], score: Score
 ) -> EnsembleResult | None:  # fmt: skip
     """The ensemble's run where the search has it already: nothing is fitted twice."""
-    tags = runs.find(parent.store, parent.run_id).tags
-    if tags.get("surefit.ensemble") != _identity(end, members):
+    identity = _identity(end, members)
+    where = f"tags.`{OF}` = '{parent.run_id}' and {runs.ENDED_WELL}"
+    made = runs.search(parent.store, where)
+    record = next((r for r in made if r.tags.get(MEMBERS) == identity), None)
+    if record is None:
         return None
-    record = runs.find(parent.store, tags["surefit.ensemble_run"])
+    _name(parent, record.run_id, identity)
     key = f"corrected_{end.work.metric}"
     true = replace(
         score, value=record.metrics[key], low=record.metrics[f"{key}_low"],
@@ -84,6 +89,13 @@ def _known(
         run_id=record.run_id, model_uri=f"models:/{record.tags['surefit.model']}",
         members=members, score=score, corrected=true,
     )  # fmt: skip
+
+
+def _name(parent: Run, run_id: str, identity: str) -> None:
+    """Say on the search's run which run its ensemble is; `_known` does not rely on it."""
+    parent.log([
+        Tag(key="surefit.ensemble_run", value=run_id), Tag(key=MEMBERS, value=identity),
+    ])  # fmt: skip
 
 
 def _candidates(end: Ended) -> list[TrialRow]:
@@ -109,7 +121,8 @@ def _recorded(
 ) -> EnsembleResult:  # fmt: skip
     """A run and a model of the ensemble's own, under the search."""
     work = end.work
-    tags = work.tags() | {"surefit.family": ensemble.NAME, "surefit.ensemble_of": parent.run_id}
+    identity = _identity(end, members)
+    tags = work.tags() | {"surefit.family": ensemble.NAME, OF: parent.run_id, MEMBERS: identity}
     name = f"ensemble of {len(members)}"
     with runs.recording(parent.store, name, "train", tags=tags, parent=parent.run_id) as run:
         run.log(workspace.setup_items(work))
@@ -118,10 +131,7 @@ def _recorded(
         model = _fitted(end, trials, members)
         outcome = record_model(run, work, model, list(_folds(end, mixed)))
         run.log(extras.speed(work, model))
-    parent.log([
-        Tag(key="surefit.ensemble_run", value=run.run_id),
-        Tag(key="surefit.ensemble", value=_identity(end, members)),
-    ])  # fmt: skip
+    _name(parent, run.run_id, identity)
     return EnsembleResult(
         run_id=run.run_id, model_uri=f"models:/{outcome.logged.model_id}", members=members,
         score=score, corrected=true,

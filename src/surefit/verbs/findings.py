@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,10 @@ from surefit.edges.store import Store
 from surefit.errors import SurefitError
 from surefit.results import Check, Verdict
 from surefit.sections import GateConfig
-from surefit.verbs.workspace import Workspace
+from surefit.verbs.workspace import CHECKED, Workspace
 
 FILE = "findings.json"
 NAME = "findings in the data"
-CHECKED = "surefit.checked"  # on a check's run: the digest of all that its findings depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +38,14 @@ class Found:
         return {f["key"]: str(f["waived"]) for f in self.listed or [] if f["waived"]}
 
 
-def looked_at(work: Workspace) -> str:
-    """The digest of what a check looks at: the rows, how they are divided, and the features."""
-    features = [(c.name, c.kind) for c in work.data.columns]
-    seen = [work.data.digest, work.split.digest, work.data.task, work.config.data.target, features]
-    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+def latest(store: Store, looked_at: str) -> list[dict[str, Any]] | None:
+    """The findings of the newest complete check of just this; None where there is none."""
+    return _newest(store, looked_at)[0]
 
 
-def latest(store: Store, data_digest: str) -> list[dict[str, Any]] | None:
-    """The findings of the newest complete check of these data; None where there is none."""
-    return _newest(store, f"tags.`surefit.data` = '{data_digest}'")[0]
-
-
-def _newest(store: Store, where: str) -> tuple[list[dict[str, Any]] | None, str]:
-    for record in runs.search(store, f"tags.`surefit.kind` = 'check' and {where}"):
+def _newest(store: Store, looked_at: str) -> tuple[list[dict[str, Any]] | None, str]:
+    where = f"tags.`surefit.kind` = 'check' and tags.`{CHECKED}` = '{looked_at}'"
+    for record in runs.search(store, where):
         if record.complete:
             text = runs.read_text(store, record.run_id, FILE)
             if text is not None:
@@ -70,14 +62,13 @@ def for_gate(store: Store, work: Workspace, look: Callable[[], None]) -> Found:
     how = work.config.gate.check
     if how == "skip":
         return Found(trouble='gate.check = "skip": nobody asked')
-    where = f"tags.`{CHECKED}` = '{looked_at(work)}'"
-    listed, run_id = _newest(store, where)
+    listed, run_id = _newest(store, work.looked_at)
     if listed is None and how == "run":
         try:
             look()
         except SurefitError as error:
             return Found(trouble=f"these data could not be checked: {error.what}")
-        listed, run_id = _newest(store, where)
+        listed, run_id = _newest(store, work.looked_at)
     if listed is None:
         return Found(trouble="nobody looked: surefit check was not run on these data")
     return Found(listed=_waived(listed, work.config.check.waive), run_id=run_id)

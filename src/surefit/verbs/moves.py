@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from surefit import masking
 from surefit.core import decision
 from surefit.core.decision import Action, Entry, Step
 from surefit.edges import environment, lock, registry, runs
@@ -81,10 +82,10 @@ def write(
     previous = log.named.version if log.named else decision.standing(log.entries)
     if action == "outside":
         previous = decision.standing(log.entries)
-    text = decision.record(
+    text = masking.as_json(decision.record(
         model=log.store.experiment, alias=log.alias, action=action, version=version,
         previous=previous, moves=moves, before=before, facts=facts, evidence=evidence,
-    )  # fmt: skip
+    ))  # fmt: skip
     log.still_locked()
     run.log([Text(path=RECORD, text=text)])
     tags = {

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from surefit import masking
 from surefit.edges import environment, mirror, runs
 from surefit.edges.journal import Fold, Journal, Message, Trial
 from surefit.edges.runs import TAG_LENGTH, RunRecord
@@ -19,12 +20,14 @@ _Kept = tuple[Trial, list[Fold], Message, str]
 
 
 def packed(trial: Trial, folds: Sequence[Fold]) -> str:
-    """What the journal must have again of a trial; "" where a tag cannot hold it."""
-    text = json.dumps({
+    """What the journal must have again of a trial; "" where a tag cannot hold it, or must not."""
+    if masking.masked(trial.params) != trial.params:
+        return ""
+    text = masking.as_json(json.dumps({
         "params": trial.params, "thresholds": trial.thresholds, "value": trial.value,
         "started": trial.started, "ended": trial.ended,
         "folds": [[f.fold, f.state, f.score, f.seconds, f.reason] for f in folds],
-    })  # fmt: skip
+    }))  # fmt: skip
     return text if len(text) <= TAG_LENGTH else ""
 
 
@@ -65,7 +68,7 @@ def _ended(parent: RunRecord, found: Iterator[RunRecord]) -> dict[int, RunRecord
         for r in found
         if r.tags.get("mlflow.parentRunId") == parent.run_id
         and r.status in ("FINISHED", "FAILED")
-        and r.tags.get(TAG)
+        and r.tags.get(TAG, "").startswith("{")
         and r.tags.get("surefit.reason") != runs.DIED  # else it was being written
     }
 

@@ -15,7 +15,7 @@ from surefit.edges import environment, runs
 from surefit.edges.runs import RunRecord
 from surefit.items import Item, Metric, Tag
 from surefit.results import Reproduction
-from surefit.verbs import again, reproduce_search, workspace
+from surefit.verbs import again, candidate, reproduce_search, workspace
 from surefit.verbs.again import Again
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.train import final_model, fit_folds, in_row_order
@@ -146,6 +146,8 @@ def _differences(found: Again) -> Iterator[str]:
         before, after = tags.get(tag, ""), now.get(tag, "")
         if before != after:
             yield f"{what}: {before[:12] or 'none'} then, {after[:12] or 'none'} now"
+            if tag == "surefit.code" and (lacking := candidate.masked_files(tags)):
+                yield f"the run's code/ is that of then {lacking}"
     if "true" in (tags.get("surefit.git.dirty"), now.get("surefit.git.dirty")):
         yield "git: uncommitted changes, then or now"
     kept = runs.read_text(found.store, found.record.run_id, "environment.txt") or ""

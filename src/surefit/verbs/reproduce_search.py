@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from surefit import masking
 from surefit.core import fit, predictions
 from surefit.core.fit import Problem
 from surefit.edges import journal as journals
 from surefit.edges import runs
 from surefit.edges.journal import Journal
 from surefit.edges.runs import RunRecord
+from surefit.errors import InputError
 from surefit.results import TrialRow
 from surefit.verbs import again, conclude, recovery, searches
 from surefit.verbs.again import Again
@@ -53,7 +55,12 @@ class Rerun:
 
 def of_trial(found: Again, trial: RunRecord) -> Rerun:
     """A trial's folds, as many as it had, fitted again as the search fits them."""
-    kept = json.loads(trial.tags[recovery.TAG])
+    kept = json.loads(trial.tags.get(recovery.TAG) or "null")
+    if kept is None:
+        raise InputError(
+            f"{trial.name} cannot be run again: its hyperparameters are not whole in its record.",
+            "surefit reproduce the search",
+        )
     search = plan(found.work, found.chosen)
     params = kept["params"]
     row = TrialRow(
@@ -117,7 +124,8 @@ def _told(stored: pd.DataFrame, rows: Sequence[TrialRow]) -> Iterator[str]:
     for then, now in zip(stored.to_dict("records"), rows, strict=False):
         kept = {name.removeprefix("params."): then[name] for name in names}
         params = {k: _plain(v) for k, v in kept.items() if not _missing(v)}
-        same = params == {k: v for k, v in now.params.items() if not _missing(v)}
+        ours = masking.masked(dict(now.params))
+        same = params == {k: v for k, v in ours.items() if not _missing(v)}
         value = None if _missing(then["value"]) else float(then["value"])
         if not same or then["state"] != now.state or value != now.value:
             yield (

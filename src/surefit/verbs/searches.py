@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from surefit import masking
 from surefit.config import Project
 from surefit.core import space, space_text
 from surefit.core.figures_search import search_history, search_slices
@@ -29,6 +30,7 @@ from surefit.edges.store import Store
 from surefit.errors import InputError, UserCodeError
 from surefit.items import Item, Metric, Param, Table, Tag, Text  # fmt: skip
 from surefit.models import AUTO
+from surefit.redaction import redact
 from surefit.results import Score, TrialRow  # fmt: skip
 from surefit.sections import TuneConfig
 from surefit.verbs.fold_job import FAMILY
@@ -318,7 +320,8 @@ def outcome_items(
     yield Tag(key="surefit.best_trial", value=str(best.number))
     yield Tag(key="surefit.family", value=best.family)
     yield Tag(key="surefit.tied", value=json.dumps(list(tied)))
-    table = _trials_table(rows)
+    shown = [_shown(r) for r in rows]
+    table = _trials_table(shown)
     yield Table(path="trials.parquet", frame=table)
     values = table["value"].astype("float64")
     states = pd.DataFrame({"trial": table["number"], "value": values, "state": table["state"]})
@@ -333,7 +336,7 @@ def outcome_items(
             families, reached, metric=found.metric, title="Score by family",
             name="search_families",
         ))  # fmt: skip
-    settings, scores = pd.DataFrame([dict(r.params) for r in mine]), [r.value for r in mine]
+    settings, scores = pd.DataFrame([dict(_shown(r).params) for r in mine]), [r.value for r in mine]
     drawn.append(search_slices(settings, scores, metric=found.metric, log=logged))
     drawn += space_figures(
         settings, scores, weights, metric=found.metric,
@@ -341,9 +344,9 @@ def outcome_items(
     )  # fmt: skip
     yield from drawn
     page = render_search(
-        name=f"{name} by {found.tune.method}", trials=rows, best=best, corrected=corrected,
-        metric=found.metric, importances=weights, figures=drawn, command=_command(found.tune),
-        tied=tied,
+        name=f"{name} by {found.tune.method}", trials=shown, best=_shown(best),
+        corrected=corrected, metric=found.metric, importances=weights, figures=drawn,
+        command=_command(found.tune), tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
@@ -354,6 +357,12 @@ def _command(tune: TuneConfig) -> str:
     """What shows this search again, and goes on with it where it was cut short."""
     budget = f" --budget {tune.budget}" if tune.budget else ""
     return f"surefit tune --trials {tune.trials}{budget} --method {tune.method}"
+
+
+def _shown(trial: TrialRow) -> TrialRow:
+    """The trial as it is recorded: without secrets in its parameters and its reason."""
+    params = masking.masked(dict(trial.params))
+    return replace(trial, params=params, reason=redact(trial.reason))
 
 
 def _trials_table(rows: Sequence[TrialRow]) -> pd.DataFrame:

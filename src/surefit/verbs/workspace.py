@@ -31,6 +31,7 @@ from surefit.models.family import LOG_TARGET
 from surefit.redaction import redacted
 from surefit.verbs.reporter import Reporter
 
+CHECKED = "surefit.checked"  # the digest of all that the findings of a check depend on
 Data = Any  # a path, or a pandas, Polars or Arrow table, or None
 Overrides = configuration.Overrides
 
@@ -56,12 +57,20 @@ class Workspace:
             return False
         return logs.long_tail(self.data.y[self.split.train_rows])
 
+    @property
+    def looked_at(self) -> str:
+        """The digest of what a check looks at: the rows, their division, target and features."""
+        features = [(c.name, c.kind) for c in self.data.columns]
+        seen = [self.data.digest, self.split.digest, self.data.task, self.data.target, features]
+        return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
     def tags(self) -> dict[str, str]:
         """The tags by which runs on the same rows are found."""
         return {
             "surefit.data": self.data.digest,
             "surefit.data.unordered": self.data.unordered,
             "surefit.split": self.split.digest,
+            CHECKED: self.looked_at,
             "surefit.config": self.config.digest(),
             "surefit.task": self.data.task,
             "surefit.metric": self.metric,
