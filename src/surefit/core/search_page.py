@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from surefit.core.page import Page, Section, TableBlock, render
 from surefit.items import Figure
 from surefit.results import Score, TrialRow
+from surefit.wording import decimals
 
 MOST_ROWS = 100
 
@@ -18,7 +19,7 @@ def render_search(
 ) -> str:  # fmt: skip
     """The report: the best and its correction, what mattered, the pictures, the best trials."""
     states = {s: sum(t.state == s for t in trials) for s in ("COMPLETE", "PRUNED", "FAILED")}
-    chosen = [(k, f"{v:.6g}" if isinstance(v, float) else str(v)) for k, v in best.params.items()]
+    chosen = [(k, _told(v)) for k, v in best.params.items()]
     sign = -1 if corrected.greater_is_better else 1
     ranked = sorted(
         (t for t in trials if t.value is not None), key=lambda t: sign * float(t.value or 0)
@@ -33,9 +34,10 @@ def render_search(
     mattered = [(k, f"{v:.0%}") for k, v in importances.items()]
     return render(Page(
         title=f"Search: {name}",
-        verdict=f"Trial {best.number}: {metric} {best.value:.5g}, corrected {corrected.value:.5g}",
+        verdict=f"Trial {best.number}: {metric} {decimals(float(best.value or 0))}, "
+        f"corrected {decimals(corrected.value)}",
         subtitle=f"Corrected for having been picked: {corrected} ({corrected.note}).",
-        facts=[("Trials", str(len(trials))), *((s.lower(), str(n)) for s, n in states.items())],
+        facts=[("Trials", str(len(trials))), *((s.capitalize(), str(n)) for s, n in states.items())],
         sections=[
             Section(title="The best", facts=chosen),
             Section(
@@ -54,3 +56,10 @@ def render_search(
         ],
         footer="Written by surefit. The numbers behind each picture lie beside it as CSV.",
     ))  # fmt: skip
+
+
+def _told(value: object) -> str:
+    """A hyperparameter as the table of trials has it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
