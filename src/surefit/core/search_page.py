@@ -37,7 +37,8 @@ def render_search(
         verdict=f"Trial {best.number}: {metric} {decimals(float(best.value or 0))}, "
         f"corrected {decimals(corrected.value)}",
         subtitle=f"Corrected for having been picked: {corrected} ({corrected.note}).",
-        facts=[("Trials", str(len(trials))), *((s.capitalize(), str(n)) for s, n in states.items())],
+        facts=[("Trials", str(len(trials)))]
+        + [(state.capitalize(), str(n)) for state, n in states.items()],
         sections=[
             Section(title="The best", facts=chosen),
             Section(
