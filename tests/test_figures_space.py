@@ -77,7 +77,7 @@ def test_the_page_of_a_search_names_the_best_first():
         name="x", trials=rows, best=rows[1], corrected=corrected, metric="auc", importances={},
         figures=[], command="surefit tune",
     )  # fmt: skip
-    assert "Trial 1: auc 0.9, corrected 0.8" in page
+    assert "Trial 1: auc 0.9000, corrected 0.8000" in page
     table = page[page.rindex("<tbody") :]
     assert table.index("0.9") < table.index("0.7") < table.index("0.5")
 
