@@ -81,7 +81,7 @@ def test_what_has_no_logarithm_is_refused(folder):
     ],
 )
 def test_a_long_tail_is_one_that_the_logarithm_shortens(y, long):
-    """Skewed, never negative, and far less so on the logarithm."""
+    """Skewed, never negative, and less so on the logarithm."""
     assert logs.long_tail(y) is long
 
 

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 LONG = 1.0  # skewness from which on a tail is long; 2 is an exponential's
+LESS = 0.9  # of it is left on the logarithm, at most
 
 
 def long_tail(y: np.ndarray) -> bool:
-    """Whether targets (n,), none below 0, are skewed, and their logarithms not half as much."""
+    """Whether targets (n,), none below 0, are skewed, and their logarithms less so."""
     if len(y) < 3 or float(y.min()) < 0:
         return False
     skewness = _skewness(y)
-    return skewness > LONG and abs(_skewness(np.log1p(y))) < skewness / 2
+    return skewness > LONG and abs(_skewness(np.log1p(y))) < LESS * skewness
 
 
 def _skewness(values: np.ndarray) -> float:
