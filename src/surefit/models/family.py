@@ -136,6 +136,8 @@ class Family:
         helpers: functions that `load` calls; their source travels too.
         carves: whether the last fit gives up rows for early stopping, as those of the folds do.
         steps: the hyperparameter that says how many steps it takes at most, "" where none does.
+        extrapolates: whether answers grow without end beyond the rows seen; a search leaves its
+            target as it is, since an exponential makes anything of a slip there.
         open: whether hyperparameters are the user's own and any name is good.
         members: the families of an ensemble's members; it preprocesses nothing itself.
         needs: (fitted estimator) → further distributions that loading needs.
@@ -158,6 +160,7 @@ class Family:
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
     carves: bool = False
+    extrapolates: bool = False
     open: bool = False
     steps: str = ""
     members: tuple[Family, ...] = ()

@@ -62,6 +62,7 @@ FAMILY = Family(
     name="linear",
     encoding="onehot",
     iterative=False,
+    extrapolates=True,
     defaults=_defaults,
     known=_known,
     space=lambda task: (

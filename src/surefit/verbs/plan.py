@@ -164,7 +164,7 @@ def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
 def _published(family: Family, work: Workspace) -> dict[str, Any]:
     """The family's own space; with the target's logarithm, where the target has a long tail."""
     found = family.space(work.data.task)
-    if family.logs(work.data.task) and work.try_log:
+    if family.logs(work.data.task) and not family.extrapolates and work.try_log:
         found = {**found, LOG_TARGET: [False, True]}
     return found
 
