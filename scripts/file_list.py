@@ -25,6 +25,7 @@ WITHOUT_A_FIRST_LINE = {
     "report.html": "The page of every report; filled by `core/page.py`.",
     "README.md": "What a written project says about its files.",
     "gitignore": "Keeps the store and caches out of git.",
+    "search_quality.jsonl": "What `search_quality.py --keep` has measured so far.",
     "surefit.toml": "Every section, with the commonest keys as comments for init to fill in.",
 }
 
