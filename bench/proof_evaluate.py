@@ -88,34 +88,30 @@ def _hard() -> list[Row]:
     ]  # fmt: skip
 
 
+def _standard(seed: int, *words: str, **arguments: Any) -> Row:
+    return Row(words=words, call=standard, repeats=1000, seed=seed, arguments=arguments)
+
+
 def _others() -> list[Row]:
     names = ("average_precision", "log_loss", "brier", "balanced_accuracy", "f1", "mcc",
              "precision", "recall", "specificity", "ks")  # fmt: skip
-    found = [
-        Row(words=(name, "200", "balanced"), call=standard, repeats=1000, seed=1400 + k,
-            arguments={"name": name, "n": 200})
-        for k, name in enumerate(names)
-    ]  # fmt: skip
     numbers = [("mae", {}, ""), ("median_absolute_error", {}, ""), ("rmse", {"tails": "t5"}, "t5"),
                ("mae", {"tails": "t5"}, "t5")]  # fmt: skip
-    found += [
-        Row(words=(name, "200", f"{tails or 'Gaussian'} errors"), call=standard, repeats=1000,
-            seed=1450 + k, arguments={"name": name, "n": 200, **more})
-        for k, (name, more, tails) in enumerate(numbers)
+    return [
+        *(_standard(1400 + k, m, "200", "balanced", name=m, n=200) for k, m in enumerate(names)),
+        *(_standard(1450 + k, m, "200", f"{tails or 'Gaussian'} errors", name=m, n=200, **more)
+          for k, (m, more, tails) in enumerate(numbers)),
+        _standard(1470, "roc_auc", "500", "balanced, 5 folds", name="roc_auc", n=500, n_folds=5),
     ]  # fmt: skip
-    folds = {"name": "roc_auc", "n": 500, "n_folds": 5}
-    return [*found, Row(words=("roc_auc", "500", "balanced, 5 folds"), call=standard, repeats=1000,
-                        seed=1470, arguments=folds)]  # fmt: skip
 
 
 def _weighted() -> list[Row]:
     cases = [(name, n, uneven) for n, uneven in ((300, 0.5), (300, 1.0), (1000, 1.5))
              for name in ("roc_auc", "average_precision", "f1", "rmse")]  # fmt: skip
     return [
-        Row(words=(name, f"{n:,}", f"{uneven:g}"), call=standard, repeats=1000, seed=1500 + k,
-            arguments={"name": name, "n": n, "uneven": uneven})
+        _standard(1500 + k, name, f"{n:,}", f"{uneven:g}", name=name, n=n, uneven=uneven)
         for k, (name, n, uneven) in enumerate(cases)
-    ]  # fmt: skip
+    ]
 
 
 SECTIONS = [

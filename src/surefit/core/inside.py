@@ -45,7 +45,7 @@ def numbers(model: Model, classes: Sequence[Any]) -> pd.DataFrame | None:
     values = np.atleast_2d(np.asarray(found.values, dtype="float64"))
     if values.shape[1] != len(places) or not np.isfinite(values).all():
         return None
-    kind = "log" if found.kind == "target" and model.fitted.log else found.kind
+    kind = "log" if found.kind == "target" and model.fitted.log is not None else found.kind
     labels = [str(label) for label in classes] if len(values) > 1 else [""]
     if found.kind == "log-odds" and len(values) == 1:
         labels = [str(classes[1])]
