@@ -17,9 +17,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, softmax
 
-from simulate import Rate
+from simulate import Rate, best_of
 from surefit.core import metrics, stats
-from surefit.core.winner import corrected_best
 
 FOLDS = 5
 UNBIASED = ("accuracy", "roc_auc")  # their mean over few rows is their truth; that of R² is not
@@ -147,7 +146,7 @@ def _one(people, metric, n, rng, n_trials, n_resamples):
         for _, elsewhere in answered
     ])  # fmt: skip
     preds = {f"{k}": own for k, (own, _) in enumerate(answered)}
-    best = corrected_best(metric, y, preds, folds=folds, n_resamples=n_resamples, seed=0)
+    best = best_of(metric, y, preds, folds=folds, n_resamples=n_resamples, seed=0)
     alone = stats.score(metric, y, preds[best.name], folds=folds, n_resamples=n_resamples)
     raw = np.array([
         np.mean([metrics.value(metric, y[folds == f], own[folds == f]) for f in range(FOLDS)])

@@ -14,9 +14,8 @@ import pandas as pd
 from scipy.special import expit, ndtr, ndtri
 from scipy.stats import binom, binomtest, ttest_rel
 
-from surefit.core import metrics, ranking, stats
+from surefit.core import contest, metrics, ranking, stats
 from surefit.core.gatetest import gate, spent
-from surefit.core.winner import corrected_best
 
 SEPARATION = 1.2  # distance of the two classes' means, in standard deviations
 
@@ -261,12 +260,12 @@ def power_of_accuracy(gain, n, n_datasets, seed, *, n_resamples=300) -> tuple[Ra
         draw = rng.random(n)  # only a right, only b right, else both alike
         a = np.where(draw < 0.05 + gain / 2, True, draw >= 0.1)
         b = np.where(draw < 0.05 + gain / 2, False, True)
-        preds = [np.where(right, y, 1 - y) for right in (a, b)]
-        found = ranking.compare(
-            metric, y, *(np.column_stack([1 - p, p]).astype(float) for p in preds),
-            n_resamples=n_resamples, seed=k,
-        )  # fmt: skip
-        ours += found.differs
+        both = {
+            name: np.column_stack([y != right, y == right]).astype(float)
+            for name, right in (("a", a), ("b", b))
+        }
+        found = ranking.rank(metric, y, both, n_resamples=n_resamples, seed=k)
+        ours += len(found.tied) < 2
         theirs += bool(ttest_rel(a.astype(float), b.astype(float)).pvalue < 0.05)
     return Rate(hits=ours, trials=n_datasets), Rate(hits=theirs, trials=n_datasets)
 
@@ -275,6 +274,14 @@ def theory_of_power(gain, n, differ=0.1) -> float:
     """The chance that a two-sided paired test at 5 % tells such a gain from nothing."""
     shift = gain / math.sqrt((differ - gain**2) / n)
     return float(ndtr(shift - 1.959964) + ndtr(-shift - 1.959964))
+
+
+def best_of(metric, y, candidates, **how):
+    """The best of the candidates, its score corrected for all of them."""
+    first = next(iter(candidates))
+    further = {name: pred for name, pred in candidates.items() if name != first}
+    whole = contest.judge(metric, y, {first: candidates[first]}, further, **how)
+    return whole.corrected
 
 
 def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_resamples=200):
@@ -286,7 +293,7 @@ def luck_of_the_best(name, n, n_datasets, seed, *, n_candidates=30, own=0.6, n_r
     raw, corrected, hits = [], [], 0
     for k in range(n_datasets):
         y, candidates = equals(n, n_candidates, rng, own=own)
-        found = corrected_best(metric, y, candidates, n_resamples=n_resamples, seed=k)
+        found = best_of(metric, y, candidates, n_resamples=n_resamples, seed=k)
         raw.append(metric.sign * (found.raw - true))
         corrected.append(metric.sign * (found.value - true))
         hits += found.low <= true <= found.high

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import luck
+from simulate import best_of
 from surefit.core import metrics
 from surefit.core.resampling import layout, mean_of_folds
-from surefit.core.winner import corrected_best, elsewhere
+from surefit.core.winner import elsewhere
 
 
 def test_a_search_winners_corrected_score_is_near_its_truth():
@@ -29,7 +30,7 @@ def test_what_few_rows_do_to_a_metric_is_not_blamed_on_luck():
     for _ in range(60):
         y = rng.normal(size=60)
         candidates = {"best": y + rng.normal(size=60) * 0.5, "hopeless": -y}
-        found = corrected_best(r2, y, candidates, folds=np.arange(60) % 5, n_resamples=50)
+        found = best_of(r2, y, candidates, folds=np.arange(60) % 5, n_resamples=50)
         assert found.name == "best"
         assert found.low < found.raw < found.high
         by.append((found.raw - 0.75, found.value - 0.75))
@@ -84,7 +85,7 @@ def test_nothing_is_taken_off_where_nothing_was_picked(name, arrangement):
     near, far = y + noise, 5 - 5 * y
     if task == "binary":
         near, far = (np.column_stack([1 - p, p]) for p in (np.clip(near, 0, 1), 1 - y))
-    found = corrected_best(metric, y, {"near": near, "far": far}, n_resamples=100, **given)
+    found = best_of(metric, y, {"near": near, "far": far}, n_resamples=100, **given)
     assert found.name == "near"
     assert found.value == pytest.approx(found.raw)
     assert found.low <= found.raw <= found.high

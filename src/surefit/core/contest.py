@@ -1,8 +1,8 @@
 """All the statistics of a comparison from one set of resamples.
 
 The ranking, each candidate's interval and that of the best corrected for having been picked see
-the same resamples, and each candidate is evaluated once in each: about half of the work of
-`ranking.rank`, `stats.score` and `winner.corrected_best` one by one, with the same answers.
+the same resamples, and each candidate is evaluated once in each: about half of the work of one by
+one, with the same answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from surefit.core.winner import Corrected
 from surefit.errors import DataError
 from surefit.results import Score
 
-CORRECTED_BY = 1000  # resamples of the correction, as in `winner.corrected_best`
+CORRECTED_BY = 1000  # resamples of the correction, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Contest:
     Attributes:
         ranking: as `ranking.rank` gives it.
         scores: each candidate's, as `stats.score` gives it.
-        corrected: as `winner.corrected_best` gives it, of all candidates and further ones; None
+        corrected: the best of all candidates and further ones, by the method of `winner`; None
             where there is a single one, which nothing was picked from.
     """
 
@@ -57,8 +57,7 @@ def judge(
     """Rank and score the candidates; the best is corrected for all, `further` ones included.
 
     `further` are candidates that took part in the picking and are not ranked themselves: a
-    search's trials. Assumptions and sources as in `ranking.rank`, `stats.scores` and
-    `winner.corrected_best`.
+    search's trials. Assumptions and sources as in `ranking.rank`, `stats.scores` and `winner`.
 
     Raises:
         DataError: no candidates, or the metric is undefined on these rows.

@@ -17,15 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
 from surefit.core.metrics import Floats, Metric
-from surefit.core.resampling import (
-    Layout,
-    ends,
-    freedom,
-    influence,
-    layout,
-    mean_of_folds,
-    widening,
-)
+from surefit.core.resampling import Layout, freedom, influence, layout, mean_of_folds
 from surefit.errors import DataError
 from surefit.results import plain
 
@@ -203,45 +195,6 @@ def spread_of(draws: Floats) -> float:
     """Standard deviation, 0 where it is rounding only."""
     spread = float(draws.std(ddof=1)) if len(draws) > 1 else 0.0
     return spread if spread > ROUNDING * max(1.0, float(np.abs(draws).max())) else 0.0
-
-
-def compare(
-    metric: Metric,
-    y: NDArray[Any],
-    a: NDArray[Any],
-    b: NDArray[Any],
-    *,
-    names: tuple[str, str] = ("a", "b"),
-    folds: Any = None,
-    clusters: Any = None,
-    weights: Any = None,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Difference:
-    """How much better predictions `a` are than `b`, by a paired bootstrap.
-
-    `compare(a, b)` is `compare(b, a)` negated. BCa's interval as in `stats.scores`, for two
-    candidates named in advance: of many, use `rank`.
-
-    Raises:
-        DataError: the metric is undefined on these rows, or the arrays do not pair up.
-    """
-    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
-    both = paired(metric, y, [a, b], rows=rows, n_resamples=n_resamples, seed=seed)
-    value, draws, units = both.between(0, 1)
-    tail, spread = (1 - level) / 2, spread_of(draws)
-    low, high = (value, value)
-    if spread > 0:
-        low, high = ends(value, draws, units, rows=rows, tail=tail)
-    reach = widening(tail, units, rows) * spread
-    doubt = rows.doubt
-    return Difference(
-        metric=metric.name, a=names[0], b=names[1], value=value, low=low, high=high,
-        spread=spread, level=level, n_rows=len(y), method="paired bootstrap",
-        rows_to_decide=enough_rows(len(y), value, reach) if low <= 0 <= high else None,
-        reliable=not doubt, note=doubt,
-    )  # fmt: skip
 
 
 # --- the best of many ---

@@ -1,8 +1,21 @@
-"""The winner's score, corrected for the luck that made it the winner."""
+"""The winner's score, corrected for the luck that made it the winner.
+
+The pick is repeated on four random fifths of the rows and scored on the fifth, 250 times; the mean
+is the corrected value. No model is fitted again. The score on rows left out is a jackknife's
+pseudo-value (Tukey 1958), from the values on all rows and on those kept: exact for a mean over
+rows, defined where a few rows alone have no AUC, and free of what R² or F1 lack on few rows. Every
+candidate that took part in the picking is to be given, and no other.
+
+The bootstrap in the place of fifths (Tsamardinos, Greasidou and Borboudakis 2018) picks with twice
+the noise of the pick on all rows and is too strict; smaller parts are too kind, since fold models
+that were fitted on each other's rows share luck that no resampling sees (docs/statistics.md has the
+figures). It gives the interval its width, which is more than need be: a resample leaves 37 % of the
+rows to score on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +24,7 @@ from numpy.typing import NDArray
 
 from surefit.core.metrics import Floats, Metric
 from surefit.core.ranking import best_first
-from surefit.core.resampling import Layout, layout, mean_of_folds
-from surefit.errors import DataError
+from surefit.core.resampling import Layout
 from surefit.results import plain
 from surefit.wording import short
 
@@ -57,52 +69,6 @@ class Corrected:
     def to_dict(self) -> dict[str, Any]:
         """Stable keys, JSON-ready."""
         return dict(plain(self))
-
-
-def corrected_best(
-    metric: Metric,
-    y: NDArray[Any],
-    candidates: Mapping[str, NDArray[Any]],
-    *,
-    folds: Any = None,
-    clusters: Any = None,
-    weights: Any = None,
-    level: float = 0.95,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> Corrected:
-    """The best candidate's score, corrected for having been picked on these rows.
-
-    The pick is repeated on four random fifths of the rows and scored on the fifth, 250 times; the
-    mean is the corrected value. No model is fitted again. The score on rows left out is a
-    jackknife's pseudo-value (Tukey 1958), from the values on all rows and on those kept: exact for
-    a mean over rows, defined where a few rows alone have no AUC, and free of what R² or F1 lack on
-    few rows. Give every candidate that took part in the picking and no other.
-
-    The bootstrap in the place of fifths (Tsamardinos, Greasidou and Borboudakis 2018) picks with
-    twice the noise of the pick on all rows and is too strict; smaller parts are too kind, since
-    fold models that were fitted on each other's rows share luck that no resampling sees
-    (docs/statistics.md has the figures). It gives the interval its width, which is more than need
-    be: a resample leaves 37 % of the rows to score on.
-
-    Raises:
-        DataError: no candidates, or the metric is undefined on these rows.
-    """
-    if not candidates:
-        raise DataError("no candidates to pick from.")
-    rows = layout(len(y), folds=folds, clusters=clusters, weights=weights)
-    y = np.asarray(y)[rows.order]
-    parts = [
-        mean_of_folds([metric], y, np.asarray(p)[rows.order], rows) for p in candidates.values()
-    ]
-    raw = np.hstack([part(np.ones((1, len(y)))) for part in parts])[0]
-    if np.isnan(raw).any():
-        raise DataError(f"{metric.name} is undefined on these {len(y)} rows: nothing to pick from.")
-    drawn = [left_over(metric, parts, raw, c, rows) for c in rows.draws(n_resamples, seed)]
-    return summed_up(
-        metric, list(candidates), raw, picked_apart(metric, parts, raw, rows, seed),
-        np.concatenate(drawn), rows=rows, level=level,
-    )  # fmt: skip
 
 
 def picked_apart(
