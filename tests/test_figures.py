@@ -13,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from surefit.core import canvas, curves, curves_classes, figures, figures_regression, figures_search
+from surefit.core import (
+    canvas,
+    curves,
+    curves_classes,
+    figures,
+    figures_regression,
+    figures_search,
+    stats,
+)
 from surefit.errors import DataError
 from surefit.items import Figure
 
@@ -123,7 +131,7 @@ def test_gain_and_lift_by_hand() -> None:
 
 def test_wilson_equals_the_published_example() -> None:
     """Wilson's 95 % interval of 81 of 263 is 0.2553 to 0.3662 (Newcombe 1998, table I)."""
-    low, high = curves.wilson(np.array([81.0]), np.array([263.0]))
+    low, high = stats.wilson(np.array([81 / 263]), np.array([263.0]), 0.025)
     assert (low[0], high[0]) == pytest.approx((0.2553, 0.3662), abs=5e-5)
 
 

@@ -61,6 +61,12 @@ def test_rows_fall_into_one_slice_of_each_column():
     assert slices.codes(features["age"], "number")[1][-1] == slices.MISSING
 
 
+def test_years_are_written_as_years():
+    """Ends of four digits have no comma, larger ones do."""
+    for low, name in ((1900, "1900 … "), (190_000, "190,000 … ")):
+        assert slices.codes(pd.Series(np.arange(low, low + 99)), "number")[1][0].startswith(name)
+
+
 def test_many_values_are_taken_together():
     """Of many values the most frequent have slices of their own, the others one."""
     values = pd.Series([f"v{i}" for i in range(40) for _ in range(40 - i)])

@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from surefit.core import stats
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 MAX_POINTS = 500
 SCATTER_ROWS = 5_000  # above this, hexagons with counts
-Z95 = 1.959963984540054
 
 
 def thin(position: Floats, limit: int = MAX_POINTS) -> NDArray[np.int64]:
@@ -31,14 +32,6 @@ def thin(position: Floats, limit: int = MAX_POINTS) -> NDArray[np.int64]:
     targets = np.linspace(position[0], position[-1], limit - 1)
     kept = np.searchsorted(position, targets).clip(0, n - 1)
     return np.unique(np.append(kept, n - 1)).astype(np.int64)
-
-
-def wilson(hits: Floats, n: Floats) -> tuple[Floats, Floats]:
-    """The ends of Wilson's 95 % interval for shares hits / n (n > 0); Wilson, JASA 1927."""
-    share, z2 = hits / n, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n**2)) / (1 + z2 / n)
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
 def ones(weights: Floats | None, n: int) -> Floats:
@@ -151,7 +144,7 @@ def calibration(hit: Codes, score: Floats, weights: Floats | None = None) -> pd.
     observed = np.add.reduceat(w * hit[order], starts) / some
     predicted = np.add.reduceat(w * score[order], starts) / some
     n = whole**2 / np.where(whole > 0, np.add.reduceat(w**2, starts), 1.0)
-    low, high = wilson(observed * np.maximum(n, 1.0), np.maximum(n, 1.0))
+    low, high = stats.wilson(observed, np.maximum(n, 1.0), 0.025)
     table = pd.DataFrame(
         {
             "n_rows": ends - starts,

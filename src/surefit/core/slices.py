@@ -82,7 +82,8 @@ def _ranges(values: pd.Series) -> tuple[np.ndarray, list[str]]:
 def _text(value: object) -> str:
     if isinstance(value, np.datetime64 | pd.Timestamp):
         return str(pd.Timestamp(value).date())
-    return short(float(str(value)))
+    number = float(str(value))
+    return f"{number:.0f}" if 1_000 <= abs(number) < 10_000 else short(number)  # a year is 1965
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +251,8 @@ def _score(
     n, tail = int(mask.sum()), (1 - level) / 2
     if metric.counted and metric.columns and labels is None and scored.weights is None:
         table = metric.columns(scored.y[mask], scored.pred[mask], metric.threshold)
-        low, high = stats.wilson(own.value, float(metric.counted(table.sum(axis=0))), tail)
+        counted = float(metric.counted(table.sum(axis=0)))
+        low, high = map(float, stats.wilson(own.value, counted, tail))
         method = "Wilson"
     else:
         low, high, _ = _against(own.value, own.units, own.spare, level)

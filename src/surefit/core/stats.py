@@ -23,14 +23,12 @@ from surefit.results import Score
 FEW_OF_A_CLASS = 10
 
 
-def wilson(share: float, n: float, tail: float) -> tuple[float, float]:
-    """Wilson's interval (1927) of a proportion among `n` independent rows; NaN where n is 0."""
-    if not n > 0:
-        return float("nan"), float("nan")
-    z = float(-ndtri(tail))
+def wilson(share: Floats | float, n: Floats | float, tail: float) -> tuple[Floats, Floats]:
+    """Wilson's interval (1927) of proportions among `n` independent rows; NaN where n is 0."""
+    z, n = float(-ndtri(tail)), np.where(np.asarray(n) > 0, n, np.nan)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    return np.clip(middle - half, 0.0, 1.0), np.clip(middle + half, 0.0, 1.0)
 
 
 def score(
@@ -194,7 +192,7 @@ def scored(
     elif _wilson_fits(metric, rows):
         if counted is None:
             counted = _counted([metric], y, pred, rows)[0]
-        low, high = wilson(value, counted, tail)
+        low, high = map(float, wilson(value, counted, tail))
         method = "Wilson"
     elif rows.spare < 1 or len(kept) < 2:
         doubts.append("too few rows or clusters to tell a spread")
