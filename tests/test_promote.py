@@ -397,3 +397,18 @@ def test_a_model_from_outside_is_no_champion_to_measure(trained) -> None:
     decision = go(trained, "good", "foreign")
     assert decision.verdict == "INCONCLUSIVE"
     assert any("not trained by surefit" in c.reason for c in decision.checks)
+
+
+def test_a_version_registered_by_hand_is_the_runs_own(tmp_path, pristine) -> None:
+    """A run's model that was registered and named in MLflow itself is known for what it is: nothing
+    is decided again and no look is taken, and its files are verified as any version's are."""
+    trained = project(tmp_path, pristine, names=("good",))
+    store, run_id = trained.store(), trained.runs["good"]
+    model_id = runs.find(store, run_id).tags["surefit.model"]
+    place = store.client.get_logged_model(model_id).artifact_location
+    made = store.client.create_model_version("shop", place, run_id=run_id, model_id=model_id)
+    store.client.set_registered_model_alias("shop", "hand", made.version)
+    decision = go(trained, "good", "hand")
+    assert (decision.version, decision.look, decision.moved) == (made.version, 0, False)
+    version = registry.by_alias(store, "hand")
+    assert registry.manifest(store, version) == runs.find(store, run_id).tags["surefit.manifest"]

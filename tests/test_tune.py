@@ -165,16 +165,19 @@ def test_more_trials_extend_a_search_and_the_same_again_runs_nothing(folder):
 
 
 def test_a_search_that_went_on_to_a_better_trial_is_another_version(folder):
-    """Promoted, extended, promoted again: the alias never names another model than the run's."""
+    """Promoted, extended, promoted again: the alias never names another model than the run's, and
+    the first model is still whole when it is gone back to."""
     space = {**CHOSEN, "tune.space": {"C": [1e-5, 1.0]}}
     first = folder.tune("sklearn:breast_cancer", target="target", trials=1, method="grid",
                         set=space)  # fmt: skip
     assert folder.promote(first.run_id, set={"gate.against": "not_worse"}).version == "1"
     longer = folder.tune(trials=2, method="grid", set=space)
     assert longer.best.number == 1
-    decision = folder.promote(longer.run_id)
-    assert decision.version == "2"
+    decision = folder.promote(longer.run_id, force=True, reason="a better trial")
+    assert (decision.version, decision.moved) == ("2", True)
     assert not any("manifest" in c.reason for c in decision.checks)
+    back = folder.rollback()
+    assert (back.version, back.moved) == ("1", True), back
 
 
 def test_another_space_or_seed_is_another_search(folder):
@@ -242,7 +245,7 @@ def test_a_second_process_on_the_same_search_is_told(folder):
     connection = sqlite3.connect(file)
     (fingerprint,) = connection.execute("SELECT fingerprint FROM search").fetchone()
     connection.close()
-    with journal.open(file, fingerprint, {}), pytest.raises(InputError, match="running already"):
+    with journal.open(file, fingerprint), pytest.raises(InputError, match="running already"):
         folder.tune(trials=3, set=CHOSEN)
     assert len(folder.tune(trials=3, set=CHOSEN).trials) == 3
 

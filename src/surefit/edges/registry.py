@@ -9,22 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from surefit.edges import lock
+from surefit.edges import lock, runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
 
+MANIFEST = "surefit.manifest"  # the digest of a model's files: of its run, and of its version
 STAGES = {"staging": "Staging", "production": "Production"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """A registered version and the run that made it."""
+    """A registered version, and the run and logged model that it is of ("": not known)."""
 
     name: str
     version: str
     run_id: str
     tags: Mapping[str, str]
+    model_id: str = ""
     aliases: tuple[str, ...] = ()
 
     def uri(self, alias: str | None = None) -> str:
@@ -32,10 +34,15 @@ class Version:
         return f"models:/{self.name}@{alias}" if alias else f"models:/{self.name}/{self.version}"
 
     def holds(self, record: RunRecord) -> bool:
-        """Whether it is the run's model as it is now: a search that goes on gets another one."""
-        return self.run_id == record.run_id and self.tags.get(
-            "surefit.manifest"
-        ) == record.tags.get("surefit.manifest", "")
+        """Whether it is the run's model as it is now: a search that goes on gets another one.
+
+        A version that was registered by hand has no manifest of its own.
+        """
+        if self.run_id != record.run_id:
+            return False
+        if MANIFEST in self.tags:
+            return self.tags[MANIFEST] == record.tags.get(MANIFEST, "")
+        return bool(self.model_id) and self.model_id == record.tags.get("surefit.model")
 
 
 def register(store: Store, record: RunRecord, *, description: str = "") -> Version:
@@ -69,7 +76,7 @@ def _create(store: Store, record: RunRecord, model_id: str, description: str) ->
         await_creation_for=None,  # it is ready at once; waiting prints a line of MLflow's
         tags={
             "surefit.run": record.run_id,
-            "surefit.manifest": record.tags.get("surefit.manifest", ""),
+            MANIFEST: record.tags.get(MANIFEST, ""),
             "surefit.family": record.tags.get("surefit.family")
             or record.params.get("model.family", ""),
         },
@@ -94,6 +101,20 @@ def versions(store: Store) -> list[Version]:
     found = store.client.search_model_versions(f"name = '{store.experiment}'", max_results=10_000)
     ordered = sorted(found, key=lambda v: int(v.version), reverse=True)
     return [_version(v) for v in ordered]
+
+
+def manifest(store: Store, version: Version) -> str:
+    """The digest of a version's files, as it was registered with; "" where nobody knows it.
+
+    A version that was registered by hand has that of its run.
+    """
+    if MANIFEST in version.tags or not version.run_id:
+        return version.tags.get(MANIFEST, "")
+    try:
+        record = runs.find(store, version.run_id)
+    except InputError:  # the model outlives its run
+        return ""
+    return record.tags.get(MANIFEST, "") if version.holds(record) else ""
 
 
 def by_alias(store: Store, alias: str) -> Version | None:
@@ -210,4 +231,5 @@ def _version(found: Any) -> Version:
     return Version(
         name=found.name, version=str(found.version), run_id=found.run_id or "",
         tags=dict(found.tags or {}), aliases=tuple(found.aliases or ()),
+        model_id=found.model_id or "",
     )  # fmt: skip

@@ -166,7 +166,7 @@ def _subject(store: Store, reference: str, scratch: Path) -> Subject:
     version = _version(store, reference)
     if version is not None:
         uri, folder = version.uri(), registry.download(store, version, scratch)
-        manifest, run_id = version.tags.get("surefit.manifest", ""), version.run_id
+        manifest, run_id = registry.manifest(store, version), version.run_id
     else:
         record = runs.find(store, reference)
         model_id = record.tags.get("surefit.model")

@@ -89,7 +89,7 @@ def _with(
     missing = answers.isna().any(axis=1).to_numpy()
     if missing.any():
         run_on = work.data.raw.iloc[rows_of(blind, work)[missing]]
-        answers.loc[missing] = _run(store, theirs, champion, run_on)[answers.columns].to_numpy()
+        answers.loc[missing] = _run(store, champion, run_on)[answers.columns].to_numpy()
         how += f"; of {int(missing.sum()):,} the champion is asked now, in a fresh process"
     answers.insert(0, "row_id", blind["row_id"].to_numpy())
     return Rivals(blind=blind, theirs=answers, how=how)
@@ -146,7 +146,7 @@ def _saved(
     blind: pd.DataFrame,
 ) -> pd.DataFrame:  # fmt: skip
     """The champion's saved answers on these rows, by id or by content; NaN where there is none."""
-    columns = [c for c in blind.columns if c.startswith("probability_")] or ["prediction"]
+    columns = predictions.answer_columns(blind)
     nothing = pd.DataFrame(np.nan, index=blind.index, columns=columns)
     if saved is None or not set(columns) <= set(saved.columns):
         return nothing
@@ -159,11 +159,10 @@ def _saved(
     return known.reindex(work.data.row_key[rows_of(blind, work)]).reset_index(drop=True)
 
 
-def _run(store: Store, theirs: RunRecord, champion: Version, rows: pd.DataFrame) -> pd.DataFrame:
+def _run(store: Store, champion: Version, rows: pd.DataFrame) -> pd.DataFrame:
     """The champion's answers, from its verified files in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         local = registry.download(store, champion, Path(folder))
-        recorded = champion.tags.get("surefit.manifest") or theirs.tags.get("surefit.manifest", "")
-        bundle.verify(local, recorded)
+        bundle.verify(local, registry.manifest(store, champion))
         frame, _ = conform(rows, bundle.inputs(local))
         return isolated.predict(local, frame.reset_index(drop=True))

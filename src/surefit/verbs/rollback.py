@@ -8,7 +8,6 @@ from pathlib import Path
 from surefit.core import decision
 from surefit.edges import registry, runs
 from surefit.edges.registry import Version
-from surefit.edges.store import Store
 from surefit.errors import InputError
 from surefit.items import Tag
 from surefit.results import Check, Shown, plain
@@ -78,7 +77,7 @@ def rollback(
     reporter.say(f"Plan:  {to} back to version {chosen.version}, tried first, about 5 s")
     tags = {"surefit.alias": to, "surefit.of": chosen.run_id}
     with runs.recording(store, f"rollback {to}", "promote", tags=tags) as run:
-        found = trial.answers(store, chosen, manifest=_manifest(store, chosen))
+        found = trial.answers(store, chosen, manifest=registry.manifest(store, chosen))
         with moves.opened(store, to, stages=stages, reporter=reporter) as log:
             lost = moves.overtaken(log, before)
             checks = (*found.checks, *lost)
@@ -113,12 +112,3 @@ def _chosen(log: moves.Log, version: str | None) -> Version:
     if log.named is not None and log.named.version == found.version:
         raise InputError(f"{log.alias} is version {found.version} already.", "surefit history")
     return found
-
-
-def _manifest(store: Store, version: Version) -> str:
-    """The manifest's digest as the training run has it, else as the version's tag has it."""
-    try:
-        record = runs.find(store, version.run_id)
-    except InputError:
-        return version.tags.get("surefit.manifest", "")
-    return record.tags.get("surefit.manifest", "")
