@@ -101,7 +101,7 @@ def test_a_half_mirrored_search_is_written_into_mlflow(place):
     parent = runs.start(project.store, "search", "tune", tags={"surefit.owner": DEAD})
     file = folder.path / SEARCHES / "abc.sqlite"
     now = int(time.time() * 1000)
-    with journal.open(file, "f" * 64, {}) as opened:
+    with journal.open(file, "f" * 64) as opened:
         opened.set_parent(parent)
         opened.ask(0, {"depth": 3})
         opened.ask(1, {"depth": 4})

@@ -43,7 +43,7 @@ def search(
         return Message(key=str(trial.number), kind="trial", payload=[f.score for f in folds])
 
     with (
-        journals.open(folder / "j.sqlite", "f", {}) as journal,
+        journals.open(folder / "j.sqlite", "f") as journal,
         Pool(fn, workers=workers, shared=delay) as pool,
     ):
         asked = proposer(method, space, seed=1, greater_is_better=True, window=8)

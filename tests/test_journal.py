@@ -27,7 +27,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def record(path):
-    with journal.open(path, "abc", {"window": 8}) as opened:
+    with journal.open(path, "abc") as opened:
         yield opened
 
 
@@ -48,7 +48,7 @@ def write_trial(record, number, payload=b"x" * 5000):
 
 def forever(path):
     """What the killed process does: goes on with the search until it dies."""
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         for trial in record.unfinished():
             done = {fold.fold for fold in record.folds(trial.number)}
             for fold in set(range(FOLDS)) - done:
@@ -75,13 +75,12 @@ def start(code, path):
 
 
 def test_what_is_written_is_read_back_after_closing(path):
-    """Trials, folds, predictions, meta and the parent's id survive closing, value for value."""
-    with journal.open(path, "abc", {"window": 8}) as record:
+    """Trials, folds, predictions and the parent's id survive closing, value for value."""
+    with journal.open(path, "abc") as record:
         write_trial(record, 0, payload=b"\x00predictions")
         record.ask(1, {"b": True, "a": 0.1 + 0.2}, None)
         record.set_parent("run0")
-    with journal.open(path, "abc", {"window": 9}) as record:
-        assert record.meta == {"window": 8}
+    with journal.open(path, "abc") as record:
         assert record.parent_run_id == "run0"
         first, second = record.trials()
         assert (first.state, first.value, first.thresholds) == ("COMPLETE", 0.1, [None, 0.5])
@@ -112,14 +111,13 @@ def test_a_fold_counts_once(record):
 
 def test_a_late_worker_does_not_count(path):
     """Tokens end with the next lease, with the trial's end and with the process that gave them."""
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         record.ask(0, {})
         old, new = record.lease(0, 0), record.lease(0, 0)
         assert not record.commit_fold(0, 0, token=old, state="COMPLETE", score=9.0)
-        assert record.commit_fold(0, 0, token=new, state="COMPLETE", score=0.5, attempt=2)
+        assert record.commit_fold(0, 0, token=new, state="COMPLETE", score=0.5)
         stale = record.lease(0, 1)
-        assert record.folds(0)[0].attempt == 2
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         assert record.lease(0, 1) != stale
         assert not record.commit_fold(0, 1, token=stale, state="COMPLETE", score=0.5)
         record.finish_trial(0, "PRUNED", 0.5, "worse than the third best")
@@ -173,19 +171,17 @@ def test_the_end_and_its_message_are_one(record):
 
 
 def test_the_outbox_keeps_what_has_not_arrived(path):
-    """Messages come oldest first until done; attempts are counted; a repeated key is ignored."""
-    with journal.open(path, "abc", {}) as record:
+    """Messages come oldest first until done; a repeated key is ignored."""
+    with journal.open(path, "abc") as record:
         for number in range(4):
             record.ask(number, {})
         for number in (2, 0, 1):
             record.finish_trial(number, "COMPLETE", 1.0, message=message(number))
         record.finish_trial(3, "COMPLETE", 1.0, message=message(2))
-        assert record.mark_attempt("abc/0/1") == 1
-        assert record.mark_attempt("abc/0/1") == 2
         record.mark_done("abc/2/1", "run2")
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         pending = record.outbox_pending()
-        assert [(p.key, p.attempts) for p in pending] == [("abc/0/1", 2), ("abc/1/1", 0)]
+        assert [p.key for p in pending] == ["abc/0/1", "abc/1/1"]
         assert pending[0].payload == {"number": 0}
         with pytest.raises(SurefitError):
             record.mark_done("unknown", "run")
@@ -195,24 +191,24 @@ def test_a_second_writer_is_told_who_has_it(path, record):
     """Another holder means InputError with its process and what to do; nothing is waited for."""
     began = time.monotonic()
     with pytest.raises(InputError, match=rf"process {os.getpid()} on .* since \d{{4}}-") as caught:
-        journal.open(path, "abc", {})
+        journal.open(path, "abc")
     assert f"kill {os.getpid()}" in caught.value.fix
     assert time.monotonic() - began < 1
     record.close()
     record.close()
-    journal.open(path, "abc", {}).close()
+    journal.open(path, "abc").close()
 
 
 def test_a_holders_note_that_is_garbage_does_no_harm(path, record):
     """The lock decides, not the text in its file."""
     Path(f"{path}.lock").write_text("{")
     with pytest.raises(InputError, match="another process"):
-        journal.open(path, "abc", {})
+        journal.open(path, "abc")
 
 
 def hold(path):
     """Open, fork a child that outlives us, and wait to be killed."""
-    with journal.open(path, "abc", {}):
+    with journal.open(path, "abc"):
         child = os.fork()
         if child == 0:
             print(os.getpid(), flush=True)
@@ -228,10 +224,10 @@ def test_a_dead_holders_lock_is_free_though_its_child_lives(path):
     child = int(process.stdout.readline())
     try:
         with pytest.raises(InputError):
-            journal.open(path, "abc", {})
+            journal.open(path, "abc")
         process.kill()
         process.wait()
-        journal.open(path, "abc", {}).close()
+        journal.open(path, "abc").close()
     finally:
         os.kill(child, signal.SIGKILL)
         process.stdout.close()
@@ -239,7 +235,7 @@ def test_a_dead_holders_lock_is_free_though_its_child_lives(path):
 
 def check(path):
     """The invariants of any journal that `forever` wrote; gives the number of finished trials."""
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         trials = record.trials()
         assert [t.number for t in trials] == list(range(len(trials)))
         assert len(record.unfinished()) <= 1
@@ -283,7 +279,6 @@ def test_two_threads_may_write_at_once(record):
     def mirror():
         while len(sent) < 40:
             for pending in record.outbox_pending():
-                record.mark_attempt(pending.key)
                 record.mark_done(pending.key, "run")
                 sent.append(pending.key)
 
@@ -298,10 +293,10 @@ def test_two_threads_may_write_at_once(record):
 
 def test_another_search_is_not_touched(path):
     """A journal with another fingerprint is the user's to move, and stays as it is."""
-    journal.open(path, "abc", {}).close()
+    journal.open(path, "abc").close()
     with pytest.raises(InputError, match="another search"):
-        journal.open(path, "xyz", {})
-    journal.open(path, "abc", {}).close()
+        journal.open(path, "xyz")
+    journal.open(path, "abc").close()
 
 
 def test_other_files_are_not_touched(tmp_path):
@@ -312,21 +307,21 @@ def test_other_files_are_not_touched(tmp_path):
     sql.close()
     before = foreign.read_bytes()
     with pytest.raises(InputError, match="another program"):
-        journal.open(foreign, "abc", {})
+        journal.open(foreign, "abc")
     assert foreign.read_bytes() == before
     newer = tmp_path / "newer"
-    journal.open(newer, "abc", {}).close()
+    journal.open(newer, "abc").close()
     sql = sqlite3.connect(newer)
     sql.execute("PRAGMA user_version = 99")
     sql.close()
     with pytest.raises(InputError, match="format 99"):
-        journal.open(newer, "abc", {})
+        journal.open(newer, "abc")
 
 
 @pytest.mark.parametrize("damage", ["text", "head", "middle", "cut"])
 def test_a_damaged_file_is_named_and_kept(path, damage):
     """Corruption is a ServiceError that says what to move; nothing is deleted, the lock is free."""
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         for number in range(30):
             write_trial(record, number)
     data = bytearray(path.read_bytes())
@@ -341,14 +336,14 @@ def test_a_damaged_file_is_named_and_kept(path, damage):
     path.write_bytes(data)
     for _ in range(2):
         with pytest.raises(ServiceError, match="damaged") as caught:
-            journal.open(path, "abc", {})
+            journal.open(path, "abc")
         assert "move it away" in caught.value.fix
     assert path.read_bytes() == bytes(data)
 
 
 def test_a_full_disk_says_that_the_same_command_goes_on(path):
     """When SQLite finds no room the trial is not half there, and after making room it goes on."""
-    with journal.open(path, "abc", {}) as record:
+    with journal.open(path, "abc") as record:
         write_trial(record, 0)
         pages = record._sql.execute("PRAGMA page_count").fetchone()[0]
         record._sql.execute(f"PRAGMA max_page_count = {pages}")
@@ -368,10 +363,10 @@ def test_a_place_that_cannot_be_written_is_a_service_error(tmp_path):
     """A file where a folder belongs is said with its path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(ServiceError, match="cannot be written"):
-        journal.open(tmp_path / "file" / "journal", "abc", {})
+        journal.open(tmp_path / "file" / "journal", "abc")
     (tmp_path / "folder").mkdir()
     with pytest.raises(ServiceError, match="cannot be written"):
-        journal.open(tmp_path / "folder", "abc", {})
+        journal.open(tmp_path / "folder", "abc")
 
 
 def test_a_closed_journal_says_so(record):

@@ -5,10 +5,10 @@ process at any moment loses at most what was not yet committed. The
 outbox in the same file holds what MLflow has yet to be told: a trial and its message are recorded
 together.
 
-    search   one row: fingerprint, meta, the parent run's id
+    search   one row: fingerprint, the parent run's id
     trial    number, params, thresholds, ASKED | COMPLETE | PRUNED | FAILED, value, reason
-    fold     (trial, fold): state, score, seconds, out-of-fold predictions, attempt
-    outbox   key, kind, payload, attempts, run id, done
+    fold     (trial, fold): state, score, seconds, out-of-fold predictions
+    outbox   key, kind, payload, run id, done
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from surefit.errors import InputError, ServiceError, SurefitError
 
 Ended = Literal["COMPLETE", "PRUNED", "FAILED"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x73757265  # "sure": tells our files from other SQLite files
 _LEASE_BITS = 20  # a token is the opening's number, then the number of the lease within it
 
 _SCHEMA = """
 CREATE TABLE search (
-    id INTEGER PRIMARY KEY CHECK (id = 1), fingerprint TEXT NOT NULL, meta TEXT NOT NULL,
-    parent_run_id TEXT, created REAL NOT NULL, openings INTEGER NOT NULL DEFAULT 0
+    id INTEGER PRIMARY KEY CHECK (id = 1), fingerprint TEXT NOT NULL, parent_run_id TEXT,
+    created REAL NOT NULL, openings INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE trial (
     number INTEGER PRIMARY KEY, params TEXT NOT NULL, thresholds TEXT NOT NULL,
@@ -47,12 +47,12 @@ CREATE TABLE trial (
 CREATE TABLE fold (
     trial INTEGER NOT NULL REFERENCES trial (number), fold INTEGER NOT NULL,
     state TEXT NOT NULL CHECK (state IN ('COMPLETE', 'PRUNED', 'FAILED')),
-    score REAL, seconds REAL NOT NULL, payload BLOB, reason TEXT NOT NULL, attempt INTEGER NOT NULL,
+    score REAL, seconds REAL NOT NULL, payload BLOB, reason TEXT NOT NULL,
     UNIQUE (trial, fold)
 );
 CREATE TABLE outbox (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, payload TEXT NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0, run_id TEXT, done INTEGER NOT NULL DEFAULT 0
+    run_id TEXT, done INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX outbox_pending ON outbox (id) WHERE done = 0;
 """
@@ -82,7 +82,6 @@ class Fold:
     score: float | None
     seconds: float
     reason: str
-    attempt: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,19 +95,17 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Pending(Message):
-    """A message that is not known to have arrived; `attempts` were begun."""
+    """A message that is not known to have arrived."""
 
-    attempts: int
     run_id: str | None
 
 
-def open(path: str | Path, fingerprint: str, meta: Mapping[str, Any]) -> Journal:
+def open(path: str | Path, fingerprint: str) -> Journal:
     """The journal at `path`, created if it is not there, locked until `close` or our death.
 
     Args:
         path: the file; `<path>.lock` is written beside it and stays.
         fingerprint: identity of the search; must be the one the file was created with.
-        meta: JSON values kept at creation; an existing file keeps its own (`Journal.meta`).
 
     Raises:
         InputError: another process writes this journal; or it holds another search, another
@@ -121,7 +118,7 @@ def open(path: str | Path, fingerprint: str, meta: Mapping[str, Any]) -> Journal
     except OSError as error:
         raise _unwritable(Path(f"{file}.lock"), error) from error
     try:
-        return Journal(file, lock, fingerprint, meta)
+        return Journal(file, lock, fingerprint)
     except BaseException:
         lock.release()
         raise
@@ -130,7 +127,7 @@ def open(path: str | Path, fingerprint: str, meta: Mapping[str, Any]) -> Journal
 class Journal:
     """An open journal; made by `open`. Any thread may call any method."""
 
-    def __init__(self, path: Path, lock: Lock, fingerprint: str, meta: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, lock: Lock, fingerprint: str) -> None:
         self.path = path
         self._lock = lock
         self._mutex = threading.RLock()
@@ -142,17 +139,12 @@ class Journal:
             )
         try:
             with _explained(path):
-                self._prepare(fingerprint, meta)
+                self._prepare(fingerprint)
         except BaseException:
             self._sql.close()
             raise
 
     # --- the search ---
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """What was given as `meta` when the file was created."""
-        return dict(json.loads(self._one("SELECT meta FROM search")[0]))
 
     @property
     def parent_run_id(self) -> str | None:
@@ -251,9 +243,8 @@ class Journal:
                      t.started, t.ended),
                 )  # fmt: skip
                 self._sql.executemany(
-                    "INSERT INTO fold VALUES (?, ?, ?, ?, ?, NULL, ?, ?)",
-                    [(f.trial, f.fold, f.state, f.score, f.seconds, f.reason, f.attempt)
-                     for f in folds],
+                    "INSERT INTO fold VALUES (?, ?, ?, ?, ?, NULL, ?)",
+                    [(f.trial, f.fold, f.state, f.score, f.seconds, f.reason) for f in folds],
                 )  # fmt: skip
                 self._put(message)
                 self._sql.execute(
@@ -292,7 +283,6 @@ class Journal:
         seconds: float = 0.0,
         payload: bytes | None = None,
         reason: str = "",
-        attempt: int = 1,
     ) -> bool:
         """Record how a fold ended; counts once, however often it was run.
 
@@ -300,7 +290,6 @@ class Journal:
             token: from `lease`.
             score: finite when COMPLETE.
             payload: the out-of-fold predictions.
-            attempt: how many times the fold was started, from 1.
 
         Returns:
             True when it counted. False when it came late (the fold was leased anew, or its trial
@@ -327,20 +316,20 @@ class Journal:
             if ended:
                 return False
             self._sql.execute(
-                "INSERT INTO fold VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (trial, fold, state, score, seconds, payload, reason, attempt),
+                "INSERT INTO fold VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (trial, fold, state, score, seconds, payload, reason),
             )
             return True
 
     def folds(self, trial: int | None = None) -> list[Fold]:
         """The folds of one trial, or of all, by trial and fold."""
         rows = self._all(
-            "SELECT trial, fold, state, score, seconds, reason, attempt FROM fold"
+            "SELECT trial, fold, state, score, seconds, reason FROM fold"
             " WHERE ? IS NULL OR trial = ? ORDER BY trial, fold",
             trial,
             trial,
         )
-        names = ("trial", "fold", "state", "score", "seconds", "reason", "attempt")
+        names = ("trial", "fold", "state", "score", "seconds", "reason")
         return [Fold(**dict(zip(names, row, strict=True))) for row in rows]
 
     def folds_by_trial(self) -> dict[int, list[Fold]]:
@@ -373,19 +362,10 @@ class Journal:
 
     def outbox_pending(self) -> list[Pending]:
         """The messages not known to have arrived, oldest first."""
-        rows = self._all(
-            "SELECT key, kind, payload, attempts, run_id FROM outbox WHERE done = 0 ORDER BY id"
-        )
+        rows = self._all("SELECT key, kind, payload, run_id FROM outbox WHERE done = 0 ORDER BY id")
         return [
-            Pending(key=k, kind=kind, payload=json.loads(p), attempts=n, run_id=run)
-            for k, kind, p, n, run in rows
+            Pending(key=k, kind=kind, payload=json.loads(p), run_id=run) for k, kind, p, run in rows
         ]
-
-    def mark_attempt(self, key: str) -> int:
-        """Record that a message is about to be sent; gives the number of tries so far."""
-        with self._transaction():
-            self._change("UPDATE outbox SET attempts = attempts + 1 WHERE key = ?", key)
-            return int(self._one("SELECT attempts FROM outbox WHERE key = ?", key)[0])
 
     def mark_done(self, key: str, run_id: str | None = None) -> None:
         """Record that a message arrived, and as which run."""
@@ -430,7 +410,7 @@ class Journal:
 
     # --- inside ---
 
-    def _prepare(self, fingerprint: str, meta: Mapping[str, Any]) -> None:
+    def _prepare(self, fingerprint: str) -> None:
         """Check whose file it is, create the tables in a new one, count this opening."""
         application, version = (
             self._one(f"PRAGMA {name}")[0] for name in ("application_id", "user_version")
@@ -445,7 +425,7 @@ class Journal:
         self._sql.execute("PRAGMA foreign_keys = ON")
         with self._transaction():
             if empty:
-                self._create(fingerprint, meta)
+                self._create(fingerprint)
             found = self._one("SELECT fingerprint FROM search")[0]
             if found != fingerprint:
                 raise InputError(
@@ -471,14 +451,14 @@ class Journal:
         if problem != "ok":
             raise _damaged(self.path, problem)
 
-    def _create(self, fingerprint: str, meta: Mapping[str, Any]) -> None:
+    def _create(self, fingerprint: str) -> None:
         for statement in filter(str.strip, _SCHEMA.split(";")):  # executescript would commit
             self._sql.execute(statement)
         self._sql.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         self._sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._sql.execute(
-            "INSERT INTO search (id, fingerprint, meta, created) VALUES (1, ?, ?, ?)",
-            (fingerprint, _json(meta), time.time()),
+            "INSERT INTO search (id, fingerprint, created) VALUES (1, ?, ?)",
+            (fingerprint, time.time()),
         )
 
     @contextlib.contextmanager

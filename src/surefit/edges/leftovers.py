@@ -91,7 +91,7 @@ def write_behind(store: Store, seen: Seen) -> None:
         ServiceError: when the store fails; what is not written stays in the journal.
     """
     assert seen.parent_run_id is not None
-    with journal.open(seen.path, seen.fingerprint, {}) as opened:
+    with journal.open(seen.path, seen.fingerprint) as opened:
         with mirroring(store, opened, seen.parent_run_id, search=seen.fingerprint):
             pass
 

@@ -105,7 +105,6 @@ class Mirror:
     def _write_one(self, entry: Pending) -> None:
         if self._known is None:
             self._known = {key: found[0] for key, found in self._in_store().items()}
-        self._journal.mark_attempt(entry.key)
         try:
             trial = self._nested(entry)
             run_id = nested.write(self._store, trial, self._known.get(entry.key))

@@ -272,7 +272,7 @@ class Engine:
         del trial.running[fold]
         trial.ended[fold] = Fold(
             trial=number, fold=fold, state=state, score=score, seconds=outcome.seconds,
-            reason=reason, attempt=1,
+            reason=reason,
         )  # fmt: skip
         self._judge(number)
 

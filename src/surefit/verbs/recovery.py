@@ -86,8 +86,7 @@ def _contiguous(mine: Mapping[int, RunRecord]) -> Iterator[_Kept]:
             value=kept["value"], reason=reason, started=kept["started"], ended=kept["ended"],
         )  # fmt: skip
         folds = [
-            Fold(trial=number, fold=fold, state=how, score=score, seconds=seconds, reason=why,
-                 attempt=1)
+            Fold(trial=number, fold=fold, state=how, score=score, seconds=seconds, reason=why)
             for fold, how, score, seconds, why in kept["folds"]
         ]  # fmt: skip
         message = Message(key=record.tags["surefit.key"], kind="trial", payload={})

@@ -92,7 +92,7 @@ def of_search(found: Again, reporter: Reporter) -> Rerun:
     reporter.say(f"Plan:  {search.tune.trials} trials again, on {search.where()}")
     with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
         path = Path(folder) / "search.sqlite"
-        with journals.open(path, search.fingerprint, {}) as journal:
+        with journals.open(path, search.fingerprint) as journal:
             with Running(search, journal, reporter) as running:
                 running.run(contextlib.nullcontext())
             rows = [r for r in searches.trial_rows(search, journal) if r.number in numbers]

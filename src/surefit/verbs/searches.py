@@ -214,7 +214,7 @@ def open_journal(project: Project, found: Search) -> Journal:
     path = project.root / SEARCHES / f"{found.fingerprint[:16]}-{place}.sqlite"
     path.parent.mkdir(parents=True, exist_ok=True)
     (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
-    return journals.open(path, found.fingerprint, {"space": found.described()})
+    return journals.open(path, found.fingerprint)
 
 
 def parent_run(
