@@ -99,6 +99,25 @@ def test_a_look_whose_rows_were_not_stored_was_none(trained, monkeypatch) -> Non
     assert next_look(trained) == 2
 
 
+def test_rows_cut_short_are_no_look_and_stop_none(trained, monkeypatch) -> None:
+    """Killed while the rows were being copied, a run has seen no target: it does not count, and
+    the next look is not stopped by its damaged table; one that was counted and is damaged is."""
+    real = looks.take
+    monkeypatch.setattr(looks, "take", lambda *a, **o: (real(*a, **o), 1 / 0))
+    with pytest.raises(ZeroDivisionError):
+        go(trained)
+    monkeypatch.undo()
+    (cut,) = runs.search(trained.store(), "tags.`surefit.kind` = 'promote'")
+    (table,) = trained.config.parent.glob(f"mlruns/**/{cut.run_id}/artifacts/{looks.ROWS}")
+    table.write_bytes(table.read_bytes()[:100])
+    with pytest.raises(ServiceError, match="damaged"):
+        next_look(trained)
+    trained.store().client.delete_tag(cut.run_id, looks.LOOK)
+    trained.store().client.delete_tag(cut.run_id, looks.QUESTION)
+    assert next_look(trained) == 1
+    assert go(trained).look == 1
+
+
 # --- evaluate ---
 
 

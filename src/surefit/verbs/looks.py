@@ -11,6 +11,7 @@ from surefit.core import looks
 from surefit.edges import lock, runs
 from surefit.edges.runs import Run, RunRecord
 from surefit.edges.store import Store
+from surefit.errors import ServiceError
 from surefit.items import Table, Tag
 from surefit.verbs.workspace import Workspace
 
@@ -30,9 +31,19 @@ def keys(work: Workspace, rows: np.ndarray) -> np.ndarray:
 
 def next_look(store: Store, row_key: np.ndarray) -> int:
     """Which look at these rows the coming one is, from 1; looks that failed half-way count too."""
-    tables = (runs.read_table(store, record.run_id, ROWS) for record in _lookers(store))
+    tables = (_rows_of(store, record) for record in _lookers(store))
     seen = [t["row_key"].to_numpy(dtype="uint64") for t in tables if t is not None]
     return looks.number(row_key, seen)
+
+
+def _rows_of(store: Store, record: RunRecord) -> pd.DataFrame | None:
+    """The rows that a run wrote down; None where it was cut short within, and so saw no target."""
+    try:
+        return runs.read_table(store, record.run_id, ROWS)
+    except ServiceError:
+        if LOOK in record.tags:
+            raise
+        return None
 
 
 def _lookers(store: Store) -> Iterator[RunRecord]:
