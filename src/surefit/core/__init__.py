@@ -1,1 +1,1 @@
-"""Pure computing: frames in, values out; no clock, file, network or global random generator."""
+"""Pure computing: frames in, values out; no network, global random generator or file of a user."""

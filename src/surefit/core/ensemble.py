@@ -100,7 +100,7 @@ def corrected(
 ) -> Corrected:
     """The ensemble's score, corrected for having been chosen on these rows.
 
-    As in `winner.corrected_best`, with the ensemble selected anew in the place of the pick: on
+    As `winner` does it, with the ensemble selected anew in the place of the pick: on
     parts of the rows for the value, in resamples for the interval.
 
     Raises:

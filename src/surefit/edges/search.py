@@ -5,8 +5,9 @@ parameters of the trials that are asked and not yet told. Nothing else counts: n
 random state. So a search that was killed is rebuilt by `replay` and `tell` from its journal and
 goes on with the very proposals it would have made.
 
-Another optimiser joins by a class with `propose`, `adopt` and `told`; one that keeps what it
-learned to itself says `remembers`, and is asked again when a record is taken up.
+Another optimiser joins by a class with `propose`, `adopt` and `told`, and its line in `_SOURCES`;
+one that keeps what it learned to itself says `remembers`, and is asked again when a record is taken
+up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from surefit.errors import ConfigError, did_you_mean
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
-METHODS = ("grid", "hyperopt", "qmc", "random", "tpe")
+# (space, seed, greater_is_better, how many starting points come first) → proposals after these
+_SOURCES: dict[str, Callable[[Space, int, bool, int], _Source]] = {
+    "grid": lambda space, seed, greater, skip: _Grid(space, skip),
+    "hyperopt": lambda space, seed, greater, skip: Hyper(space, seed, greater),
+    "qmc": lambda space, seed, greater, skip: _Drawn(functools.partial(sobol, space, seed)),
+    "random": lambda space, seed, greater, skip: _Drawn(functools.partial(uniform, space, seed)),
+    "tpe": lambda space, seed, greater, skip: Sampled(space, seed, greater, "TPESampler"),
+}
+METHODS = tuple(_SOURCES)
 OPTUNA = "optuna:"  # before the name of one of Optuna's samplers
 SHORT = {"gp": "GPSampler", "cmaes": "CmaEsSampler", "cma-es": "CmaEsSampler",
          "nsgaii": "NSGAIISampler"}  # fmt: skip
@@ -89,15 +98,12 @@ def proposer(
     if callable(space):
         by = Suggested(space, seed, greater_is_better, name or "TPESampler")
         return _Proposer(by, lambda params: dict(params), [], window)
-    sources: dict[str, Callable[[], _Source]] = {
-        "grid": lambda: _Grid(space, skip=len(starts)),
-        "hyperopt": lambda: Hyper(space, seed, greater_is_better),
-        "qmc": lambda: _Drawn(functools.partial(sobol, space, seed)),
-        "random": lambda: _Drawn(functools.partial(uniform, space, seed)),
-    }
     filled = _fill(space, seed, starts)
-    make = sources.get(method, lambda: Sampled(space, seed, greater_is_better, str(name)))
-    return _Proposer(make(), functools.partial(snap, space), filled, window)
+    if method in _SOURCES:
+        source = _SOURCES[method](space, seed, greater_is_better, len(starts))
+    else:
+        source = Sampled(space, seed, greater_is_better, str(name))
+    return _Proposer(source, functools.partial(snap, space), filled, window)
 
 
 def _sampler_of(method: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from surefit import config as configuration
+from surefit.config import Project
 from surefit.edges import nursery, scratch
 from surefit.edges import store as stores
 from surefit.edges.runs import Run
@@ -75,25 +76,29 @@ def tune(
              "tune.ensemble": ensemble or None}  # fmt: skip
     given = {key: value for key, value in flags.items() if value is not None}
     if callable(data):
-        overrides = configuration.override_values(set) | given
         if isinstance(space, str):
             raise InputError(
                 "The space of your own objective is a mapping or a function of a trial.",
                 'surefit.tune(objective, {"lr": "log 1e-4..0.1"})',
             )
+        overrides = configuration.override_values(set) | given
         return tune_objective(
             data, space or {}, direction=direction, name=name, overrides=overrides, quiet=quiet
         )
-    reporter = Reporter(quiet=quiet)
-    project = workspace.project(data=data, target=target, config=config, overrides=set)
-    if space is not None and callable(space):
+    if callable(space):
         raise InputError(
             "A function as the space of a model's search is named by its file, so that it is part "
             "of the record.",
             'surefit.tune(data, "model.py:space")',
         )
+    project = workspace.project(data=data, target=target, config=config, overrides=set)
     if given or space is not None:
         project = configuration.amend(project, given, space=space)
+    return _search(project, data, name=name, reporter=Reporter(quiet=quiet))
+
+
+def _search(project: Project, data: Data, *, name: str | None, reporter: Reporter) -> TuneResult:
+    """Begin or go on with the search that the configuration asks for, to its end and record."""
     warm(project.config.tune, nursery.FOLDS)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     chosen = candidates.candidate(work, keep=False)
