@@ -19,11 +19,12 @@ from surefit.core.portable import as_given
 from surefit.core.split import Split
 from surefit.errors import ConfigError, InputError, SurefitError
 from surefit.models import logs
-from surefit.models.family import LOG_TARGET, Family, Fitted, Params, Pruned, Rows, Setting
+from surefit.models.family import LOG_TARGET, LOSS, Family, Fitted, Params, Pruned, Rows, Setting
 from surefit.results import Task
 
 Share = Callable[[Any, Callable[[], Any]], Any]  # (key, make) → the value, perhaps made elsewhere
 
+_OF_AMOUNTS = {"poisson": "counts from 0 on", "gamma": "amounts above 0"}  # losses, and of what
 REFIT_ROUNDS = 1.1  # rounds of the refit over the mean best of the folds, which saw fewer rows
 
 
@@ -247,8 +248,10 @@ def _fitted_by_library(
     """`family.fit`, on the logarithm of 1 + the target with `log_target`.
 
     Raises:
-        ConfigError: where a target has none.
+        ConfigError: where a target has none, or is none that the loss is of.
     """
+    if params.get(LOSS) in _OF_AMOUNTS:
+        _check_amounts(params, train)
     if LOG_TARGET not in params:
         return family.fit(params, train, stop, setting)
     asked = params[LOG_TARGET]
@@ -262,6 +265,21 @@ def _fitted_by_library(
     train, stop = _logged(train), stop and _logged(stop)
     fitted = family.fit(params, train, stop, replace(setting, cache=kept))
     return replace(fitted, log=logs.limits(train.y))
+
+
+def _check_amounts(params: Params, rows: Rows) -> None:
+    """Refuse a loss that takes the logarithm of what it fits, where that has none."""
+    loss, least = params[LOSS], float(rows.y.min())
+    if params.get(LOG_TARGET):
+        raise ConfigError(
+            f'model.params.{LOSS} = "{loss}" fits a logarithm by itself.', f"{LOG_TARGET} = false"
+        )
+    if least < 0 or (least == 0 and loss == "gamma"):
+        raise ConfigError(
+            f'model.params.{LOSS} = "{loss}" is for {_OF_AMOUNTS[loss]}, and the target has values '
+            f"down to {least:g}.",
+            f'{LOSS} = "squared_error"',
+        )
 
 
 def _logged(rows: Rows) -> Rows:

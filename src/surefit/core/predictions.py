@@ -56,7 +56,7 @@ class Scored:
 def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     """Out-of-fold predictions with fold and target; `pred` is in the split's scored order."""
     rows = split.scored_rows
-    frame = _answered(data, rows, pred)
+    frame = _answered(data.row_id[rows], data.classes, pred)
     frame.insert(1, "fold", split.fold_of_rows())
     target = np.asarray(data.classes)[data.y[rows]] if data.classes else data.y[rows]
     frame.insert(2, "target", target)
@@ -68,21 +68,27 @@ def valid_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
 
 def blind_table(data: Dataset, split: Split, pred: np.ndarray) -> pd.DataFrame:
     """Predictions on the test rows without their targets: the join is a look, and counted."""
-    return _answered(data, split.test_rows, pred)
+    return _answered(data.row_id[split.test_rows], data.classes, pred)
 
 
 def calibrated_table(scored: Scored, pred: np.ndarray) -> pd.DataFrame:
     """Calibrated probabilities by row id, in the form that `surefit evaluate` reads."""
-    frame = answer(pred, list(scored.classes), 0.5)
-    row_id = scored.row_id
-    frame.insert(0, "row_id", row_id if row_id.dtype == "int64" else row_id.astype(str))
-    return frame
+    return _answered(scored.row_id, scored.classes, pred)
 
 
-def _answered(data: Dataset, rows: np.ndarray, pred: np.ndarray) -> pd.DataFrame:
-    frame = answer(pred, list(data.classes), 0.5)
-    row_id = data.row_id[rows]
-    frame.insert(0, "row_id", row_id if row_id.dtype == "int64" else row_id.astype(str))
+def stored_ids(row_id: np.ndarray) -> np.ndarray:
+    """Row ids as tables keep them: whole numbers, or text."""
+    return row_id if row_id.dtype == "int64" else row_id.astype(str)
+
+
+def answer_columns(table: pd.DataFrame) -> list[str]:
+    """The columns with the answers: probabilities by class, where there are such."""
+    return [c for c in table.columns if c.startswith("probability_")] or ["prediction"]
+
+
+def _answered(row_id: np.ndarray, classes: Sequence[Any], pred: np.ndarray) -> pd.DataFrame:
+    frame = answer(pred, list(classes), 0.5)
+    frame.insert(0, "row_id", stored_ids(row_id))
     return frame
 
 
@@ -198,14 +204,19 @@ def guess(frame: pd.DataFrame) -> tuple[Task, list[Any]]:
     return ("binary" if len(labels) == 2 else "multiclass"), labels
 
 
+def places(table: pd.DataFrame, data: Dataset) -> pd.Series:
+    """Row numbers in the data of a predictions table's rows, by id; NaN where there is no such."""
+    position = pd.Series(np.arange(data.n_rows), index=data.row_id.astype(str))
+    return position.reindex(table["row_id"].astype(str))
+
+
 def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
     """Predictions with the targets of their rows: with test rows, this is the look.
 
     Raises:
         DataError: when row ids are not of this data set.
     """
-    position = pd.Series(np.arange(data.n_rows), index=data.row_id.astype(str))
-    rows = position.reindex(blind["row_id"].astype(str))
+    rows = places(blind, data)
     if rows.isna().any():
         raise DataError(
             f"{int(rows.isna().sum()):,} row ids are not in the data, "

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from surefit import models
 from surefit.core import portable
 from surefit.core.preprocess import TEXT_COMPONENTS
 from surefit.errors import InputError
-from surefit.models.family import LOG_TARGET
+from surefit.models.family import LOG_TARGET, LOSS
 from surefit.results import Task
 
 
@@ -125,6 +126,8 @@ def fit(X, y, weight):
 
 def estimate(model, X):
     kind = "Probability" if CLASSES else "RawFormulaVal"
+    if OBJECTIVE["loss_function"] == "Poisson":
+        kind = "Exponent"
     return np.asarray(model.predict(whole(X), prediction_type=kind), dtype="float64")
 """
 _SKLEARN = """
@@ -224,15 +227,6 @@ def weights(table, y):
     return by_class[y] * (table[WEIGHT].to_numpy(dtype="float64") if WEIGHT else 1.0)
 """,
 }
-_OBJECTIVES = {
-    "lightgbm": {"binary": {"objective": "binary"}, "regression": {"objective": "regression"},
-                 "multiclass": {"objective": "multiclass"}},
-    "xgboost": {"binary": {"objective": "binary:logistic"},
-                "regression": {"objective": "reg:squarederror"},
-                "multiclass": {"objective": "multi:softprob"}},
-    "catboost": {"binary": {"loss_function": "Logloss"}, "regression": {"loss_function": "RMSE"},
-                 "multiclass": {"loss_function": "MultiClass"}},
-}  # fmt: skip
 _STEPS = {
     "num_iterations", "early_stopping_round", "num_boost_round", "early_stopping_rounds",
     "iterations",
@@ -287,7 +281,8 @@ def _class_weight(recipe: Recipe) -> Any:
 def _settings(recipe: Recipe) -> str:
     ordinal = recipe.family not in _ONEHOT
     count = sum(c["kind"] == "category" for c in recipe.columns)
-    objective: dict[str, Any] = dict(_OBJECTIVES.get(recipe.family, {}).get(recipe.task, {}))
+    objective = models.named(recipe.family).objective(recipe.task, recipe.params)
+    apart = _APART | ({LOSS} if objective else set())
     if recipe.task == "multiclass" and recipe.family in ("lightgbm", "xgboost"):
         objective["num_class"] = len(recipe.classes)
     values = {
@@ -295,7 +290,7 @@ def _settings(recipe: Recipe) -> str:
         "COLUMNS": [{"name": c["name"], "kind": c["kind"]} for c in recipe.columns],
         "CATEGORICAL": list(range(count)) if ordinal else [],
         "PARAMS": {k: v for k, v in recipe.params.items()
-                   if k not in _steps(recipe.family) | _APART},
+                   if k not in _steps(recipe.family) | apart},
         "OBJECTIVE": objective, "SEED": recipe.seed, "ROUNDS": recipe.rounds,
         "WEIGHT": recipe.weight, "CLASS_WEIGHT": _class_weight(recipe),
         "MONOTONE": dict(recipe.monotone),
@@ -303,7 +298,7 @@ def _settings(recipe: Recipe) -> str:
     unused = {"OBJECTIVE"} if not objective else set()
     if not _class_weight(recipe):
         unused |= {"CLASS_WEIGHT"} if recipe.weight else {"CLASS_WEIGHT", "WEIGHT"}
-    if not recipe.monotone and recipe.family not in _OBJECTIVES:
+    if not recipe.monotone and not objective:
         unused |= {"MONOTONE"}
     lines = "\n".join(
         f"{key} = {pprint.pformat(value, width=96, sort_dicts=False)}"

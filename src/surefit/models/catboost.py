@@ -10,28 +10,31 @@ import pandas as pd
 
 from surefit.models.costs import Size, boosting_rounds, number, usual_rate
 from surefit.models.family import (
+    LOSS,
     Family,
     Fitted,
     Inside,
     Params,
     Rows,
     Setting,
+    fitted_loss,
     monotone,
     needed,
     weights,
 )
 from surefit.results import Task
 
-OURS = {"iterations", "early_stopping_rounds", "monotone", "class_weight"}
+OURS = {"iterations", "early_stopping_rounds", "monotone", "class_weight", LOSS}
+LOSSES = {"squared_error": "RMSE", "absolute_error": "MAE", "poisson": "Poisson"}
 
 
 def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
     """Boost until the loss on `stop` has not fallen for `early_stopping_rounds` rounds."""
     catboost = needed("catboost", "model.family = catboost")
-    losses = {"regression": "RMSE", "binary": "Logloss", "multiclass": "MultiClass"}
-    native = {k: v for k, v in params.items() if k not in OURS} | {
-        "loss_function": losses[setting.task], "random_seed": setting.seed,
-        "thread_count": setting.threads, "allow_writing_files": False, "verbose": False,
+    native = {
+        **{k: v for k, v in params.items() if k not in OURS}, **objective(setting.task, params),
+        "random_seed": setting.seed, "thread_count": setting.threads,
+        "allow_writing_files": False, "verbose": False,
         "iterations": setting.rounds or int(params["iterations"]),
     }  # fmt: skip
     directions = monotone(params, train)
@@ -58,6 +61,12 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     )
 
 
+def objective(task: Task, params: Params) -> dict[str, Any]:
+    """CatBoost's loss function, by which it stops early too."""
+    classes = {"binary": "Logloss", "multiclass": "MultiClass"}
+    return {"loss_function": classes.get(task) or fitted_loss(params, LOSSES)}
+
+
 def _curve(results: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:
     name = next(iter(results["learn"]))
     squared = 2 if name == "RMSE" else 1
@@ -80,7 +89,8 @@ def catboost_output(model: Any, X: Any, n_classes: int) -> np.ndarray:
     frame = category_frame(X, list(model.get_cat_feature_indices()))
     if n_classes:
         return np.asarray(model.predict(frame, prediction_type="Probability"), dtype="float64")
-    return np.asarray(model.predict(frame), dtype="float64")
+    kind = "Exponent" if model.get_param("loss_function") == "Poisson" else "RawFormulaVal"
+    return np.asarray(model.predict(frame, prediction_type=kind), dtype="float64")
 
 
 def inside(model: Any) -> Inside:
@@ -113,7 +123,7 @@ _ALIASES = {
     "n_estimators": "iterations", "num_trees": "iterations", "num_boost_round": "iterations",
     "max_depth": "depth", "eta": "learning_rate", "reg_lambda": "l2_leaf_reg",
     "max_bin": "border_count", "min_child_samples": "min_data_in_leaf",
-    "num_leaves": "max_leaves",
+    "num_leaves": "max_leaves", "loss_function": LOSS, "objective": LOSS,
 }  # fmt: skip
 
 
@@ -151,7 +161,9 @@ FAMILY = Family(
         "bootstrap_type": "Bernoulli",
         "boosting_type": "Plain",
     },
-    known=lambda task: _KNOWN,
+    known=lambda task: _KNOWN if task == "regression" else _KNOWN - {LOSS},
+    losses=LOSSES,
+    objective=objective,
     aliases=lambda: _ALIASES,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",

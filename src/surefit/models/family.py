@@ -42,6 +42,7 @@ class Rows:
 
 
 LOG_TARGET = "log_target"  # of every family that learns a number; see `models.logs`
+LOSS = "loss"  # of the boosting families in regression: what is fitted, in scikit-learn's names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Fitted:
 
     Attributes:
         curve: (step, training loss, validation loss) a step, from 1; the validation loss is that
-            of the rows given up for early stopping. Log-loss, or mean squared error.
+            of the rows given up for early stopping. Log-loss, or mean squared error, or `LOSS`.
         rounds: the steps used, for families that take steps.
         steps: (name, step, value) of further numbers that a user's loop logged.
         calls: the folders with what MLflow calls of the user's code wrote; the first answers of
@@ -131,6 +132,9 @@ class Family:
         save: writes the estimator's files into a folder, in the family's safest form.
         load: (folder, n_classes) → a function of X like `predict`; its source travels in the model.
         cost: (the table's size, hyperparameters) → about the seconds of one fit on one core.
+        losses: what `LOSS` may be in regression, the usual one first, with its library's name of
+            it; empty where there is no choice.
+        objective: (task, hyperparameters) → how its library is told what to fit; {}: it is not.
         aliases: other names of its hyperparameters → the one that is used here, for advice.
         requires: the distributions that loading needs.
         helpers: functions that `load` calls; their source travels too.
@@ -156,6 +160,8 @@ class Family:
     save: Callable[[Any, Path], None]
     load: Callable[[Path, int], Callable[[Any], np.ndarray]]
     cost: Callable[[Size, Params], float]
+    losses: Mapping[str, str] = field(default_factory=dict)
+    objective: Callable[[Task, Params], dict[str, Any]] = lambda task, params: {}
     aliases: Callable[[], Mapping[str, str]] = dict
     requires: tuple[str, ...] = ()
     helpers: tuple[Callable[..., Any], ...] = ()
@@ -171,7 +177,7 @@ class Family:
         """The defaults with the user's choices over them.
 
         Raises:
-            ConfigError: for a name that the family does not know.
+            ConfigError: for a name that the family does not know, or a loss.
         """
         if self.open:
             return dict(params)
@@ -179,6 +185,10 @@ class Family:
         wrong = [f"model.params.{k}: {self._advice(k, known)}" for k in params if k not in known]
         if wrong:
             raise ConfigError(f"{self.name} has no such parameter:\n  - " + "\n  - ".join(wrong))
+        asked = params.get(LOSS) if task == "regression" else None
+        for loss in asked if isinstance(asked, list | tuple) else [asked]:  # a space's choices too
+            if loss is not None:
+                fitted_loss({LOSS: loss}, self.losses)
         return {**self.defaults(task), **params}
 
     def logs(self, task: Task) -> bool:
@@ -188,6 +198,23 @@ class Family:
     def _advice(self, name: str, known: set[str]) -> str:
         same = self.aliases().get(name)
         return f'here it is "{same}"' if same in known else did_you_mean(name, known)
+
+
+def fitted_loss(params: Params, losses: Mapping[str, str]) -> str:
+    """The library's name of the loss that is asked for, else of the usual one; "" without choice.
+
+    Raises:
+        ConfigError: for one that there is not.
+    """
+    if not losses:
+        return ""
+    asked = params.get(LOSS, next(iter(losses)))
+    if asked not in losses:
+        raise ConfigError(
+            f"model.params.{LOSS} = {asked!r} is not among {', '.join(losses)}.",
+            did_you_mean(str(asked), losses),
+        )
+    return losses[asked]
 
 
 def needed(library: str, purpose: str, *, extra: str | None = None) -> Any:

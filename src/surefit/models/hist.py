@@ -9,6 +9,7 @@ import numpy as np
 from surefit.models import skops_files
 from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
+    LOSS,
     Family,
     Fitted,
     Inside,
@@ -20,6 +21,7 @@ from surefit.models.family import (
 )
 from surefit.results import Task
 
+LOSSES = {name: name for name in ("squared_error", "absolute_error", "poisson", "gamma")}
 MOST_LEVELS = 255  # of a native category; a column with more is treated as a number
 
 
@@ -85,7 +87,8 @@ def _names(task: Task) -> set[str]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     taken = {"random_state", "verbose", "warm_start", "early_stopping", "scoring",
-             "validation_fraction", "categorical_features", "monotonic_cst"}  # fmt: skip
+             "validation_fraction", "categorical_features", "monotonic_cst",
+             *(() if task == "regression" else (LOSS,))}  # fmt: skip
     return (set(HistGradientBoostingClassifier().get_params()) | {"monotone"}) - taken
 
 
@@ -105,7 +108,10 @@ FAMILY = Family(
     steps="max_iter",
     defaults=_defaults,
     known=_names,
-    aliases=lambda: {"n_estimators": "max_iter", "num_leaves": "max_leaf_nodes"},
+    losses=LOSSES,
+    aliases=lambda: {
+        "n_estimators": "max_iter", "num_leaves": "max_leaf_nodes", "objective": LOSS,
+    },
     space=lambda task: {
         "learning_rate": "log 0.005..0.2",
         "max_leaf_nodes": "int log 4..200",

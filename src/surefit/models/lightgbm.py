@@ -9,18 +9,24 @@ import numpy as np
 
 from surefit.models.costs import Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
+    LOSS,
     Family,
     Fitted,
     Inside,
     Params,
     Rows,
     Setting,
+    fitted_loss,
     monotone,
     weights,
 )
 from surefit.results import Task
 
-OURS = {"num_iterations", "early_stopping_round", "monotone", "class_weight"}
+OURS = {"num_iterations", "early_stopping_round", "monotone", "class_weight", LOSS}
+LOSSES = {
+    "squared_error": "regression", "absolute_error": "regression_l1", "poisson": "poisson",
+    "gamma": "gamma",
+}  # fmt: skip
 # These decide how rows are binned and kept: rows binned with others cannot be used again. LightGBM
 # would bin them anew, and leave them so for the next fit.
 BINNING = (
@@ -44,7 +50,12 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     import lightgbm
 
     given = {k: v for k, v in params.items() if k not in OURS}
-    native = {**given, **FIXED, **_objective(setting), "num_threads": setting.threads}
+    native = {
+        **given, **FIXED, **objective(setting.task, params),
+        "num_threads": setting.threads, "seed": setting.seed,
+    }  # fmt: skip
+    if setting.task == "multiclass":
+        native["num_class"] = setting.n_classes
     directions = monotone(params, train)
     if directions:
         native["monotone_constraints"] = directions
@@ -76,15 +87,9 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     return Fitted(estimator=booster, curve=_curve(losses), rounds=best)
 
 
-def _objective(setting: Setting) -> dict[str, Any]:
-    if setting.task == "regression":
-        names = {"objective": "regression", "metric": "l2"}
-    elif setting.task == "binary":
-        names = {"objective": "binary", "metric": "binary_logloss"}
-    else:
-        names = {"objective": "multiclass", "metric": "multi_logloss"}
-        return {**names, "num_class": setting.n_classes, "seed": setting.seed}
-    return {**names, "seed": setting.seed}
+def objective(task: Task, params: Params) -> dict[str, Any]:
+    """LightGBM's objective; its metric, by which it stops early, goes by that."""
+    return {"objective": fitted_loss(params, LOSSES) if task == "regression" else task}
 
 
 def _binned(params: dict[str, Any], rows: Rows, part: str, setting: Setting, reference: Any) -> Any:
@@ -165,14 +170,15 @@ def _known(task: Task) -> set[str]:
 
     aliases = _ConfigAliases._get_all_param_aliases()
     taken = {"objective", "metric", "num_class", "num_threads", "seed", *FIXED}
-    return {*OURS, *aliases} - taken
+    return {*OURS, *aliases} - taken - (set() if task == "regression" else {LOSS})
 
 
 def _aliases() -> dict[str, str]:
     from lightgbm.basic import _ConfigAliases
 
     known = _ConfigAliases._get_all_param_aliases()
-    return {alias: name for name, others in known.items() for alias in others if alias != name}
+    ours = dict.fromkeys(("objective", *known["objective"]), LOSS)
+    return {a: name for name, others in known.items() for a in others if a != name} | ours
 
 
 # Space: TabArena's for LightGBM (Apache-2.0; figures only). Starting points: the library's default,
@@ -212,6 +218,8 @@ FAMILY = Family(
     steps="num_iterations",
     defaults=_defaults,
     known=_known,
+    losses=LOSSES,
+    objective=objective,
     aliases=_aliases,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",

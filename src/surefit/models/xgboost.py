@@ -9,25 +9,36 @@ import numpy as np
 
 from surefit.models.costs import DEEPEST, Size, boosting_rounds, histogram_trees, number, usual_rate
 from surefit.models.family import (
+    LOSS,
     Family,
     Fitted,
     Inside,
     Params,
     Rows,
     Setting,
+    fitted_loss,
     monotone,
     needed,
     weights,
 )
 from surefit.results import Task
 
-OURS = {"num_boost_round", "early_stopping_rounds", "monotone", "class_weight"}
+OURS = {"num_boost_round", "early_stopping_rounds", "monotone", "class_weight", LOSS}
+LOSSES = {
+    "squared_error": "reg:squarederror", "absolute_error": "reg:absoluteerror",
+    "poisson": "count:poisson", "gamma": "reg:gamma",
+}  # fmt: skip
 
 
 def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fitted:
     """Boost until the loss on `stop` has not fallen for `early_stopping_rounds` rounds."""
     xgboost = needed("xgboost", "model.family = xgboost")
-    native = {k: v for k, v in params.items() if k not in OURS} | _objective(setting)
+    native = {
+        **{k: v for k, v in params.items() if k not in OURS}, **objective(setting.task, params),
+        "seed": setting.seed, "verbosity": 0, "nthread": setting.threads, "tree_method": "hist",
+    }  # fmt: skip
+    if setting.task == "multiclass":
+        native["num_class"] = setting.n_classes
     directions = monotone(params, train)
     if directions:
         native["monotone_constraints"] = tuple(directions)
@@ -55,13 +66,10 @@ def fit(params: Params, train: Rows, stop: Rows | None, setting: Setting) -> Fit
     return Fitted(estimator=booster[:best], curve=_curve(losses), rounds=best)
 
 
-def _objective(setting: Setting) -> dict[str, Any]:
-    names = {"regression": ("reg:squarederror", "rmse"), "binary": ("binary:logistic", "logloss"),
-             "multiclass": ("multi:softprob", "mlogloss")}  # fmt: skip
-    objective, metric = names[setting.task]
-    fixed = {"objective": objective, "eval_metric": metric, "seed": setting.seed, "verbosity": 0,
-             "nthread": setting.threads, "tree_method": "hist"}  # fmt: skip
-    return fixed | ({"num_class": setting.n_classes} if setting.task == "multiclass" else {})
+def objective(task: Task, params: Params) -> dict[str, Any]:
+    """XGBoost's objective; its metric, by which it stops early, goes by that."""
+    classes = {"binary": "binary:logistic", "multiclass": "multi:softprob"}
+    return {"objective": classes.get(task) or fitted_loss(params, LOSSES)}
 
 
 def _curve(losses: dict[str, Any]) -> tuple[tuple[int, float, float], ...]:
@@ -113,7 +121,7 @@ _KNOWN = {
 
 _ALIASES = {
     "n_estimators": "num_boost_round", "num_round": "num_boost_round", "eta": "learning_rate",
-    "lambda": "reg_lambda", "alpha": "reg_alpha", "min_split_loss": "gamma",
+    "lambda": "reg_lambda", "alpha": "reg_alpha", "min_split_loss": "gamma", "objective": LOSS,
 }  # fmt: skip
 
 
@@ -146,7 +154,9 @@ FAMILY = Family(
         "num_boost_round": 1000,
         "early_stopping_rounds": 50,
     },
-    known=lambda task: _KNOWN,
+    known=lambda task: _KNOWN if task == "regression" else _KNOWN - {LOSS},
+    losses=LOSSES,
+    objective=objective,
     aliases=lambda: _ALIASES,
     space=lambda task: {
         "learning_rate": "log 0.005..0.1",

@@ -12,6 +12,7 @@ import pandas as pd
 
 from surefit import config as configuration
 from surefit.config import Config, Project
+from surefit.core import predictions
 from surefit.edges import runs
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
@@ -162,7 +163,7 @@ def largest(stored: pd.DataFrame | None, fresh: pd.DataFrame) -> float:
     """The largest difference of any prediction, infinite where the rows or columns are others."""
     if stored is None or len(stored) != len(fresh):
         return float("inf")
-    names = [c for c in fresh.columns if c.startswith("probability_")] or ["prediction"]
+    names = predictions.answer_columns(fresh)
     if not set(names) <= {*stored.columns}:
         return float("inf")
     gaps = np.abs(stored[names].to_numpy("float64") - fresh[names].to_numpy("float64"))

@@ -263,8 +263,7 @@ def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
 
 def rows_of(frame: pd.DataFrame, work: Workspace) -> np.ndarray:
     """Row numbers in the data of a predictions table's rows."""
-    position = pd.Series(np.arange(work.data.n_rows), index=work.data.row_id.astype(str))
-    return position.reindex(frame["row_id"].astype(str)).dropna().to_numpy(dtype="int64")
+    return predictions.places(frame, work.data).dropna().to_numpy(dtype="int64")
 
 
 def joined(blind: pd.DataFrame, work: Workspace) -> Scored:

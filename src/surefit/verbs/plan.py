@@ -24,7 +24,7 @@ from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.errors import ConfigError, did_you_mean
 from surefit.models import costs
-from surefit.models.family import LOG_TARGET, Family
+from surefit.models.family import LOG_TARGET, LOSS, Family
 from surefit.sections import TuneConfig
 from surefit.verbs import fold_job
 from surefit.verbs.candidate import Candidate
@@ -162,10 +162,15 @@ def _space(work: Workspace, problem: Problem, name: str) -> spaces.Space:
 
 
 def _published(family: Family, work: Workspace) -> dict[str, Any]:
-    """The family's own space; with the target's logarithm, where the target has a long tail."""
-    found = family.space(work.data.task)
-    if family.logs(work.data.task) and not family.extrapolates and work.try_log:
+    """The family's own space, and what is worth trying for this target and this metric.
+
+    The target's logarithm, where it has a long tail; the absolute error, where that is scored.
+    """
+    found, task = family.space(work.data.task), work.data.task
+    if family.logs(task) and not family.extrapolates and work.try_log:
         found = {**found, LOG_TARGET: [False, True]}
+    if task == "regression" and family.losses and work.try_absolute:
+        found = {**found, LOSS: ["squared_error", "absolute_error"]}
     return found
 
 
@@ -339,14 +344,20 @@ def _starts(family: Family, work: Workspace, dimensions: spaces.Space) -> tuple[
             continue
         if inside and inside not in usable:
             usable.append(inside)
-    return _both_ways(usable) if LOG_TARGET in dimensions else tuple(usable)
+    ways = {k: dimensions[k].points(2) for k in (LOG_TARGET, LOSS) if k in dimensions}
+    return _each_way(usable, ways) if usable else ()
 
 
-def _both_ways(starts: Sequence[Params]) -> tuple[Params, ...]:
-    """The first starting point on the target and on its logarithm, the others by turns."""
-    first = ({**starts[0], LOG_TARGET: logged} for logged in (False, True)) if starts else ()
-    rest = ({**start, LOG_TARGET: k % 2 == 0} for k, start in enumerate(starts[1:]))
-    return (*first, *rest)
+def _each_way(starts: Sequence[Params], ways: Mapping[str, Sequence[Any]]) -> tuple[Params, ...]:
+    """The first starting point in the usual way and in each other, the rest by turns."""
+    usual = {**starts[0], **{key: values[0] for key, values in ways.items()}}
+    others = [{**usual, key: value} for key, values in ways.items() for value in values[1:]]
+    turns = [(place, key, values) for place, (key, values) in enumerate(ways.items())]
+    rest = [
+        {**start, **{key: values[(k >> place) % len(values)] for place, key, values in turns}}
+        for k, start in enumerate(starts[1:], start=1)
+    ]
+    return (usual, *others, *rest)
 
 
 def _fingerprint(

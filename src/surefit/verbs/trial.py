@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from surefit.core import predictions
 from surefit.core.conform import conform
 from surefit.edges import bundle, isolated, registry
 from surefit.edges.registry import Version
@@ -89,7 +90,7 @@ def answers(store: Store, version: Version, *, manifest: str) -> Trial:
 
 
 def _largest_difference(answered: pd.DataFrame, stored: pd.DataFrame) -> float:
-    columns = [c for c in stored.columns if c.startswith("probability_")] or ["prediction"]
+    columns = predictions.answer_columns(stored)
     a, b = (f[columns].to_numpy(dtype="float64") for f in (answered, stored))
     scale = np.maximum(1.0, np.abs(b)) if columns == ["prediction"] else 1.0
     return float(np.abs((a - b) / scale).max())

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from surefit import config as configuration
+from surefit import models
 from surefit.config import Config, Project
 from surefit.core import data as tables
-from surefit.core import dependence, gate, metrics
+from surefit.core import dependence, gate, metrics, predictions
 from surefit.core import split as splits
 from surefit.core.data import Dataset
 from surefit.core.split import Frozen, Split
@@ -27,10 +28,11 @@ from surefit.edges.store import Store
 from surefit.errors import ConfigError, DataError, InputError, did_you_mean
 from surefit.items import Item, Param, Table, Tag, Text
 from surefit.models import logs
-from surefit.models.family import LOG_TARGET
+from surefit.models.family import LOG_TARGET, LOSS
 from surefit.redaction import redacted
 from surefit.verbs.reporter import Reporter
 
+ABSOLUTE = ("mae", "median_absolute_error", "mape")  # scores that the absolute error is fitted for
 CHECKED = "surefit.checked"  # the digest of all that the findings of a check depend on
 Data = Any  # a path, or a pandas, Polars or Arrow table, or None
 Overrides = configuration.Overrides
@@ -56,6 +58,11 @@ class Workspace:
         if self.data.task != "regression" or LOG_TARGET in self.config.model.params:
             return False
         return logs.long_tail(self.data.y[self.split.train_rows])
+
+    @property
+    def try_absolute(self) -> bool:
+        """Whether the absolute error is worth fitting: it is what is scored, and nobody chose."""
+        return self.metric in ABSOLUTE and LOSS not in self.config.model.params
 
     @property
     def looked_at(self) -> str:
@@ -121,9 +128,13 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
         override = f"   [{note.override}]" if note.override else ""
         reporter.say(f"       {note.text}{override}")
     work = Workspace(project=found, data=data, split=split, metric=metric)
-    if not (config.model.own or config.model.together) and work.try_log:
-        reporter.say(f"       {data.target} has a long tail: its logarithm may be easier to learn"
-                     f"   [model.params.{LOG_TARGET} = true]")  # fmt: skip
+    if not (config.model.own or config.model.together):
+        if work.try_log:
+            reporter.say(f"       {data.target} has a long tail: its logarithm may be easier to "
+                         f"learn   [model.params.{LOG_TARGET} = true]")  # fmt: skip
+        if work.try_absolute and models.named(config.model.family).losses:
+            reporter.say(f"       {metric} is scored: the absolute error may be the better loss"
+                         f'   [model.params.{LOSS} = "absolute_error"]')  # fmt: skip
     reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
     if config.split.test and (doubt := _few_to_test(data, split)):
         reporter.say(f"       {doubt}")
@@ -248,11 +259,9 @@ def setup_items(work: Workspace) -> Iterator[Item]:
 
 
 def _split_table(work: Workspace) -> pd.DataFrame:
-    row_id = work.data.row_id
-    ids = row_id if row_id.dtype == "int64" else row_id.astype(str)
     return pd.DataFrame({
-        "row_id": ids, "block": work.split.block, "row_key": work.data.row_key,
-        "unit": work.split.unit,
+        "row_id": predictions.stored_ids(work.data.row_id), "block": work.split.block,
+        "row_key": work.data.row_key, "unit": work.split.unit,
     })  # fmt: skip
 
 
