@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from surefit.core.portable import as_date
+from surefit.core.intake import seconds_of_day
+from surefit.core.portable import as_date, as_text
 from surefit.errors import DataError, nearest
 from surefit.results import InputColumn
 
@@ -21,8 +22,8 @@ def conform(frame: pd.DataFrame, wanted: Sequence[InputColumn]) -> tuple[pd.Data
     """The wanted columns in order and type, and what was cast, in words.
 
     A cast changes no value: whole numbers become float64 and back, text that holds numbers or
-    dates is read. Where a whole-number column has missing values it stays float64, which MLflow's
-    own check would refuse.
+    dates is read, durations and times of day are seconds as in training. Where a whole-number
+    column has missing values it stays float64, which MLflow's own check would refuse.
 
     Raises:
         DataError: with every difference, when a column is missing or cannot be cast.
@@ -92,12 +93,18 @@ def _cast(values: pd.Series, kind: str) -> pd.Series:
             raise ValueError("some are no dates")
         return dates
     if kind == "string" and not pd.api.types.is_object_dtype(values):
-        return _text(values)
+        return as_text(values)
     return values
 
 
 def _plain(values: pd.Series) -> pd.Series:
     """Blank text counts as missing, as in the model's own reading of numbers."""
+    if pd.api.types.is_timedelta64_dtype(values):
+        return pd.Series(values.dt.total_seconds())
+    if pd.api.types.is_datetime64_any_dtype(values):
+        raise ValueError("dates are no numbers")
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) == "time":
+        return values.map(seconds_of_day, na_action="ignore").astype("float64")
     if pd.api.types.is_string_dtype(values) or pd.api.types.is_object_dtype(values):
         text = values.astype(object)
         blank = text.map(lambda v: isinstance(v, str) and not v.strip()).astype("bool")
@@ -127,11 +134,6 @@ def _truth(values: pd.Series) -> pd.Series:
         raise ValueError("some are neither true nor false")
     read = read.astype(object).where(values.notna(), None)
     return read.astype("bool") if not values.isna().any() else read
-
-
-def _text(values: pd.Series) -> pd.Series:
-    missing = values.isna()
-    return values.astype(str).astype(object).where(~missing, np.nan)
 
 
 def _example(values: pd.Series, kind: str) -> str:

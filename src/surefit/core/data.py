@@ -131,7 +131,9 @@ def prepare(
     if not labelled.all():
         every = whole[named].astype(str) if named else map(str, range(len(whole)))
         unlabelled = frozenset(every) - frozenset(map(str, row_id))
-    columns, more = columns_of(table, features, config.types, left_out)
+    columns, more = columns_of(
+        table, features, config.types, left_out, decimal_comma=config.decimal == ","
+    )
     notes += [
         Note(text=f"{name} {why}: not a feature", override=types_line(name, table[name]))
         for name, why in left_out.items()

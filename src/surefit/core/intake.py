@@ -117,7 +117,8 @@ def _from_arrow(values: pd.Series) -> pd.Series:
     return pd.Series(moved.array, index=values.index, name=values.name)
 
 
-def _seconds(time: datetime.time) -> float:
+def seconds_of_day(time: datetime.time) -> float:
+    """Since midnight."""
     return time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6
 
 
@@ -136,7 +137,7 @@ def _objects(values: pd.Series, notes: list[Note]) -> pd.Series | None:
     inferred = pd.api.types.infer_dtype(values, skipna=True)
     if inferred == "time":
         notes.append(Note(text=f"{name} holds times of day: read as seconds since midnight"))
-        return values.map(_seconds, na_action="ignore").astype("float64")
+        return values.map(seconds_of_day, na_action="ignore").astype("float64")
     if inferred == "string":
         return _encodable(values, notes)
     if inferred in ("empty", "boolean"):

@@ -36,7 +36,7 @@ class Column:
     name: str
     dtype: Literal["long", "double", "boolean", "string", "datetime"]
     kind: Literal["number", "category", "text", "date"]
-    style: Literal["", "decimal comma", "day first"] = ""
+    style: Literal["", "decimal comma", "day first", "true or false"] = ""
 
     def to_dict(self) -> dict[str, str]:
         """Keys "name", "dtype", "kind"; and "style" where there is one."""
@@ -49,11 +49,17 @@ def columns_of(
     features: Sequence[str],
     types: Mapping[str, str],
     left_out: dict[str, str],
+    *,
+    decimal_comma: bool = False,
 ) -> tuple[tuple[Column, ...], list[Note]]:
     """The features with their kinds, and what was inferred; why others are none is put down.
 
+    Args:
+        types: kinds that were chosen.
+        decimal_comma: whether numbers have one where a text can be read in both ways.
+
     Raises:
-        DataError: when none is left.
+        DataError: when none is left, or one cannot be of the kind that was chosen.
     """
     columns, notes = [], []
     for name in features:
@@ -61,7 +67,7 @@ def columns_of(
         if values.nunique() < 2 and name not in types:
             left_out[name] = "is empty" if values.isna().all() else "has one value"
             continue
-        kind, style, note = _kind(values, types.get(name))
+        kind, style, note = _kind(values, types.get(name), decimal_comma)
         if note:
             notes.append(note)
         columns.append(Column(name=name, dtype=_dtype(values), kind=kind, style=style))
@@ -72,18 +78,19 @@ def columns_of(
     return tuple(columns), notes
 
 
-def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
+def _kind(values: pd.Series, chosen: Any, comma: bool) -> tuple[Any, Any, Note | None]:
     """(kind, style, what to tell) of a feature."""
-    if chosen and chosen.endswith("date"):
-        return "date", "day first" if chosen != "date" else "", None
+    truth = pd.api.types.infer_dtype(values, skipna=True) == "boolean" and is_text(values)
     if chosen:
-        return chosen, (_number_style(values) or "") if chosen == "number" else "", None
+        return _chosen(values, chosen, comma, truth)
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
         return "number", "", _infinite(values)
     if pd.api.types.is_datetime64_any_dtype(values):
         return "date", "", None
     name, as_category = str(values.name), f'data.types = {{ "{values.name}" = "category" }}'
-    style = _number_style(values)
+    if truth:  # with gaps; a file may spell them otherwise than pandas
+        return "category", "true or false", None
+    style = _number_style(values, comma)
     if style is not None:
         told = f"{name} holds numbers stored as text{_blanks(values)}: read as number"
         return "number", style, Note(text=told + f", {style}" * bool(style), override=as_category)
@@ -97,6 +104,47 @@ def _kind(values: pd.Series, chosen: Any) -> tuple[Any, Any, Note | None]:
         return "category", "", None
     told = f"{name} has {levels:,} distinct texts: read as text"
     return "text", "", Note(text=told, override=as_category)
+
+
+def _chosen(
+    values: pd.Series, chosen: str, comma: bool, truth: bool
+) -> tuple[Any, Any, Note | None]:
+    """The same of a feature whose kind was chosen, and how much of it cannot be read so."""
+    if chosen.endswith("date"):
+        first = chosen != "date"
+        unread = as_date(values, day_first=first).isna() & values.notna()
+        told = _unread(values, unread, "dates", whole=not is_text(values))
+        return "date", "day first" if first else "", told
+    if chosen != "number":
+        return chosen, "true or false" if truth else "", None
+    if not is_text(values) or truth:
+        return "number", "", None
+    missed = {
+        style: as_number(values, decimal_comma=style != "").isna() & values.notna()
+        for style in _styles(comma)
+    }
+    style = min(missed, key=lambda s: int(missed[s].sum()))
+    return "number", style, _unread(values, missed[style], "numbers")
+
+
+def _unread(values: pd.Series, unread: pd.Series, what: str, *, whole: bool = False) -> Note | None:
+    """What is taken as missing, since it is none of what was chosen; blanks and tokens are so.
+
+    Raises:
+        DataError: where `whole` says that nothing may be.
+    """
+    odd = values[unread & ~values.astype(str).str.strip().isin(_NO_NUMBER)]
+    if not len(odd):
+        return None
+    count = len(odd)
+    if whole:
+        raise DataError(
+            f'data.types says that "{values.name}" holds {what}, and {counted(count, "value")} '
+            f"cannot be read as such, e.g. {odd.iloc[0]}.",
+            "numbers are dates of eight digits, such as 20240131",
+        )
+    return Note(text=f"{values.name}: {counted(count, 'text')}, e.g. {str(odd.iloc[0])[:40]!r}, "
+                     f"cannot be read as {what}: taken as missing")  # fmt: skip
 
 
 def _infinite(values: pd.Series) -> Note | None:
@@ -113,8 +161,14 @@ def most_levels(n_rows: int) -> int:
     return max(MAX_LEVELS, min(MANY_LEVELS, n_rows // 100))
 
 
-def _number_style(values: pd.Series) -> Any:
+def _styles(comma: bool) -> tuple[str, ...]:
+    return ("decimal comma", "") if comma else ("", "decimal comma")
+
+
+def _number_style(values: pd.Series, comma: bool = False) -> Any:
     """How a column of texts holds numbers: "" or "decimal comma"; None where it does not.
+
+    With `comma` it is one where both can be.
 
     Blanks and the usual tokens for missing do not count against it: what is left must be numbers.
     """
@@ -123,11 +177,10 @@ def _number_style(values: pd.Series) -> Any:
     text = values.dropna().astype(str)
     stripped = text.str.strip()
     text = text[~stripped.isin(_NO_NUMBER)]
-    for style in ("", "decimal comma") if len(text) else ():
-        comma = style != ""
-        if (
-            as_number(text.head(200), decimal_comma=comma).notna().all()
-            and as_number(text, decimal_comma=comma).notna().all()
+    for style in _styles(comma) if len(text) else ():
+        if all(
+            as_number(part, decimal_comma=style != "").notna().all()
+            for part in (text.head(200), text)
         ):
             return style
     return None

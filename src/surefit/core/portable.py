@@ -15,7 +15,8 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
         frame: rows as the user has them; further columns are ignored.
         columns: dicts with "name" and "kind": "number" (float64; text is parsed, what is no number
             and infinities become missing), "category" or "text" (object: str or NaN), "date"; and
-            "style" where numbers have a decimal comma or dates begin with the day.
+            "style" where numbers have a decimal comma, dates begin with the day, or texts are
+            "true" and "false" in whatever spelling.
 
     Raises:
         KeyError: naming the columns that are missing.
@@ -31,7 +32,8 @@ def coerce(frame: pd.DataFrame, columns: list[dict[str, str]]) -> pd.DataFrame:
         elif column["kind"] == "date":
             data[column["name"]] = as_date(values, day_first=style == "day first")
         else:
-            data[column["name"]] = as_text(values)
+            text = as_text(values)
+            data[column["name"]] = as_truth(text) if style == "true or false" else text
     return pd.DataFrame(data, index=frame.index, copy=False)
 
 
@@ -66,9 +68,13 @@ def as_number(values: pd.Series, *, decimal_comma: bool = False) -> pd.Series:
     """float64, missing as NaN; text may have a currency, a percent sign, thousands set apart."""
     if values.dtype != "float64":
         numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-        odd = numbers.isna() & values.notna()
-        if odd.any() and not pd.api.types.is_numeric_dtype(values):
-            numbers = numbers.where(~odd, as_amount(values[odd].astype(str), decimal_comma))
+        if not pd.api.types.is_numeric_dtype(values):
+            # 1.234 is a whole number beside a decimal comma, though it can be read as another
+            odd = numbers.isna() & values.notna()
+            if decimal_comma:
+                odd = values.map(lambda v: isinstance(v, str)).astype("bool")
+            amounts = as_amount(values[odd].astype(str), decimal_comma)
+            numbers = numbers.where(~odd, amounts.fillna(numbers) if decimal_comma else amounts)
         values = numbers
     infinite = np.isinf(values.to_numpy())
     return values.mask(infinite) if infinite.any() else values
@@ -89,21 +95,34 @@ def as_amount(text: pd.Series, decimal_comma: bool) -> pd.Series:
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """object: str, or NaN where missing; whole floats lose their ".0", so 3 and 3.0 are one."""
+    """object: str, or NaN where missing; whole floats lose their ".0", so 3 and 3.0 are one.
+
+    Each value is spelled by itself, whatever stands beside it.
+    """
     missing = values.isna()
-    if pd.api.types.is_float_dtype(values):
-        whole = (values.dropna() % 1 == 0).all()
-        values = values.fillna(0).astype("int64") if whole else values
     text = values.astype(str).astype(object)
+    if pd.api.types.is_float_dtype(values):
+        number = values.to_numpy(dtype="float64", na_value=np.nan)
+        whole = (np.abs(number) < 2**53) & (np.trunc(number) == number)
+        text[whole] = number[whole].astype("int64").astype(str)
     return text.where(~missing, np.nan)
+
+
+def as_truth(text: pd.Series) -> pd.Series:
+    """ "True" and "False" where texts say so, however it is written; others as they are."""
+    spelled = text.str.strip().str.lower().map({"true": "True", "false": "False"})
+    return spelled.fillna(text)
 
 
 def as_date(values: pd.Series, *, day_first: bool = False) -> pd.Series:
     """datetime64[ns] without time zone (UTC where there was one); what is no date is missing.
 
-    So are dates before 1678 and after 2261, such as 9999-12-31.
+    So are dates before 1678 and after 2261, such as 9999-12-31. A number is a date where it has
+    eight digits, such as 20240131.
     """
-    if _is_date(values):
+    if pd.api.types.is_numeric_dtype(values):
+        dates = pd.to_datetime(as_text(values), errors="coerce", format="%Y%m%d", utc=True)
+    elif _is_date(values):
         zoned = isinstance(values.dtype, pd.DatetimeTZDtype)
         dates = values if zoned else values.dt.tz_localize("UTC")
     else:

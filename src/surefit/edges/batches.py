@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pandas as pd
 
@@ -64,10 +64,7 @@ def look(path: str, data: DataConfig) -> Table:
                 return Table(path=file, names=names, n_rows=n_rows, dialect=None)
         if ending.endswith(_CSV):
             dialect = sources.dialect_of_new(file, data)
-            with csvtext.unpacked(file) as stream:
-                head = pd.read_csv(stream, sep=dialect.separator, encoding=dialect.encoding,
-                                   skiprows=dialect.skip, nrows=0)  # fmt: skip
-            names = tuple(map(str, head.columns))
+            names = tuple(csvtext.names(file, dialect))
             return Table(path=file, names=names, n_rows=None, dialect=dialect)
     except (ValueError, OSError, EOFError) as error:
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -100,7 +97,11 @@ def read(
             yield from _csv(table, table.dialect, names, wanted, n_rows, missing)
         else:
             yield from _parquet(table, names, n_rows)
-    except (ValueError, OSError, EOFError) as error:
+    except pd.errors.ParserError as error:
+        raise DataError(csvtext.parse_failure(str(error), table.path.name)) from None
+    except (TypeError, ValueError, OSError, EOFError) as error:
+        if table.dialect is not None and not isinstance(error, OSError):
+            _refuse_unfit(table, table.dialect, wanted, missing)
         said = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DataError(f"{table.path.name} cannot be read: {said}") from None
 
@@ -122,20 +123,66 @@ def _csv(
     n_rows: int, missing: Sequence[str] | None,
 ) -> Iterator[tuple[pd.DataFrame, float]]:  # fmt: skip
     types = {w.name: _READ_AS.get(w.type, "str") for w in wanted}
-    size = max(table.path.stat().st_size, 1)
+    size, counted = max(table.path.stat().st_size, 1), False
+    with table.path.open("rb") as handle:
+        for chunk in _chunks(table, dialect, handle, types, n_rows, missing):
+            if not counted and chunk.shape[1] > 1 and chunk.iloc[:, -1].isna().any():
+                csvtext.refuse_short_lines(table.path, dialect, chunk.shape[1], table.path.name)
+                counted = True
+            yield chunk[list(names)], min(1.0, handle.tell() / size)
+
+
+def _chunks(
+    table: Table, dialect: csvtext.Dialect, handle: IO[bytes], types: Mapping[str, str],
+    n_rows: int, missing: Sequence[str] | None,
+) -> Iterator[pd.DataFrame]:  # fmt: skip
+    """All columns, so that pandas sees lines that are too long; those without a type as texts."""
     texts = ["", *(csvtext.TOKENS if missing is None else missing)]
     numbers = [*texts, *csvtext.TOKENS, *csvtext.AMONG_NUMBERS]
-    tokens = {n: texts if types.get(n, "str") == "str" else numbers for n in names}
+    packed: Literal["gzip"] | None = "gzip" if table.path.suffix == ".gz" else None
+    read_as = {n: types.get(n, "str") for n in table.names}  # ids as they stand
+    absent: Any = {n: texts if kind == "str" else numbers for n, kind in read_as.items()}
+    absent[len(read_as)] = [""]  # behind a separator that lines end in
+    with pd.read_csv(
+        handle, decimal=dialect.decimal, chunksize=n_rows, compression=packed,
+        keep_default_na=False, dtype=read_as, na_values=absent,
+        **csvtext.layout(dialect),
+    ) as chunks:  # fmt: skip
+        while True:
+            with csvtext.nothing_left_out(table.path.name):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+
+def _refuse_unfit(
+    table: Table, dialect: csvtext.Dialect, wanted: Sequence[InputColumn],
+    missing: Sequence[str] | None,
+) -> None:  # fmt: skip
+    """Name the first value that is no number of the kind that the model wants.
+
+    Raises:
+        DataError: where there is one.
+    """
+    done, numeric = 0, [w for w in wanted if w.type in _READ_AS and w.name in table.names]
+    known = {*csvtext.TOKENS, *csvtext.AMONG_NUMBERS, *(missing or ())}
     with table.path.open("rb") as handle:
-        packed: Literal["gzip"] | None = "gzip" if table.path.suffix == ".gz" else None
-        with pd.read_csv(
-            handle, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
-            skiprows=dialect.skip, skipinitialspace=dialect.separator == " ",
-            usecols=list(names), chunksize=n_rows, keep_default_na=False, na_values=tokens,
-            dtype={n: types.get(n, "str") for n in names}, compression=packed,  # ids as they stand
-        ) as chunks:  # fmt: skip
-            for chunk in chunks:
-                yield chunk[list(names)], min(1.0, handle.tell() / size)
+        for chunk in _chunks(table, dialect, handle, {}, rows_a_batch(len(table.names)), missing):
+            for want in numeric:
+                text = chunk[want.name].astype(object).where(~chunk[want.name].isin(known))
+                plain = text.str.replace(",", ".") if dialect.decimal == "," else text
+                value = pd.to_numeric(plain, errors="coerce")
+                odd = text.notna() & value.isna()
+                whole = _READ_AS[want.type] == "Int64"
+                odd |= whole & value.notna() & (value % 1 != 0)
+                if odd.any():
+                    row = int(odd.to_numpy().argmax())
+                    raise DataError(
+                        f'{table.path.name}: {want.name} is "{text.iloc[row]}" in row '
+                        f"{done + row + 1:,}, the model wants {'whole ' * whole}numbers."
+                    )
+            done += len(chunk)
 
 
 # --- parts ---

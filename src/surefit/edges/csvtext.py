@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextlib
 import csv
 import gzip
 import io
 import itertools
 import lzma
 import re
+import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -88,12 +90,11 @@ def read(file: Path, dialect: Dialect, shown: str) -> pd.DataFrame:
     Raises:
         DataError: when a line has more or fewer fields than the header.
     """
-    with unpacked(file) as stream:
+    with unpacked(file) as stream, nothing_left_out(shown):
         try:
-            frame = pd.read_csv(
-                stream, sep=dialect.separator, encoding=dialect.encoding, decimal=dialect.decimal,
-                low_memory=False, keep_default_na=False, na_values=[""],
-                skipinitialspace=dialect.separator == " ", skiprows=dialect.skip,
+            frame: pd.DataFrame = pd.read_csv(
+                stream, decimal=dialect.decimal, low_memory=False, keep_default_na=False,
+                na_values=[""], **layout(dialect),
             )  # fmt: skip
         except UnicodeDecodeError:
             raise DataError(
@@ -102,15 +103,14 @@ def read(file: Path, dialect: Dialect, shown: str) -> pd.DataFrame:
         except pd.errors.EmptyDataError:
             raise DataError(f"{shown} is empty.") from None
         except pd.errors.ParserError as error:
-            raise DataError(_parse_failure(str(error), shown)) from None
-    if len(frame) and not isinstance(frame.index, pd.RangeIndex):
-        frame = _shifted(frame, shown)
+            raise DataError(parse_failure(str(error), shown)) from None
     if len(frame) and frame.shape[1] > 1 and frame.iloc[:, -1].isna().any():
-        _refuse_short_lines(file, dialect, frame.shape[1], shown)
+        refuse_short_lines(file, dialect, frame.shape[1], shown)
     return frame
 
 
-def _parse_failure(text: str, shown: str) -> str:
+def parse_failure(text: str, shown: str) -> str:
+    """What pandas could not parse, in our words."""
     match = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", text)
     if match:
         wanted, line, seen = match.groups()
@@ -120,20 +120,45 @@ def _parse_failure(text: str, shown: str) -> str:
     return f"{shown} cannot be read: {text.strip().splitlines()[0]}"
 
 
-def _shifted(frame: pd.DataFrame, shown: str) -> pd.DataFrame:
-    """Lines with one field more than the header: harmless where each line ends in a separator."""
-    if frame.iloc[:, -1].isna().all() and frame.index.nlevels == 1:
-        names = list(frame.columns)
-        moved = frame.reset_index().iloc[:, : len(names)]
-        return moved.set_axis(names, axis=1)
-    raise DataError(
-        f"{shown}: the lines have more fields than the header has names ({frame.shape[1]}).",
-        "name every column in the first line",
-    )
+def layout(dialect: Dialect) -> dict[str, Any]:
+    """How pandas is to divide a file into fields: options of its `read_csv`.
+
+    No column is an index, so that a separator at the ends of lines does no harm.
+    """
+    return {"sep": dialect.separator, "encoding": dialect.encoding, "skiprows": dialect.skip,
+            "skipinitialspace": dialect.separator == " ", "index_col": False}  # fmt: skip
 
 
-def _refuse_short_lines(file: Path, dialect: Dialect, n_columns: int, shown: str) -> None:
-    """pandas fills short lines with missing values, silently."""
+def names(file: Path, dialect: Dialect) -> list[str]:
+    """The names in the header, as pandas calls those that are there twice or empty."""
+    with unpacked(file) as stream:
+        return list(map(str, pd.read_csv(stream, nrows=0, **layout(dialect)).columns))
+
+
+@contextlib.contextmanager
+def nothing_left_out(shown: str) -> Iterator[None]:
+    """Refuse what pandas only warns of: fields behind the last name of the header.
+
+    Raises:
+        DataError: saying so.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            yield
+        except pd.errors.ParserWarning:
+            raise DataError(
+                f"{shown}: the lines have more fields than the header has names.",
+                "name every column in the first line",
+            ) from None
+
+
+def refuse_short_lines(file: Path, dialect: Dialect, n_columns: int, shown: str) -> None:
+    """pandas fills short lines with missing values, silently.
+
+    Raises:
+        DataError: naming the first of them.
+    """
     with unpacked(file) as stream, io.TextIOWrapper(stream, dialect.encoding, newline="") as text:
         for number, line in enumerate(text, start=1):
             if number <= dialect.skip:
@@ -286,12 +311,21 @@ def _separator(lines: Sequence[str]) -> str:
 
 
 def _decimal(lines: Sequence[str], separator: str) -> str:
-    """A comma where fields such as 1,5 occur, and none such as 1.5, beside another separator."""
+    """A comma where fields such as 1,5 occur, and none such as 1.5, beside another separator.
+
+    1,234 and 1.234 may have thousands set apart: where others tell, they do not count.
+    """
     if separator == ",":
         return "."
     fields = list(itertools.chain.from_iterable(_rows(lines[1:], separator)))
-    commas = sum(bool(re.fullmatch(r"\s*[-+]?\d+,\d+(e[-+]?\d+)?\s*", f, re.I)) for f in fields)
-    points = sum(bool(re.fullmatch(r"\s*[-+]?\d+\.\d+(e[-+]?\d+)?\s*", f, re.I)) for f in fields)
+    commas, points = (
+        [f for f in fields if re.fullmatch(rf"\s*[-+]?\d+{sign}\d+(e[-+]?\d+)?\s*", f, re.I)]
+        for sign in (",", r"\.")
+    )
+    thousands = re.compile(r"\s*[-+]?\d{1,3}([,.]\d{3})+\s*")
+    clear = [[f for f in found if not thousands.fullmatch(f)] for found in (commas, points)]
+    if any(clear):
+        commas, points = clear
     return "," if commas and not points else "."
 
 
@@ -340,7 +374,8 @@ def _without(
     seen: Counter[str], columns: Counter[str],
 ) -> pd.Series | None:  # fmt: skip
     """The column without its missing tokens, as numbers where nothing else is left; else None."""
-    counts = values.astype("str").value_counts()
+    texts = values.where(values.map(lambda v: isinstance(v, str)).astype("bool"))
+    counts = texts.astype("str").value_counts()  # parts may hold numbers already, else texts
     found = {str(v): int(n) for v, n in counts.items() if str(v).strip() in tokens}
     rest = [str(v) for v in counts.index if str(v) not in found]
     if infer:
@@ -354,16 +389,19 @@ def _without(
         seen[token.strip()] += count
         columns[token.strip()] += 1
     left = values.mask(values.isin(list(found)))
-    if rest and _numbers(rest, decimal):
-        text = left.str.replace(",", ".") if decimal == "," else left
-        return pd.to_numeric(text)
-    return left.astype("float64") if not rest else left
+    if rest and not _numbers(rest, decimal):
+        return left
+    if decimal == ",":
+        left = left.map(lambda v: v.replace(",", ".") if isinstance(v, str) else v)
+    return pd.to_numeric(left) if rest else left.astype("float64")
 
 
 def _numbers(texts: Sequence[str], decimal: str) -> bool:
     if not texts:
         return False
     if decimal == ",":
+        if any("." in t for t in texts):
+            return False  # thousands set apart, which the kinds of columns see to
         texts = [t.replace(",", ".") for t in texts]
     parsed = pd.to_numeric(pd.Series(texts, dtype="str"), errors="coerce").to_numpy()
     return bool(np.isfinite(parsed.astype("float64")).all())

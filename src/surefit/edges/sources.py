@@ -37,10 +37,11 @@ _UNKEPT = "what {path} logs with MLflow is not kept: no run is open yet as the t
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """A table as it came, and what was inferred on the way."""
+    """A table as it came, and what was inferred on the way; the decimal sign of its text."""
 
     frame: pd.DataFrame
     notes: tuple[Note, ...] = ()
+    decimal: str | None = None
 
 
 def load(path: str, root: Path) -> pd.DataFrame:
@@ -209,7 +210,7 @@ def _read_csv(files: Sequence[Path], config: DataConfig, shown: str) -> Loaded:
     frame, more = csvtext.typed(_joined(parts, files), dialect, config)
     if len(files) > 1:
         notes = [_parts_note(files), *notes]
-    return Loaded(frame=frame, notes=(*notes, *more))
+    return Loaded(frame=frame, notes=(*notes, *more), decimal=dialect.decimal)
 
 
 def _name(file: Path, files: Sequence[Path], shown: str) -> str:

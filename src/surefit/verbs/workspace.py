@@ -170,7 +170,8 @@ def _prepared(found: Project, loaded: sources.Loaded) -> Dataset:
             raise DataError(f'The table has no column split.column = "{column}"; {advice}')
         part = splits.read_parts(table[column].tolist(), column)
         no_features = (column,)
-    data = tables.prepare(table, config.data, part=part, no_features=no_features)
+    told = config.data.model_copy(update={"decimal": config.data.decimal or loaded.decimal})
+    data = tables.prepare(table, told, part=part, no_features=no_features)
     return replace(data, notes=(*loaded.notes, *data.notes))
 
 
@@ -199,7 +200,7 @@ def _with_test(found: Project, table: pd.DataFrame) -> tuple[pd.DataFrame, np.nd
 def _holds(values: pd.Series) -> str:
     if values.isna().all():
         return "nothing"
-    if pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.infer_dtype(values) == "boolean":
         return "numbers"
     return "dates" if pd.api.types.is_datetime64_any_dtype(values) else "texts"
 
