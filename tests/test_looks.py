@@ -197,3 +197,11 @@ def test_two_evaluations_at_once_are_two_looks(iris) -> None:
         assert iris.runs("tags.`surefit.look` LIKE '%'") == []
     answers = [json.loads(command.communicate(timeout=120)[0]) for command in commands]
     assert sorted(answer["look"] for answer in answers) == [1, 2]
+
+
+def test_a_look_outlives_its_run(trained) -> None:
+    """Deleting the run of a look in MLflow does not make it uncounted."""
+    assert go(trained).look == 1
+    (run,) = runs.search(trained.store(), f"tags.`{looks.LOOK}` LIKE '%'")
+    trained.store().client.delete_run(run.run_id)
+    assert next_look(trained) == 2

@@ -176,6 +176,10 @@ def test_a_search_that_went_on_to_a_better_trial_is_another_version(folder):
     decision = folder.promote(longer.run_id, force=True, reason="a better trial")
     assert (decision.version, decision.moved) == ("2", True)
     assert not any("manifest" in c.reason for c in decision.checks)
+    judged = folder.evaluate("models:/breast_cancer/1")
+    given = folder.evaluate(longer.run_id, test=True)
+    assert judged.n_rows == given.n_rows
+    assert judged.scores[0].value < given.scores[0].value  # of the first model, not the second's
     back = folder.rollback()
     assert (back.version, back.moved) == ("1", True), back
 

@@ -135,7 +135,8 @@ def requirements(distribution: str) -> list[Requirement]:
 
 def owner() -> str:
     """This process, told apart from any other of this machine, before or after a restart."""
-    return f"{socket.gethostname()}/{_boot()}/{os.getpid()}/{_started(os.getpid())}"
+    place = f"{_boot()} {_processes()}"
+    return f"{socket.gethostname()}/{place}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def owner_alive(text: str) -> bool:
@@ -143,8 +144,11 @@ def owner_alive(text: str) -> bool:
     parts = text.split("/")
     if len(parts) != 4 or parts[0] != socket.gethostname():
         return True
-    if parts[1] != _boot():
+    boot, _, processes = parts[1].partition(" ")
+    if boot != _boot():
         return False
+    if processes and processes != _processes():
+        return True
     return _started(int(parts[2])) == parts[3]
 
 
@@ -168,6 +172,14 @@ def _boot() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return "unknown"
+
+
+def _processes() -> str:
+    """The space that process numbers are of: containers of one machine have each their own."""
+    try:
+        return Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
+    except OSError:
+        return ""
 
 
 def _started(pid: int) -> str:

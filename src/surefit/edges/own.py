@@ -170,6 +170,7 @@ def _fit_loop(
         sorted(params.items()),
         len(train.y),
         *([setting.most_steps] if setting.most_steps else []),
+        *([setting.limits] if setting.limits else []),
     )
     context = Context(
         train=Part(X=train.X, y=train.y, weight=train.weight),

@@ -48,3 +48,10 @@ def save(root: Path, key: str, arrays: Mapping[str, np.ndarray]) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise InputError(f"{folder} cannot be written: {error.strerror}.") from None
+
+
+def forget_older(root: Path, start: str, *, keep: int) -> None:
+    """Of the splits whose keys start so, delete all but the last that were saved."""
+    found = sorted((root / FOLDER).glob(f"{start}*.npz"), key=lambda f: f.stat().st_mtime_ns)
+    for file in found[:-keep]:
+        file.unlink(missing_ok=True)

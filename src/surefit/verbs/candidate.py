@@ -77,9 +77,12 @@ def candidate(work: Workspace, *, keep: bool = True) -> Candidate:
         code = project.load(
             model.own, work.project.root, scratch.at_import(work.project.root, model.own)
         )
+        asked = model.model_dump_json(include={"params", "seed"})
+        if not keep:  # of a search, whatever its budget
+            asked += work.config.tune.model_dump_json(exclude={"trials", "budget", "workers"})
         kept = checkpoints.at(
             work.project.root, work.data.digest, work.split.digest, code.digest, model.own,
-            environment.versions_of(("numpy", "torch")), keep, keep=keep,
+            environment.versions_of(("numpy", "torch")), asked, keep, keep=keep,
         )  # fmt: skip
         calls = scratch.place(work.project.root)
         family = own.family(own.Own(

@@ -136,7 +136,7 @@ def _from_store(store: Store, subject: str, load: Any, *, test: bool) -> Subject
     if subject.startswith("models:/"):
         found = registry.resolve(store, subject)
         record = runs.find(store, found.run_id) if found.run_id else None
-        if record is None or record.kind not in ("train", "tune"):
+        if record is None or record.kind not in ("train", "tune") or not found.holds(record):
             return _from_model(store, found, load())
         version = found.uri()
     else:
@@ -205,7 +205,10 @@ def _sealed(name: str, blind: pd.DataFrame, work: Workspace, tags: dict[str, str
 
 
 def _from_model(store: Store, version: registry.Version, work: Workspace) -> Subject:
-    """A model of another program answers on the test rows; it may have been trained on them."""
+    """A model of another program answers on the test rows; it may have been trained on them.
+
+    So does the earlier model of a search that went on: what its run holds now is another's.
+    """
     sealed = work.split.test_rows
     if not len(sealed):
         raise InputError("This project has no test rows.", "split.test = 0.2")

@@ -47,13 +47,17 @@ def _rows_of(store: Store, record: RunRecord) -> pd.DataFrame | None:
 
 
 def _lookers(store: Store) -> Iterator[RunRecord]:
-    """The runs that may have written rows down: those that say so, and those cut short before."""
-    for record in runs.search(store, f"tags.`{LOOK}` LIKE '%'"):
-        if record.kind != "compare":
-            yield record
-    for kind in ("evaluate", "promote"):
-        where = f"tags.`surefit.kind` = '{kind}' and attributes.status != 'FINISHED'"
-        yield from (r for r in runs.search(store, where) if LOOK not in r.tags)
+    """The runs that may have written rows down: those that say so, and those cut short before.
+
+    A look stays one where its run was deleted since.
+    """
+    for deleted in (False, True):
+        for record in runs.search(store, f"tags.`{LOOK}` LIKE '%'", deleted=deleted):
+            if record.kind != "compare":
+                yield record
+        for kind in ("evaluate", "promote"):
+            where = f"tags.`surefit.kind` = '{kind}' and attributes.status != 'FINISHED'"
+            yield from (r for r in runs.search(store, where, deleted=deleted) if LOOK not in r.tags)
 
 
 def count(run: Run, row_key: np.ndarray) -> int:

@@ -85,11 +85,11 @@ def promote(
     stages = project.config.gate.stages
     with moves.opened(store, to, stages=stages, reporter=reporter) as log:
         champion = log.named
-    if champion is not None and champion.holds(record):
-        if stages and not dry_run:  # asked for since, or moved away in MLflow's UI
-            with lock.held(store, to):
+        if champion is not None and champion.holds(record):
+            if stages and not dry_run:  # asked for since, or moved away in MLflow's UI
+                log.still_locked()
                 registry.move(store, to, champion, stages=True)
-        return _already(record, champion, to)
+            return _already(record, champion, to)
     work = workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
     check_same_data(record, work)
     gate.check_asked(work.config.gate, work.data.task, [c.name for c in work.data.columns],
@@ -234,6 +234,11 @@ def _standard_error(
     store: Store, work: Workspace, record: RunRecord, champion: Version, n_rows: int
 ) -> float | None:
     """Of the difference on so many test rows, told from both models' validation rows."""
+    try:
+        if not champion.holds(runs.find(store, champion.run_id)):
+            return None  # a search that went on: its rows there are another model's
+    except InputError:
+        return None
     tables = [
         runs.read_table(store, i, predictions.VALID) for i in (record.run_id, champion.run_id)
     ]

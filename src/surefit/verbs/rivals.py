@@ -57,17 +57,14 @@ def between(store: Store, work: Workspace, record: RunRecord, champion: Version 
     if champion is None:
         return Rivals(blind=blind, how=f"{len(blind):,} test rows")
     try:
-        return _with(store, work, record, champion, blind)
+        return _with(store, work, champion, blind)
     except SurefitError as error:
         return Rivals(blind=blind, how=f"{len(blind):,} test rows", trouble=error.what)
 
 
-def _with(
-    store: Store, work: Workspace, record: RunRecord, champion: Version, blind: pd.DataFrame
-) -> Rivals:
-    theirs = _run_of(store, champion)
-    saved = None
-    if champion.run_id != record.run_id:  # a search that went on has overwritten them
+def _with(store: Store, work: Workspace, champion: Version, blind: pd.DataFrame) -> Rivals:
+    theirs, saved = _run_of(store, champion), None
+    if champion.holds(theirs):  # a search that went on has overwritten them
         saved = runs.read_table(store, champion.run_id, predictions.TEST)
     split = runs.read_table(store, champion.run_id, SPLIT)
     if theirs.tags.get("surefit.task") != work.data.task:

@@ -33,6 +33,7 @@ from surefit.redaction import redacted
 from surefit.verbs.reporter import Reporter
 
 ABSOLUTE = ("mae", "median_absolute_error", "mape")  # scores that the absolute error is fitted for
+TABLES = 5  # of a project have their split saved by themselves, those last seen for the first time
 CHECKED = "surefit.checked"  # the digest of all that the findings of a check depend on
 Data = Any  # a path, or a pandas, Polars or Arrow table, or None
 Overrides = configuration.Overrides
@@ -211,7 +212,9 @@ def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
     what = [config.name, data.target, config.data.id, config.data.group, config.data.time,
             config.split.model_dump(mode="json")]  # fmt: skip
     key = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:32]
-    kept = saved.load(found.root, key)
+    # of this very table, which a part of it or a later one must not make forgotten; and the last
+    places = {p: saved.load(found.root, p) for p in (f"{key}-{data.unordered[:16]}", key)}
+    kept = next((arrays for arrays in places.values() if arrays is not None), None)
     frozen = None
     if kept is not None:
         cuts = kept["cuts"] if len(kept["cuts"]) else None
@@ -222,11 +225,12 @@ def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
     now = Frozen.of(split)
     arrays = {"unit": now.unit, "block": now.block, "count": now.count,
               "cuts": now.cuts if now.cuts is not None else np.zeros(0)}  # fmt: skip
-    same = kept is not None and all(
-        k in kept and np.array_equal(kept[k], v) for k, v in arrays.items()
-    )
-    if not same and found.root.is_dir():
-        saved.save(found.root, key, arrays)
+    if found.root.is_dir():
+        for place, old in places.items():
+            same = old and all(k in old and np.array_equal(old[k], v) for k, v in arrays.items())
+            if not same:
+                saved.save(found.root, place, arrays)
+        saved.forget_older(found.root, f"{key}-", keep=TABLES)
     return split, frozen is not None and frozen.is_of(data)
 
 
