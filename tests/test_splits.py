@@ -134,6 +134,24 @@ def test_another_table_is_divided_anew() -> None:
     assert make(other, SplitConfig(), Frozen.of(first)).digest == make(other, SplitConfig()).digest
 
 
+@pytest.mark.parametrize("days", [366, -366, 60])
+@pytest.mark.parametrize("how", [{}, {"gap": "5d"}, {"test": 0.0}, {"valid": 0.3}])
+def test_boundaries_in_time_that_other_rows_leave_empty_are_drawn_anew(
+    days: int, how: dict[str, Any]
+) -> None:
+    """A saved split by time is not used for rows that are all later, earlier, or a later window."""
+    config, frame = SplitConfig(**how), table()
+    first = make(prepared(frame, time="when"), config)
+    other = prepared(frame.assign(when=frame["when"] + pd.Timedelta(days=days)), time="when")
+    assert make(other, config, Frozen.of(first)).digest == make(other, config).digest
+    assert not make(other, config, Frozen.of(first)).kept
+    both = prepared(pd.concat([frame, frame.assign(when=frame["when"] + pd.Timedelta(days=366))],
+                              ignore_index=True), time="when")  # fmt: skip
+    grown = make(both, config, Frozen.of(first))
+    assert grown.kept
+    assert (grown.block[:400] == first.block).all()
+
+
 def test_gap_and_horizon() -> None:
     """Each scored window is as long as the horizon, and its model ends a gap before."""
     data = prepared(table(), time="when")
@@ -151,8 +169,23 @@ def test_gap_and_horizon() -> None:
 
 def test_a_gap_without_a_time_is_refused() -> None:
     """A gap needs a time column."""
-    with pytest.raises(DataError, match="need a time column"):
-        make(prepared(table()), SplitConfig(gap="5d"))
+    for key in ("gap", "horizon"):
+        with pytest.raises(DataError, match=f"split.{key} needs a time column"):
+            make(prepared(table()), SplitConfig(**{key: "5d"}))
+
+
+@pytest.mark.parametrize("key", ["gap", "horizon"])
+def test_a_span_of_the_other_kind_than_the_time_is_refused(key: str) -> None:
+    """A number beside dates would be nanoseconds, a duration beside numbers no unit of theirs."""
+    dates = prepared(table(), time="when")
+    with pytest.raises(DataError, match=rf"split.{key} = 7 is a number.*dates") as caught:
+        make(dates, SplitConfig(**{key: 7}))
+    assert caught.value.fix == f'split.{key} = "7d"'
+    numbers = prepared(table().assign(step=np.arange(400)), time="step")
+    with pytest.raises(DataError, match=rf'split.{key} = "7d" is a duration.*numbers') as caught:
+        make(numbers, SplitConfig(**{key: "7d"}))
+    assert caught.value.fix.startswith(f"split.{key} = 7")
+    assert make(dates, SplitConfig(gap=0)).digest == make(dates, SplitConfig()).digest
 
 
 def test_a_number_is_a_time_too() -> None:
@@ -220,6 +253,9 @@ def test_a_later_run_reuses_the_saved_split(
     assert (second.split.block[:300] == first.split.block).all()
     assert "saved earlier" in capsys.readouterr().err
     assert len(list((tmp_path / ".surefit" / "splits").iterdir())) == 1
+    table(seed=5).to_csv("t.csv", index=False)
+    loaded("t.csv", {}, quiet=False)
+    assert "divided anew" in capsys.readouterr().err
     other = loaded("t.csv", {"split.seed": 1})
     assert other.split.digest != second.split.digest
 

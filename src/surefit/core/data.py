@@ -39,6 +39,7 @@ class Dataset:
         by_content: whether it is by its content that a row is known, not by an id or group.
         groups: codes of the group of each row, where the user named a column.
         time: nanoseconds since 1970, or the numbers as they are, where the user named a column.
+        dated: whether `time` is of dates.
         weight: how much each row counts, in fitting and in metrics, where the user named a column.
         part: where the user says each row belongs: "test", "train", "valid", a fold's number as
             text, or "" (nowhere); None where the split is ours to make.
@@ -69,6 +70,7 @@ class Dataset:
     named: str | None = None
     unlabelled: frozenset[str] = field(default=frozenset(), repr=False)
     weight: np.ndarray | None = field(default=None, repr=False)
+    dated: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -144,13 +146,14 @@ def prepare(
     naming |= {config.id} if config.id else set()
     row_key = row_keys(table.drop(columns=list(naming))) if naming else identity.row_keys
     groups = _codes(table, config.group)
+    time, dated = _time(table, config)
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
         unit=row_keys(table[[name]]) if (name := config.group or config.id) else row_key,
         by_content=not (config.group or config.id),
         usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
-        time=_time(table, config), part=part,
+        time=time, dated=dated, part=part,
         left_out=left_out, named=named, unlabelled=unlabelled,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
@@ -308,13 +311,14 @@ def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
     return np.asarray(codes, dtype="int64")
 
 
-def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
-    """A date in nanoseconds (int64), a number as it is."""
+def _time(table: pd.DataFrame, config: DataConfig) -> tuple[np.ndarray | None, bool]:
+    """Dates in nanoseconds (int64), numbers as they are; and whether they are dates."""
     name = config.time
     if not name:
-        return None
+        return None, False
     values = table[name]
-    if pd.api.types.is_numeric_dtype(values):
+    dated = not pd.api.types.is_numeric_dtype(values)
+    if not dated:
         missing = values.isna().to_numpy()
         found = values.fillna(0).to_numpy()
     else:
@@ -329,7 +333,7 @@ def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
             f"{int(missing.sum()):,} rows are not, e.g. {plain(values[missing].iloc[0])!r}.",
             "name the column of the time, clean these rows, or leave data.time out",
         )
-    return np.asarray(found)
+    return np.asarray(found), dated
 
 
 def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
