@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit.core import data as tables
+from surefit.core import predictions
 from surefit.core.data import Dataset
 from surefit.core.split import TEST, UNUSED, Frozen, Split, make, read_parts
 from surefit.errors import DataError
@@ -150,6 +151,41 @@ def test_boundaries_in_time_that_other_rows_leave_empty_are_drawn_anew(
     grown = make(both, config, Frozen.of(first))
     assert grown.kept
     assert (grown.block[:400] == first.block).all()
+
+
+def test_rows_without_a_group_are_each_a_group_of_their_own() -> None:
+    """They are no giant group: each is divided and drawn by itself, and their number is told."""
+    frame = table().astype({"who": "float64"})
+    frame.loc[::2, "who"] = None
+    data = prepared(pd.concat([frame, frame.head(2)], ignore_index=True), group="who")
+    missing = np.append(np.arange(400) % 2 == 0, [True, False])
+    split = make(data, SplitConfig())
+    laws(split)
+    n_groups = frame["who"].nunique() + missing.sum()
+    assert data.groups is not None
+    for codes in (data.groups, data.unit):
+        assert len(np.unique(codes)) == n_groups
+        assert not set(codes[missing]) & set(codes[~missing])
+    assert (pd.Series(data.unit).groupby(data.groups).nunique() == 1).all()
+    assert 0.1 < (split.block[missing] == TEST).mean() < 0.3
+    told = '201 rows without a value of data.group = "who": each a group of its own'
+    assert told in [note.text for note in data.notes]
+    stored = predictions.valid_table(data, split, np.full((len(split.scored_rows), 2), 0.5))
+    scored = predictions.read(stored, "binary", data.classes)
+    assert len(np.unique(scored.groups)) == len(np.unique(data.groups[split.scored_rows]))
+    with pytest.raises(DataError, match="missing in every row"):
+        prepared(frame.assign(who=np.nan), group="who")
+
+
+def test_rows_appended_without_a_group_move_nothing() -> None:
+    """Neither rows with a group nor those without one change their place."""
+    frame = table(800).astype({"who": "float64"})
+    frame.loc[::3, "who"] = None
+    first = make(prepared(frame.head(500), group="who"), SplitConfig())
+    later = make(prepared(frame, group="who"), SplitConfig(), Frozen.of(first))
+    assert later.kept
+    assert (later.block[:500] == first.block).all()
+    laws(later)
 
 
 def test_gap_and_horizon() -> None:
