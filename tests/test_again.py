@@ -192,6 +192,15 @@ def test_code_that_needs_more_of_surefit_is_not_ejected():
             script_own.plain({"model.py": text})
 
 
+def test_a_failed_trial_cannot_be_compared_and_says_why_it_failed(folder):
+    """A trial without a score is refused with the reason of its failure, not by a traceback."""
+    chosen = {"model.family": "linear", "split.folds": 2, "tune.space": {"C": [-1.0, 1.0]}}
+    folder.tune("sklearn:iris", target="target", trials=2, method="grid", set=chosen)
+    (failed,) = folder.runs("tags.`surefit.state` = 'FAILED'")
+    with pytest.raises(InputError, match=r"trial . failed, and has no score .* in the range"):
+        folder.reproduce(failed.info.run_id)
+
+
 @pytest.mark.parametrize("name", ["lightgbm", "forest", "linear", "hist"])
 def test_a_run_on_the_same_machine_is_identical(name, tmp_path, monkeypatch):
     """The same code, data and environment give every prediction again, bit for bit."""

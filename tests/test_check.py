@@ -93,6 +93,10 @@ def test_dates_after_the_rows_own_time() -> None:
     frame = clean(np.random.default_rng(0), 600, "binary")
     frame["closed"] = (frame["when"] + pd.Timedelta("9D")).where(np.arange(600) % 2 == 0)
     assert "LEAK04:closed" in keys(found(frame, time="when"))
+    for unit in ("D", "s"):
+        step = frame["when"].to_numpy().astype(f"datetime64[{unit}]").astype("int64")
+        numbered = found(frame.drop(columns="when").assign(step=step), time="step")
+        assert not any(f.code == "LEAK04" for f in numbered)  # dates and numbers do not compare
 
 
 def test_copies_with_ids_of_their_own_are_torn() -> None:

@@ -81,6 +81,19 @@ def test_columns_that_name_rows_are_no_features():
     assert "customer_id" in kinds(look(frame, types={"customer_id": "number"}))
 
 
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [("id", True), ("ID", True), ("user_id", True), ("userId", True), ("userID", True),
+     ("userid", True), ("CUSTOMERID", True), ("row_id", True), ("bid", False), ("paid", False),
+     ("amount_paid", False), ("PAID", False), ("fluid", False), ("valid", False)],
+)  # fmt: skip
+def test_a_word_that_ends_in_id_is_no_id(name, is_id):
+    """Whole numbers that all differ are dropped by a name that says id, not by paid or bid."""
+    data = look(table(**{name: np.arange(60) * 7 + 3}))
+    assert (name in data.left_out) is is_id
+    assert (name in kinds(data)) is not is_id
+
+
 def test_constant_and_empty_columns_are_left_out_and_said():
     """A column with one value, or none, cannot inform."""
     data = look(table(one=1, none=np.nan))

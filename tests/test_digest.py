@@ -71,6 +71,11 @@ def test_the_schema_counts_and_how_values_are_held_does_not() -> None:
     assert digest(text).ordered == digest(text.astype("category")).ordered
     assert digest(text.astype(object)).ordered == digest(text).ordered
     assert digest(whole.astype("Int64")).ordered == digest(whole).ordered
+    levels = pd.DataFrame({"a": pd.Categorical([2**60 + 1, 7, None])})
+    spelled = pd.DataFrame({"a": [str(2**60 + 1), "7", None]})
+    assert digest(levels).ordered == digest(spelled).ordered
+    full, texts = pd.DataFrame({"a": [3, 7]}), pd.DataFrame({"a": ["3", "7"]})
+    assert digest(full.astype("category")).ordered == digest(texts).ordered
 
 
 @pytest.mark.parametrize("values", [["", None], ["a", "a\0"], ["é", "e\u0301"], ["x" * 20000, "y"]])

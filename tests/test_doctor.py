@@ -66,6 +66,15 @@ def test_a_sound_project_has_exit_code_0(place):
     assert found["next"] == "surefit compare"
 
 
+def test_a_table_in_the_home_folder_is_there(folder, monkeypatch):
+    """`~` in data.path is the home folder, as it is for training; without the file it is missed."""
+    monkeypatch.setenv("HOME", str(folder.path))
+    (folder.path / "surefit.toml").write_text('[data]\npath = "~/x.csv"\ntarget = "y"\n')
+    assert "~/x.csv is not there" in said(folder.doctor(), "data")
+    (folder.path / "x.csv").write_text("x,y\n1,0\n")
+    assert states(folder.doctor(), "data") == []
+
+
 def test_a_trial_without_artifacts_has_lost_none(place):
     """The newest run is a search's trial, as after every search: it never had artifacts."""
     folder, project = place

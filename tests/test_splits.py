@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from surefit.core import data as tables
+from surefit.core import predictions
 from surefit.core.data import Dataset
 from surefit.core.split import TEST, UNUSED, Frozen, Split, make, read_parts
 from surefit.errors import DataError
@@ -134,6 +135,59 @@ def test_another_table_is_divided_anew() -> None:
     assert make(other, SplitConfig(), Frozen.of(first)).digest == make(other, SplitConfig()).digest
 
 
+@pytest.mark.parametrize("days", [366, -366, 60])
+@pytest.mark.parametrize("how", [{}, {"gap": "5d"}, {"test": 0.0}, {"valid": 0.3}])
+def test_boundaries_in_time_that_other_rows_leave_empty_are_drawn_anew(
+    days: int, how: dict[str, Any]
+) -> None:
+    """A saved split by time is not used for rows that are all later, earlier, or a later window."""
+    config, frame = SplitConfig(**how), table()
+    first = make(prepared(frame, time="when"), config)
+    other = prepared(frame.assign(when=frame["when"] + pd.Timedelta(days=days)), time="when")
+    assert make(other, config, Frozen.of(first)).digest == make(other, config).digest
+    assert not make(other, config, Frozen.of(first)).kept
+    both = prepared(pd.concat([frame, frame.assign(when=frame["when"] + pd.Timedelta(days=366))],
+                              ignore_index=True), time="when")  # fmt: skip
+    grown = make(both, config, Frozen.of(first))
+    assert grown.kept
+    assert (grown.block[:400] == first.block).all()
+
+
+def test_rows_without_a_group_are_each_a_group_of_their_own() -> None:
+    """They are no giant group: each is divided and drawn by itself, and their number is told."""
+    frame = table().astype({"who": "float64"})
+    frame.loc[::2, "who"] = None
+    data = prepared(pd.concat([frame, frame.head(2)], ignore_index=True), group="who")
+    missing = np.append(np.arange(400) % 2 == 0, [True, False])
+    split = make(data, SplitConfig())
+    laws(split)
+    n_groups = frame["who"].nunique() + missing.sum()
+    assert data.groups is not None
+    for codes in (data.groups, data.unit):
+        assert len(np.unique(codes)) == n_groups
+        assert not set(codes[missing]) & set(codes[~missing])
+    assert (pd.Series(data.unit).groupby(data.groups).nunique() == 1).all()
+    assert 0.1 < (split.block[missing] == TEST).mean() < 0.3
+    told = '201 rows without a value of data.group = "who": each a group of its own'
+    assert told in [note.text for note in data.notes]
+    stored = predictions.valid_table(data, split, np.full((len(split.scored_rows), 2), 0.5))
+    scored = predictions.read(stored, "binary", data.classes)
+    assert len(np.unique(scored.groups)) == len(np.unique(data.groups[split.scored_rows]))
+    with pytest.raises(DataError, match="missing in every row"):
+        prepared(frame.assign(who=np.nan), group="who")
+
+
+def test_rows_appended_without_a_group_move_nothing() -> None:
+    """Neither rows with a group nor those without one change their place."""
+    frame = table(800).astype({"who": "float64"})
+    frame.loc[::3, "who"] = None
+    first = make(prepared(frame.head(500), group="who"), SplitConfig())
+    later = make(prepared(frame, group="who"), SplitConfig(), Frozen.of(first))
+    assert later.kept
+    assert (later.block[:500] == first.block).all()
+    laws(later)
+
+
 def test_gap_and_horizon() -> None:
     """Each scored window is as long as the horizon, and its model ends a gap before."""
     data = prepared(table(), time="when")
@@ -151,8 +205,23 @@ def test_gap_and_horizon() -> None:
 
 def test_a_gap_without_a_time_is_refused() -> None:
     """A gap needs a time column."""
-    with pytest.raises(DataError, match="need a time column"):
-        make(prepared(table()), SplitConfig(gap="5d"))
+    for key in ("gap", "horizon"):
+        with pytest.raises(DataError, match=f"split.{key} needs a time column"):
+            make(prepared(table()), SplitConfig(**{key: "5d"}))
+
+
+@pytest.mark.parametrize("key", ["gap", "horizon"])
+def test_a_span_of_the_other_kind_than_the_time_is_refused(key: str) -> None:
+    """A number beside dates would be nanoseconds, a duration beside numbers no unit of theirs."""
+    dates = prepared(table(), time="when")
+    with pytest.raises(DataError, match=rf"split.{key} = 7 is a number.*dates") as caught:
+        make(dates, SplitConfig(**{key: 7}))
+    assert caught.value.fix == f'split.{key} = "7d"'
+    numbers = prepared(table().assign(step=np.arange(400)), time="step")
+    with pytest.raises(DataError, match=rf'split.{key} = "7d" is a duration.*numbers') as caught:
+        make(numbers, SplitConfig(**{key: "7d"}))
+    assert caught.value.fix.startswith(f"split.{key} = 7")
+    assert make(dates, SplitConfig(gap=0)).digest == make(dates, SplitConfig()).digest
 
 
 def test_a_number_is_a_time_too() -> None:
@@ -219,6 +288,9 @@ def test_a_later_run_reuses_the_saved_split(
     second = loaded("t.csv", {}, quiet=False)
     assert (second.split.block[:300] == first.split.block).all()
     assert "saved earlier" in capsys.readouterr().err
+    table(seed=5).to_csv("t.csv", index=False)
+    loaded("t.csv", {}, quiet=False)
+    assert "divided anew" in capsys.readouterr().err
     other = loaded("t.csv", {"split.seed": 1})
     assert other.split.digest != second.split.digest
 

@@ -16,6 +16,7 @@ from surefit.core.portable import as_date, coerce
 from surefit.errors import DataError
 from surefit.results import Note, Task, plain
 from surefit.sections import DataConfig
+from surefit.wording import counted
 
 MAX_CLASSES = 200
 
@@ -37,8 +38,10 @@ class Dataset:
         row_key: 64 bits of each row's content, columns that only name the row left out.
         usual: which rows are of a kind too frequent to be copies (`copies.usual`).
         by_content: whether it is by its content that a row is known, not by an id or group.
-        groups: codes of the group of each row, where the user named a column.
+        groups: codes of the group of each row, where the user named a column; a row that has no
+            value there is a group of its own.
         time: nanoseconds since 1970, or the numbers as they are, where the user named a column.
+        dated: whether `time` is of dates.
         weight: how much each row counts, in fitting and in metrics, where the user named a column.
         part: where the user says each row belongs: "test", "train", "valid", a fold's number as
             text, or "" (nowhere); None where the split is ours to make.
@@ -69,6 +72,7 @@ class Dataset:
     named: str | None = None
     unlabelled: frozenset[str] = field(default=frozenset(), repr=False)
     weight: np.ndarray | None = field(default=None, repr=False)
+    dated: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -145,14 +149,14 @@ def prepare(
     naming = {c for c in table.columns if c != config.target and _names_rows(c, table, whole)}
     naming |= {config.id} if config.id else set()
     row_key = row_keys(table.drop(columns=list(naming))) if naming else identity.row_keys
-    groups = _codes(table, config.group)
+    groups, unit = _groups(table, config, row_key, notes)
+    time, dated = _time(table, config)
     return Dataset(
         task=task, raw=raw, frame=frame, columns=columns, target=config.target, y=y,
         classes=classes, row_id=row_id, row_key=row_key, groups=groups,
-        unit=row_keys(table[[name]]) if (name := config.group or config.id) else row_key,
-        by_content=not (config.group or config.id),
+        unit=unit, by_content=not (config.group or config.id),
         usual=_usual(table.drop(columns=list(naming)), config.target, row_key, part),
-        time=_time(table, config), part=part,
+        time=time, dated=dated, part=part,
         left_out=left_out, named=named, unlabelled=unlabelled,
         digest=identity.ordered, unordered=identity.unordered, notes=tuple(notes),
         weight=_weight(table, config.weight),
@@ -303,20 +307,33 @@ def _ids(values: pd.Series, name: str) -> np.ndarray:
     return values.astype(str).to_numpy(dtype=object)
 
 
-def _codes(table: pd.DataFrame, name: str | None) -> np.ndarray | None:
+def _groups(
+    table: pd.DataFrame, config: DataConfig, row_key: np.ndarray, notes: list[Note]
+) -> tuple[np.ndarray | None, np.ndarray]:
+    """(codes of the groups, `Dataset.unit`); each row without a group is one of its own."""
+    own, name = row_keys(table[[config.id]]) if config.id else row_key, config.group
     if not name:
-        return None
-    codes, _ = pd.factorize(table[name], use_na_sentinel=False)
-    return np.asarray(codes, dtype="int64")
+        return None, own
+    codes, levels = pd.factorize(table[name])
+    groups, unit, alone = codes.astype("int64"), row_keys(table[[name]]), codes < 0
+    if alone.all():
+        raise DataError(f'data.group = "{name}" is missing in every row.', "leave data.group out")
+    if alone.any():
+        groups[alone] = len(levels) + np.arange(alone.sum())
+        unit = np.where(alone, copies.apart(own), unit)
+        told = f'{counted(int(alone.sum()), "row")} without a value of data.group = "{name}"'
+        notes.append(Note(text=f"{told}: each a group of its own"))
+    return groups, unit
 
 
-def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
-    """A date in nanoseconds (int64), a number as it is."""
+def _time(table: pd.DataFrame, config: DataConfig) -> tuple[np.ndarray | None, bool]:
+    """Dates in nanoseconds (int64), numbers as they are; and whether they are dates."""
     name = config.time
     if not name:
-        return None
+        return None, False
     values = table[name]
-    if pd.api.types.is_numeric_dtype(values):
+    dated = not pd.api.types.is_numeric_dtype(values)
+    if not dated:
         missing = values.isna().to_numpy()
         found = values.fillna(0).to_numpy()
     else:
@@ -331,7 +348,7 @@ def _time(table: pd.DataFrame, config: DataConfig) -> np.ndarray | None:
             f"{int(missing.sum()):,} rows are not, e.g. {plain(values[missing].iloc[0])!r}.",
             "name the column of the time, clean these rows, or leave data.time out",
         )
-    return np.asarray(found)
+    return np.asarray(found), dated
 
 
 def _weight(table: pd.DataFrame, name: str | None) -> np.ndarray | None:

@@ -193,6 +193,8 @@ def _arrow_text(values: pd.Series) -> Any:
     import pyarrow as pa
 
     if isinstance(values.dtype, pd.CategoricalDtype):
+        if values.cat.categories.dtype.kind in "iu":  # a missing one has no integer to become
+            values = values.cat.rename_categories([str(v) for v in values.cat.categories])
         values = values.astype(values.cat.categories.dtype)
         if kind_of(values) != "text":
             values = values.astype("str")

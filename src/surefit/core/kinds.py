@@ -17,8 +17,10 @@ from surefit.wording import counted
 
 MAX_LEVELS = 40  # a text column with more distinct values is text, not a category
 MANY_LEVELS = 200  # unless each has many rows
-_ID_NAME = re.compile(
-    r"(^|[_\s-])(id|uuid|guid|key|index|rownum|row_?id)$|[a-z]I[dD]$", re.IGNORECASE
+_ID_NAME = re.compile(  # no word that happens to end so, as paid, bid or valid
+    r"(^|[_\s-])(id|uuid|guid|key|index|rownum)$|(?-i:[a-z]I[dD])$|"
+    r"(^|[_\s-])(row|user|customer|client|order|patient|account|passenger|product|session)id$",
+    re.IGNORECASE,
 )
 # Texts that stand for no number among numbers, however the table was read.
 _NO_NUMBER = ("", "?", "-", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "none")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ class Split:
         cuts: where the scored blocks start in time, then the test rows; None where time is not
             what divides.
         time, gap: rows nearer than `gap` to a scored block do not train its model.
+        kept: whether an earlier split decided.
     """
 
     block: np.ndarray = field(repr=False)
@@ -46,6 +48,7 @@ class Split:
     cuts: np.ndarray | None = field(default=None, repr=False)
     time: np.ndarray | None = field(default=None, repr=False)
     gap: float = 0.0
+    kept: bool = False
 
     @property
     def test_rows(self) -> np.ndarray:
@@ -142,13 +145,22 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
 
     Args:
         frozen: what an earlier split of these rows decided; rows it knows keep their places, and
-            so do its boundaries in time. Where most of its rows are gone it is not used.
+            so do its boundaries in time. Where most of its rows are gone it is not used, nor where
+            it leaves too few rows somewhere: no row that is as late as its test rows, say.
 
     Raises:
         DataError: when there are too few rows, groups or times for it.
     """
-    if frozen is not None and not frozen.is_of(data):
-        frozen = None
+    gap, horizon = (span(f"split.{k}", getattr(config, k), data) for k in ("gap", "horizon"))
+    if frozen is not None and frozen.is_of(data):
+        with contextlib.suppress(DataError):
+            return _divided(data, config, frozen, gap, horizon)
+    return _divided(data, config, None, gap, horizon)
+
+
+def _divided(
+    data: Dataset, config: SplitConfig, frozen: Frozen | None, gap: float, horizon: float
+) -> Split:
     unit = _units(data, frozen)
     n_folds = 1 if config.valid is not None else config.folds
     cuts: np.ndarray | None = None
@@ -156,12 +168,13 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
         block, ordered, n_folds, done = _given(data.part, n_folds)
     else:
         block, ordered, done = np.zeros(data.n_rows, dtype="int16"), False, False
-    gap = span(config.gap, data.time)
     if data.time is not None and not done:
         kept = frozen.cuts if frozen is not None else None
-        cuts = kept if kept is not None else _cuts(data.time, block, config, n_folds)
+        cuts = kept if kept is not None else _cuts(data.time, block, config, n_folds, horizon)
         if data.part is None and config.test > 0:
             block[data.time >= cuts[-1]] = TEST
+            if not (block == TEST).any():
+                raise DataError("No row is as late as the test rows that were sealed earlier.")
         _purge(block, data, gap)
     elif data.part is None:
         block[share(unit, config.seed) < config.test] = TEST
@@ -175,7 +188,7 @@ def make(data: Dataset, config: SplitConfig, frozen: Frozen | None = None) -> Sp
         block=block, unit=unit, groups=data.groups, ordered=ordered, n_folds=n_folds,
         kind=_kind(data, config, n_folds, ordered), seed=config.seed,
         digest=_digest(block, data.row_id, gap), cuts=cuts, time=data.time if gap else None,
-        gap=gap,
+        gap=gap, kept=frozen is not None,
     )  # fmt: skip
     _check(split, data)
     return split
@@ -220,17 +233,23 @@ def _units(data: Dataset, frozen: Frozen | None) -> np.ndarray:
     return copies.units(data.row_key, data.usual, known, count)
 
 
-def span(text: str | float | None, time: np.ndarray | None) -> float:
-    """A duration in the units of the time column: nanoseconds for dates, else as it is.
+def span(key: str, value: str | float | None, data: Dataset) -> float:
+    """A span of time in the units of the time column: nanoseconds for dates, else as it is.
 
     Raises:
         DataError: when there is no time column, or it is of the other kind.
     """
-    if text is None:
+    if not value:
         return 0.0
-    if time is None:
-        raise DataError("split.gap and split.horizon need a time column.", 'data.time = "COLUMN"')
-    return seconds(text) * 1e9 if isinstance(text, str) else float(text)
+    if data.time is None:
+        raise DataError(f"{key} needs a time column.", 'data.time = "COLUMN"')
+    if isinstance(value, str) is not data.dated:
+        raise DataError(
+            f"{key} = {value:g} is a number, and data.time holds dates." if data.dated
+            else f'{key} = "{value}" is a duration, and data.time holds numbers.',
+            f'{key} = "7d"' if data.dated else f"{key} = 7, in the units of that column",
+        )  # fmt: skip
+    return seconds(value) * 1e9 if isinstance(value, str) else float(value)
 
 
 def read_parts(values: Sequence[object], name: str) -> np.ndarray:
@@ -275,10 +294,11 @@ def _given(part: np.ndarray, n_folds: int) -> tuple[np.ndarray, bool, int, bool]
     return block, False, n_folds, False
 
 
-def _cuts(time: np.ndarray, block: np.ndarray, config: SplitConfig, n_folds: int) -> np.ndarray:
+def _cuts(
+    time: np.ndarray, block: np.ndarray, config: SplitConfig, n_folds: int, horizon: float
+) -> np.ndarray:
     """Where the scored blocks start and, last, the test rows; equal times stay together."""
     inside = time[block >= 0]
-    horizon = span(config.horizon, time)
     share_of_test = config.test if (block == 0).all() else 0.0
     if horizon:
         end = inside.max()

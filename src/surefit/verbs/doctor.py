@@ -184,7 +184,7 @@ def _project(config: str | Path | None, overrides: Overrides) -> tuple[Project |
 def _data(project: Project) -> Iterator[Symptom]:
     """Whether a table in a plain file is where the configuration says."""
     path = project.config.data.path
-    file = project.root / path
+    file = project.root / Path(path).expanduser()
     plain = Path(path).suffix.lower() in FILES and not any(m in path for m in ("://", "*", "\n"))
     if plain and not file.exists():
         yield serious("data", f"data.path = {path} is not there",

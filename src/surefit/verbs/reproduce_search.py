@@ -54,11 +54,22 @@ class Rerun:
 
 
 def of_trial(found: Again, trial: RunRecord) -> Rerun:
-    """A trial's folds, as many as it had, fitted again as the search fits them."""
+    """A trial's folds, as many as it had, fitted again as the search fits them.
+
+    Raises:
+        InputError: when its record does not say how, or there is no score to compare.
+    """
     kept = json.loads(trial.tags.get(recovery.TAG) or "null")
     if kept is None:
         raise InputError(
             f"{trial.name} cannot be run again: its hyperparameters are not whole in its record.",
+            "surefit reproduce the search",
+        )
+    stored = {int(fold): score for fold, _, score, _, _ in kept["folds"] if score is not None}
+    if not stored:
+        why = trial.tags.get("surefit.reason", "its record does not say why")
+        raise InputError(
+            f"{trial.name} failed, and has no score to compare: {why}",
             "surefit reproduce the search",
         )
     search = plan(found.work, found.chosen)
@@ -68,7 +79,6 @@ def of_trial(found: Again, trial: RunRecord) -> Rerun:
         params={k: v for k, v in params.items() if k != FAMILY},
         family=str(params.get(FAMILY, search.family)), fold_scores=(), seconds=0.0, reason="",
     )  # fmt: skip
-    stored = {int(fold): score for fold, _, score, _, _ in kept["folds"] if score is not None}
     problem, chosen = of_family(search.shared, search.given(row))
 
     def scores(seed: int) -> list[float]:

@@ -120,7 +120,7 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
         )
     loaded = sources.Loaded(frame=frame) if frame is not None else _read(found)
     data = _prepared(found, loaded)
-    split, reused = _divided(found, data)
+    split, how = _divided(found, data)
     chosen = config.metric.optimize
     metric = metrics.default(data.task).name if chosen == "auto" else chosen
     metrics.find(metric, data.task)
@@ -136,7 +136,7 @@ def load(found: Project, *, frame: pd.DataFrame | None, reporter: Reporter) -> W
         if work.try_absolute and models.named(config.model.family).losses:
             reporter.say(f"       {metric} is scored: the absolute error may be the better loss"
                          f'   [model.params.{LOSS} = "absolute_error"]')  # fmt: skip
-    reporter.say(f"Split: {split.describe()}{' (saved earlier)' if reused else ''}")
+    reporter.say(f"Split: {split.describe()}{how}")
     if config.split.test and (doubt := _few_to_test(data, split)):
         reporter.say(f"       {doubt}")
     return work
@@ -206,8 +206,8 @@ def _holds(values: pd.Series) -> str:
     return "dates" if pd.api.types.is_datetime64_any_dtype(values) else "texts"
 
 
-def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
-    """The split, by what an earlier run decided for these rows; and whether it did."""
+def _divided(found: Project, data: Dataset) -> tuple[Split, str]:
+    """The split, by what an earlier run decided for these rows; and whether it did, in words."""
     config = found.config
     what = [config.name, data.target, config.data.id, config.data.group, config.data.time,
             config.split.model_dump(mode="json")]  # fmt: skip
@@ -231,7 +231,9 @@ def _divided(found: Project, data: Dataset) -> tuple[Split, bool]:
             if not same:
                 saved.save(found.root, place, arrays)
         saved.forget_older(found.root, f"{key}-", keep=TABLES)
-    return split, frozen is not None and frozen.is_of(data)
+    if split.kept:
+        return split, " (saved earlier)"
+    return split, " (divided anew: the one saved earlier is of other rows)" if kept else ""
 
 
 def open_store(found: Project) -> Store:
