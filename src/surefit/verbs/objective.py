@@ -7,7 +7,6 @@ import hashlib
 import inspect
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from surefit.config import Config, Project
 from surefit.core import space as spaces
 from surefit.core import space_text
 from surefit.core.context import Context
-from surefit.edges import environment, samplers, scratch, search
+from surefit.edges import environment, identity, samplers, scratch, search
 from surefit.edges import store as stores
 from surefit.edges.redirect import Scratch
 from surefit.edges.runs import Run
@@ -154,11 +153,11 @@ def _fingerprint(
     direction: Direction,
     config: Config,
 ) -> str:
-    """SHA-256 of all that decides the table of trials, the objective's source file included."""
+    """SHA-256 of all that decides the table of trials, the functions with what they hold."""
     parts = {
-        "code": source_of(objective), "which": _which(objective),
+        "objective": identity.digest(objective),
+        "function": identity.digest(suggest) if suggest else None,
         "space": spaces.digest(dimensions), "direction": direction,
-        "function": [source_of(suggest), _which(suggest)] if suggest else None,
         "method": config.tune.method, "seed": config.tune.seed,
         "window": config.tune.trials_in_flight(1),
         "versions": environment.pinned((*DECIDES, *samplers.decides(config.tune.method))),
@@ -166,28 +165,16 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _which(function: Callable[..., Any]) -> list[str]:
-    """Which function of its file it is, and with what it is closed over."""
-    wanted = inspect.unwrap(function)
-    name = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
-    code = getattr(wanted, "__code__", None)
-    cells = getattr(wanted, "__closure__", None) or ()
-    held = [repr(cell.cell_contents) for cell in cells]
-    held += [repr(getattr(wanted, "__defaults__", None))]
-    line = str(code.co_firstlineno) if code else ""
-    return [re.sub(r" at 0x[0-9a-f]+", "", text) for text in (name, line, *held)]
-
-
 def source_of(function: Callable[..., Any]) -> str:
     """The text of the file that defines a function, or of the function itself in a notebook."""
-    wanted = inspect.unwrap(function)
+    wanted = identity.inner(function)
     try:
         path = inspect.getsourcefile(wanted)
         if path and Path(path).is_file():
             return Path(path).read_text("utf-8")
         return inspect.getsource(wanted)
     except (OSError, TypeError):
-        return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+        return f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', '')}"
 
 
 def libraries(source: str) -> tuple[str, ...]:
