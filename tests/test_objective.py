@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import ctypes
 import functools
+import html
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,7 +27,7 @@ import surefit
 from surefit.core.context import Context
 from surefit.edges import identity
 from surefit.edges.cores import usable_cores
-from surefit.errors import ConfigError, UserCodeError
+from surefit.errors import ConfigError, InputError, UserCodeError
 from surefit.verbs.objective import libraries, source_of
 
 SPACE = {"x": "0..1", "kind": ["a", "b"]}
@@ -386,6 +388,73 @@ def test_a_name_that_mlflow_refuses_is_told_at_the_first_trials(folder: Path) ->
     """`context.log` fails with the character and a name that would do, not the record later."""
     with pytest.raises(ValueError, match='no "@" in the name "recall@10"; log it as "recall_10"'):
         Context(seed=0).log(**{"recall@10": 0.5})
+
+
+@pytest.mark.parametrize(
+    "more", [{"target": "y"}, {"ensemble": True}, {"set": {"split.folds": 3}}],
+    ids=["target", "ensemble", "setting"],
+)  # fmt: skip
+def test_what_says_nothing_of_a_function_is_refused(folder: Path, more: dict[str, Any]) -> None:
+    """Arguments and settings of searches on data are no part of this one, and are named."""
+    with pytest.raises(InputError, match="of a function"):
+        surefit.tune(parabola, SPACE, quiet=True, **more)
+
+
+def test_a_direction_is_of_a_function_alone(folder: Path) -> None:
+    """For data the metric says which way is better."""
+    with pytest.raises(InputError, match="the metric says"):
+        surefit.tune("sklearn:iris", target="target", direction="minimize", quiet=True)
+
+
+def page_of(folder: Path, result: surefit.TuneResult, db: str = "mlflow.db") -> str:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/{db}")
+    return html.unescape(Path(client.download_artifacts(result.run_id, "report.html")).read_text())
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["there", "named"])
+def test_the_file_of_the_folder_says_how_to_search_and_where_to_record(
+    folder: Path, named: bool
+) -> None:
+    """[tune] and [tracking] count, what is a model's does not; the page has the call again."""
+    file = "other.toml" if named else "surefit.toml"
+    (folder / file).write_text(
+        '[data]\npath = "none.csv"\ntarget = "y"\n[tracking]\nuri = "sqlite:///own.db"\n'
+        '[tune]\ntrials = 3\nmethod = "random"\nensemble = true\n[tune.space]\nC = "0..1"\n'
+    )
+    more: Any = {"config": file} if named else {}
+    result = surefit.tune(parabola, SPACE, set={"tune.window": 1}, quiet=True, **more)
+    assert (len(result.trials), result.method) == (3, "random")
+    assert not (folder / "mlflow.db").exists()
+    assert result.next == ("surefit ui -c other.toml" if named else "surefit ui")
+    again = (
+        f"surefit.tune(parabola, {SPACE!r}, direction='maximize', trials=3, method='random', "
+        + "config='other.toml', " * named
+        + "set={'tune.window': 1})"
+    )
+    assert again in page_of(folder, result, "own.db")
+    assert eval(again).resumed == 3
+
+
+def test_without_a_project_mlflows_own_command_shows_the_trials(folder: Path) -> None:
+    """`surefit ui` needs a project; where there is none, its store is named to MLflow."""
+    result = surefit.tune(parabola, SPACE, trials=2, quiet=True)
+    assert result.next == f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db"
+
+
+def test_the_page_of_a_search_on_data_has_the_command_that_shows_it_again(folder: Path) -> None:
+    """With what was given beside the file, so that it is the same search."""
+    settings = {"model.family": "linear", "tune.space.C": "log 0.1..10", "split.folds": 3}
+    result = surefit.tune("sklearn:iris", target="target", trials=3, set=settings, quiet=True)
+    page = page_of(folder, result)
+    again = next(line for line in page.splitlines() if "surefit tune" in line)
+    words = shlex.split(again[again.index("surefit tune") :].partition("<")[0])
+    done = subprocess.run([sys.executable, "-m", *words, "--json", "-q"], text=True,
+                          capture_output=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run_id"] == result.run_id
+    assert json.loads(done.stdout)["resumed"] == 3
 
 
 def conditional(trial: Any) -> dict[str, Any]:
