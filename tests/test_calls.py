@@ -187,6 +187,21 @@ def objective(params, context):
     return -params["x"]
 
 
+def test_what_differs_in_a_run_of_any_name_has_a_name_that_mlflow_takes(tmp_path, monkeypatch):
+    """A further run called "lr=0.1" gives `lr_0.1.depth`, not a name that MLflow refuses."""
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/{redirect.STORE}")
+    try:
+        for name, depth in (("first", 1), ("lr=0.1", 2)):
+            with mlflow.start_run(run_name=name):
+                mlflow.log_param("depth", depth)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert scratch.read(str(tmp_path)).params == {"depth": "1", "lr_0.1.depth": "2"}
+
+
 def test_an_objectives_own_run_becomes_the_trials(iris):
     """Its params, numbers, files and model are in the nested run; a failed trial leaves nothing."""
     space = {"x": [0.1, 0.5, 0.95]}

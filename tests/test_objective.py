@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
+import functools
+import html
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import textwrap
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import surefit
 from surefit.core.context import Context
+from surefit.edges import identity
 from surefit.edges.cores import usable_cores
-from surefit.errors import ConfigError, UserCodeError
-from surefit.verbs.objective import libraries
+from surefit.errors import ConfigError, InputError, UserCodeError
+from surefit.verbs.objective import libraries, source_of
 
 SPACE = {"x": "0..1", "kind": ["a", "b"]}
 
@@ -262,6 +271,190 @@ def test_a_script_without_a_main_guard_works(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["started", "4"], done.stderr
+
+
+def layers(trial: Any) -> None:
+    trial.suggest_categorical("hidden", [(64,), (64, 64)])
+
+
+def widths(trial: Any) -> None:
+    trial.suggest_categorical("width", [np.int64(32), np.int64(64)])
+
+
+@pytest.mark.filterwarnings("ignore:Choices for a categorical")  # Optuna's
+@pytest.mark.parametrize(("space", "said"), [(layers, "a tuple"), (widths, "a int64")])
+def test_options_that_a_search_cannot_keep_are_refused_before_the_first_trial(
+    folder: Path, space: Any, said: str
+) -> None:
+    """A tuple or a NumPy scalar as an option is told with what to write instead; nothing runs."""
+    with pytest.raises(UserCodeError, match=said) as caught:
+        surefit.tune(lambda params, context: 1.0, space, trials=5, name="f", quiet=True)
+    assert "a dict from each text to its value" in str(caught.value)
+    assert trial_runs(folder, "f") == []
+
+
+@dataclass
+class Shifted:
+    """An objective that is an instance."""
+
+    by: Any = 0.0
+
+    def __call__(self, params: dict[str, Any], context: Context) -> float:
+        return float(params["x"] + np.sum(self.by))
+
+    def method(self, params: dict[str, Any], context: Context) -> float:
+        return self(params, context)
+
+
+def times(params: dict[str, Any], context: Context, *, factor: float) -> float:
+    return float(params["x"] * factor)
+
+
+def closed(array: np.ndarray) -> Any:
+    return lambda params, context: float(params["x"] + array.sum())
+
+
+LONG = np.arange(5000.0)
+CHANGED = np.where(LONG == 2500, 0, LONG)  # where NumPy's text of it has dots
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Shifted(1.0), Shifted(2.0)),
+        (Shifted(1.0).method, Shifted(2.0).method),
+        (functools.partial(times, factor=1), functools.partial(times, factor=2)),
+        (functools.partial(times, factor=1), functools.partial(Shifted(), factor=1)),
+        (closed(LONG), closed(CHANGED)),
+        (lambda params, context: 1.0, lambda params, context: 2.0),
+    ],
+    ids=["instance", "method", "partial", "function", "closure", "one line"],
+)
+def test_functions_that_differ_in_what_they_hold_are_other_searches(one: Any, other: Any) -> None:
+    """State, bound arguments and arrays count by their values; equal ones are the same."""
+    assert identity.digest(one) != identity.digest(other)
+    assert identity.digest(one) == identity.digest(copy.deepcopy(one))
+
+
+def test_an_instance_or_a_partial_is_recorded_with_its_source(folder: Path) -> None:
+    """The text of the file is kept for them as for a plain function."""
+    for objective in (Shifted(), Shifted().method, functools.partial(times, factor=2)):
+        assert source_of(objective) == Path(__file__).read_text("utf-8")
+
+
+SCRIPT = """
+    import re, sys, threading
+    import numpy as np
+    import helper
+    import surefit
+
+    SCALE = int(sys.argv[1])
+    NAMES = {"alpha", "beta", "gamma", "delta"}
+    TABLE = {"array": np.arange(3.0), "names": NAMES, "text": re.compile("x")}
+    LOCK = threading.Lock()
+
+    def objective(params, context):
+        return SCALE * helper.value(params["x"]) + len(TABLE) + len(NAMES)
+
+    print(surefit.tune(objective, {"x": "0..1"}, trials=3, quiet=True).resumed)
+"""
+
+
+def test_a_script_goes_on_while_what_its_objective_reads_is_the_same(folder: Path) -> None:
+    """In a new process the search is found; another global or another helper file begins anew."""
+    (folder / "search.py").write_text(textwrap.dedent(SCRIPT))
+    (folder / "helper.py").write_text("def value(x):\n    return x\n")
+
+    def resumed(scale: int, seed: int = 0) -> str:
+        env = os.environ | {"PYTHONHASHSEED": str(seed)}
+        done = subprocess.run([sys.executable, "search.py", str(scale)], env=env, text=True,
+                              capture_output=True, timeout=300)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert [resumed(1), resumed(1, seed=7), resumed(2)] == ["0", "3", "0"]
+    (folder / "helper.py").write_text("def value(x):\n    return -x\n")
+    assert [resumed(1), resumed(1)] == ["0", "3"]
+
+
+def test_an_objective_that_cannot_be_told_from_another_is_refused(folder: Path) -> None:
+    """What it holds and pickle cannot take apart is named, before anything runs."""
+    lock = threading.Lock()
+    with pytest.raises(ConfigError, match=r"holds a _thread.lock, which cannot be pickled"):
+        surefit.tune(lambda params, context: id(lock), SPACE, quiet=True)
+
+
+def test_a_name_that_mlflow_refuses_is_told_at_the_first_trials(folder: Path) -> None:
+    """`context.log` fails with the character and a name that would do, not the record later."""
+    with pytest.raises(ValueError, match='no "@" in the name "recall@10"; log it as "recall_10"'):
+        Context(seed=0).log(**{"recall@10": 0.5})
+
+
+@pytest.mark.parametrize(
+    "more", [{"target": "y"}, {"ensemble": True}, {"set": {"split.folds": 3}}],
+    ids=["target", "ensemble", "setting"],
+)  # fmt: skip
+def test_what_says_nothing_of_a_function_is_refused(folder: Path, more: dict[str, Any]) -> None:
+    """Arguments and settings of searches on data are no part of this one, and are named."""
+    with pytest.raises(InputError, match="of a function"):
+        surefit.tune(parabola, SPACE, quiet=True, **more)
+
+
+def test_a_direction_is_of_a_function_alone(folder: Path) -> None:
+    """For data the metric says which way is better."""
+    with pytest.raises(InputError, match="the metric says"):
+        surefit.tune("sklearn:iris", target="target", direction="minimize", quiet=True)
+
+
+def page_of(folder: Path, result: surefit.TuneResult, db: str = "mlflow.db") -> str:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/{db}")
+    return html.unescape(Path(client.download_artifacts(result.run_id, "report.html")).read_text())
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["there", "named"])
+def test_the_file_of_the_folder_says_how_to_search_and_where_to_record(
+    folder: Path, named: bool
+) -> None:
+    """[tune] and [tracking] count, what is a model's does not; the page has the call again."""
+    file = "other.toml" if named else "surefit.toml"
+    (folder / file).write_text(
+        '[data]\npath = "none.csv"\ntarget = "y"\n[tracking]\nuri = "sqlite:///own.db"\n'
+        '[tune]\ntrials = 3\nmethod = "random"\nensemble = true\n[tune.space]\nC = "0..1"\n'
+    )
+    more: Any = {"config": file} if named else {}
+    result = surefit.tune(parabola, SPACE, set={"tune.window": 1}, quiet=True, **more)
+    assert (len(result.trials), result.method) == (3, "random")
+    assert not (folder / "mlflow.db").exists()
+    assert result.next == ("surefit ui -c other.toml" if named else "surefit ui")
+    again = (
+        f"surefit.tune(parabola, {SPACE!r}, direction='maximize', trials=3, method='random', "
+        + "config='other.toml', " * named
+        + "set={'tune.window': 1})"
+    )
+    assert again in page_of(folder, result, "own.db")
+    assert eval(again).resumed == 3
+
+
+def test_without_a_project_mlflows_own_command_shows_the_trials(folder: Path) -> None:
+    """`surefit ui` needs a project; where there is none, its store is named to MLflow."""
+    result = surefit.tune(parabola, SPACE, trials=2, quiet=True)
+    assert result.next == f"mlflow ui --backend-store-uri sqlite:///{folder}/mlflow.db"
+
+
+def test_the_page_of_a_search_on_data_has_the_command_that_shows_it_again(folder: Path) -> None:
+    """With what was given beside the file, so that it is the same search."""
+    settings = {"model.family": "linear", "tune.space.C": "log 0.1..10", "split.folds": 3}
+    result = surefit.tune("sklearn:iris", target="target", trials=3, set=settings, quiet=True)
+    page = page_of(folder, result)
+    again = next(line for line in page.splitlines() if "surefit tune" in line)
+    words = shlex.split(again[again.index("surefit tune") :].partition("<")[0])
+    done = subprocess.run([sys.executable, "-m", *words, "--json", "-q"], text=True,
+                          capture_output=True, timeout=300)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run_id"] == result.run_id
+    assert json.loads(done.stdout)["resumed"] == 3
 
 
 def conditional(trial: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -255,6 +256,34 @@ def test_a_mistake_on_import_shows_the_users_line_too(folder):
     write(folder, "x = 1 / 0")
     with pytest.raises(UserCodeError, match=r"model.py, line 1, in <module>: ZeroDivisionError"):
         loaded("model.py:build", folder)
+
+
+def test_leaving_python_is_a_mistake_of_the_users_code(folder):
+    """`sys.exit(0)`, as a file is imported or in a fit, is told as any mistake; the run FAILED."""
+    write(folder, "import sys\nsys.exit(0)")
+    with pytest.raises(UserCodeError, match=r"model.py, line 2, in <module>: SystemExit"):
+        loaded("model.py:build", folder)
+    write(folder, LOOP.replace("return net", "raise SystemExit(0)"))
+    with pytest.raises(UserCodeError, match="SystemExit") as caught:
+        trained(train="model.py:train", params__epochs=1, drop=["colour"])
+    assert caught.value.exit_code == 4
+
+
+def test_pythons_own_files_are_never_the_users():
+    """Where Python itself lies under the project's folder, only the user's sources are theirs."""
+    own = project.own_modules(Path(json.__file__).parents[-1])
+    assert own  # these tests
+    assert not [m.__name__ for m in own if m.__name__.partition(".")[0] in sys.stdlib_module_names]
+    assert {Path(str(m.__file__)).suffix for m in own} == {".py"}
+
+
+def test_a_name_that_mlflow_refuses_is_told_where_it_is_logged(folder):
+    """The first `ctx.log` says which character is wrong, and a name that would do."""
+    write(folder, LOOP.replace("valid), size=", 'valid), **{"recall@10": 1.0}, size='))
+    with pytest.raises(
+        UserCodeError, match='no "@" in the name "recall@10"; log it as "recall_10"'
+    ):
+        trained(train="model.py:train", params__epochs=2, drop=["colour"])
 
 
 def test_a_wrong_place_names_the_nearest(folder):

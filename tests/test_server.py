@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 import conftest
+import surefit
 from proxy import Proxy
 from test_interrupted import mirrored_trials, wait_until
 from test_tune import table
@@ -76,6 +77,32 @@ def test_the_same_search_gives_the_same_table_on_a_server_and_in_a_file(server, 
 def dead_port():
     """A port where nobody listens."""
     return conftest.free_port()
+
+
+def odd(trial):
+    """A space some of whose names MLflow refuses."""
+    kind = trial.suggest_categorical("kind", ["@", "."])
+    trial.suggest_float(f"x{kind}1", 0.0, 1.0)
+
+
+def test_a_trial_that_mlflow_refuses_keeps_no_other_from_its_place(server, folder, capsys):
+    """It counts, its run says why it is not recorded, and the rest of the search is in MLflow."""
+    result = surefit.tune(
+        lambda params, context: 1.0, odd, trials=8, method="random", name="refusing",
+        set={"tracking.uri": server.uri},
+    )  # fmt: skip
+    refused = [t for t in result.trials if t.params["kind"] == "@"]
+    assert 0 < len(refused) < len(result.trials) == 8
+    said = capsys.readouterr().err
+    assert f"MLflow refused to record {'them' if len(refused) > 1 else 'it'}: " in said
+    assert "x@1" in said
+    import mlflow
+
+    client = mlflow.MlflowClient(server.uri)
+    experiment = client.get_experiment_by_name("refusing").experiment_id
+    runs = client.search_runs([experiment], "tags.`surefit.kind` = 'trial'")
+    assert sum(r.data.tags.get("surefit.status") == "complete" for r in runs) == 8 - len(refused)
+    assert {r.info.status for r in runs} == {"FINISHED", "FAILED"}
 
 
 def test_a_dead_server_is_told_within_seconds(folder, dead_port):

@@ -456,4 +456,6 @@ def _run() -> int:
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + signum)
+    from surefit.errors import TerminatedError
+
+    raise TerminatedError(128 + signum)

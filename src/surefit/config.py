@@ -30,6 +30,9 @@ from surefit.sections import (
 
 FILE = "surefit.toml"
 REMEMBERED = Path(".surefit") / "project.toml"
+NOWHERE = "<function>"  # stands for the data path and the target of a search that has neither
+# Of `[tune]`, what a search of a user's own function has not.
+_OF_MODELS = ("ensemble", "epochs", "families", "log_models", "rows", "space")
 Overrides = Iterable[str] | Mapping[str, Any]
 
 
@@ -122,7 +125,7 @@ def resolve(
         ConfigError: with every mistake at once.
     """
     root = (root or (config.parent if config else Path.cwd())).resolve()
-    path = config or _file_in(root, replaced=data is not None and target is not None)
+    path = config or file_in(root, replaced=data is not None and target is not None)
     layers = [(path.name, _read(path))] if path else []
     layers.append(("argument", _arguments(data, target)))
     layers.append(("--set", _parse_overrides(overrides)))
@@ -133,6 +136,39 @@ def resolve(
         _merge(tables, layer)
         origins.update(dict.fromkeys(_flatten(layer), origin))
     return Project(config=validate(tables, file=path), root=root, origins=origins)
+
+
+def of_function(name: str, *, config: Path | None = None, overrides: Overrides = ()) -> Project:
+    """The project of a search of a function: what a file says of searches and of the store.
+
+    Args:
+        name: of the function; data and a target it has not.
+        config: as in `resolve`.
+        overrides: of the sections tune and tracking.
+
+    Raises:
+        ConfigError: with every mistake at once, or for settings that say nothing of a function.
+    """
+    foreign = [k for k in override_values(overrides) if not _of_functions(k)]
+    if foreign:
+        raise ConfigError(
+            f"{', '.join(foreign)}: a search of a function of your own has no such setting.",
+            'set={"tune.workers": 2, "tracking.uri": "sqlite:///mlflow.db"}',
+        )
+    root = (config.parent if config else Path.cwd()).resolve()
+    path = config or file_in(root)
+    said = {k: v for k, v in (_read(path) if path else {}).items() if k in ("tune", "tracking")}
+    if isinstance(said.get("tune"), Mapping):
+        said["tune"] = {k: v for k, v in said["tune"].items() if _of_functions(f"tune.{k}")}
+    origins = dict.fromkeys(_flatten(said), path.name if path else "")
+    tables = {"name": name_of(name), "data": {"path": NOWHERE, "target": NOWHERE}, **said}
+    project = Project(config=validate(tables, file=path), root=root, origins=origins)
+    return amend(project, overrides)
+
+
+def _of_functions(key: str) -> bool:
+    section, _, rest = key.partition(".")
+    return section in ("tune", "tracking") and rest.partition(".")[0] not in _OF_MODELS
 
 
 def amend(
@@ -150,6 +186,7 @@ def amend(
     if space is not None:
         whole = space if isinstance(space, str) else dict(space)
         tables.setdefault("tune", {})["space"] = whole
+        _merge(layer, {"tune": {"space": whole}})
     origins = {**project.origins, **dict.fromkeys(_flatten(layer), "argument")}
     return Project(config=validate(tables), root=project.root, origins=origins)
 
@@ -186,7 +223,8 @@ def name_of(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:100] or "project"
 
 
-def _file_in(root: Path, *, replaced: bool) -> Path | None:
+def file_in(root: Path, *, replaced: bool = False) -> Path | None:
+    """The file that is read without being named; what was remembered only where not `replaced`."""
     if (root / FILE).is_file():
         return root / FILE
     remembered = root / REMEMBERED

@@ -78,6 +78,10 @@ class UserCodeError(SurefitError):
     exit_code = 4
 
 
+class TerminatedError(SystemExit):
+    """SIGTERM told this process to end; a `sys.exit` of the user's own code is no such thing."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like `name`, or None when none is close."""
     by_lower = {k.strip().lower(): k for k in known}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,26 @@ class File:
 
     path: str
     source: str
+
+
+_REFUSED = re.compile(r"[^/\w.\- :]")  # MLflow takes no such character in a name
+
+
+def safe_name(name: str) -> str:
+    """A name as MLflow takes it: other characters become "_"."""
+    return _REFUSED.sub("_", name)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that MLflow would refuse, where it is given.
+
+    Raises:
+        ValueError: with the character, and a name that would do.
+    """
+    if wrong := _REFUSED.search(name):
+        raise ValueError(
+            f'MLflow takes no "{wrong.group()}" in the name "{name}"; log it as "{safe_name(name)}"'
+        )
 
 
 Item = Param | Metric | Tag | Table | Text | Figure | File

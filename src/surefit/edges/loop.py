@@ -21,6 +21,7 @@ import pandas as pd
 
 from surefit.edges import checkpoints
 from surefit.edges.checkpoints import Checkpoint
+from surefit.items import check_name
 from surefit.models.family import Pruned
 from surefit.models.params import Params
 from surefit.results import Task
@@ -131,8 +132,13 @@ class Context:
         self._checkpoint.done()
 
     def log(self, **values: float) -> None:
-        """Record numbers of this epoch, e.g. train_loss and valid_loss; they become step curves."""
+        """Record numbers of this epoch, e.g. train_loss and valid_loss; they become step curves.
+
+        Raises:
+            ValueError: for a name that MLflow would refuse, as "recall@10".
+        """
         for name, value in values.items():
+            check_name(name)
             self._logged.append((name, self._epoch + 1, float(value)))
 
     @property

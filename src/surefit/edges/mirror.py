@@ -6,14 +6,14 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from surefit.edges import nested, runs, scratch
 from surefit.edges.journal import Journal, Pending
 from surefit.edges.nested import Nested
 from surefit.edges.runs import Run, RunRecord
-from surefit.edges.store import Store
+from surefit.edges.store import Store, first_line
 from surefit.errors import ServiceError
 from surefit.items import Tag
 
@@ -23,12 +23,21 @@ AWAY = 2.0  # seconds before a store that failed is tried again
 PATIENCE = 45.0  # seconds that the end of a search waits for a store that is away
 
 
-class Mirror:
-    """A thread that empties the outbox; the search never waits for it."""
+Say = Callable[[str], object]
 
-    def __init__(self, store: Store, journal: Journal, parent: str, *, search: str) -> None:
+
+class Mirror:
+    """A thread that empties the outbox; the search never waits for it.
+
+    What MLflow refuses stays in the outbox, and waits for the next command.
+    """
+
+    def __init__(
+        self, store: Store, journal: Journal, parent: str, *, search: str, say: Say | None = None
+    ) -> None:
         self._store, self._journal, self._parent = store, journal, parent
-        self._search = search
+        self._search, self._say = search, say
+        self._refused: dict[str, str] = {}  # why, by key
         self._known: dict[str, RunRecord] | None = None  # by key, as the store has them
         self._last_round = threading.Event()  # write what is there, then stop
         self._stop = threading.Event()  # stop after the entry at hand
@@ -40,14 +49,20 @@ class Mirror:
         self._thread.start()
 
     def drain(self) -> None:
-        """Write all that is left, and stop.
+        """Write all that is left, and stop; say what MLflow refused.
 
         Raises:
             ServiceError: when the store stays away; the outbox keeps what is not written.
         """
         self._last_round.set()
         self._thread.join()
-        left = len(self._journal.outbox_pending())
+        left = len(self._pending())
+        if self._refused and self._say:
+            n, why = len(self._refused), next(iter(self._refused.values()))
+            self._say(
+                f"Note:  {n} trial{'s' * (n != 1)} of this search counted, and MLflow refused to "
+                f"record {'them' if n > 1 else 'it'}: {why}"
+            )
         if left:
             raise ServiceError(
                 f"{left} trials are not in MLflow yet: {self._failure}",
@@ -84,8 +99,11 @@ class Mirror:
         self._since = self._since or time.monotonic()
         return self._since
 
+    def _pending(self) -> list[Pending]:
+        return [e for e in self._journal.outbox_pending() if e.key not in self._refused]
+
     def _write_pending(self) -> int:
-        pending = self._journal.outbox_pending()
+        pending = self._pending()
         for start in range(0, len(pending), BATCH):
             if self._stop.is_set():
                 break
@@ -109,12 +127,21 @@ class Mirror:
             trial = self._nested(entry)
             run_id = nested.write(self._store, trial, self._known.get(entry.key))
             self._record_calls(entry, trial, run_id)
-        except BaseException:
+        except BaseException as error:
             self._known = None  # the reply may be lost and the run be there: look again
-            raise
+            if not runs.refuses(error):
+                raise
+            self._set_aside(entry, first_line(error))
+            return
         self._journal.mark_done(entry.key, run_id)
         for _, folder in entry.payload.get("calls", ()):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _set_aside(self, entry: Pending, why: str) -> None:
+        """Write it no more in this round; its run, where one was begun, ends with the reason."""
+        self._refused[entry.key] = why
+        for record in self._in_store().get(entry.key, ()):
+            runs.end(self._store, record.run_id, "FAILED", reason=f"MLflow refused it: {why}")
 
     def _record_calls(self, entry: Pending, trial: Nested, run_id: str) -> None:
         """What MLflow calls of the user's code wrote, beside what is ours."""
@@ -176,9 +203,15 @@ def adopt(store: Store, journal: Journal, parent: Run, *, search: str) -> None:
 
 
 @contextlib.contextmanager
-def mirroring(store: Store, journal: Journal, parent: str, *, search: str) -> Any:
-    """Write behind while the block runs; drained at its end, abandoned when it fails."""
-    mirror = Mirror(store, journal, parent, search=search)
+def mirroring(
+    store: Store, journal: Journal, parent: str, *, search: str, say: Say | None = None
+) -> Any:
+    """Write behind while the block runs; drained at its end, abandoned when it fails.
+
+    Args:
+        say: is told what MLflow refused, at the end.
+    """
+    mirror = Mirror(store, journal, parent, search=search, say=say)
     mirror.start()
     try:
         yield mirror

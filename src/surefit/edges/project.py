@@ -15,6 +15,7 @@ import importlib.util
 import linecache
 import shutil
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,9 +28,10 @@ import cloudpickle
 
 from surefit.edges import redirect
 from surefit.edges.redirect import Autologgers, Scratch
-from surefit.errors import ConfigError, SurefitError, UserCodeError, did_you_mean
+from surefit.errors import ConfigError, SurefitError, TerminatedError, UserCodeError, did_you_mean
 
 _LIBRARIES = ("site-packages", "dist-packages", "<", "lib/python")
+_PYTHONS = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib"))
 _FOLDERS: list[str] = []  # put on the import path here, the latest first
 
 
@@ -161,7 +163,7 @@ def _import(file: Path) -> ModuleType:
     name = file.stem if file.stem not in sys.stdlib_module_names else f"user_{file.stem}"
     beside = {p.stem for p in file.parent.glob("*.py")}
     for old, there in list(sys.modules.items()):
-        stale = old in beside and not _installed(there)  # of another folder that had such a file
+        stale = old in beside and not installed(there)  # of another folder that had such a file
         if _within(there, file.parent) or stale:
             del sys.modules[old]
     linecache.checkcache()
@@ -227,15 +229,23 @@ def _within(module: ModuleType, folder: Path) -> bool:
     path = getattr(module, "__file__", None)
     if not path or getattr(module, "__name__", "") == "__main__":
         return False
-    parts = Path(path).parts
-    outside = "site-packages" in parts or "dist-packages" in parts
-    return not outside and Path(path).is_relative_to(folder) and not _ours(module)
+    file = Path(path)
+    mine = file.suffix == ".py" and file.is_relative_to(folder) and not library_file(file)
+    return mine and not _ours(module)
 
 
-def _installed(module: ModuleType) -> bool:
+def installed(module: ModuleType) -> bool:
     """Whether a module is Python's own or an installed library's, or ours."""
     path = str(getattr(module, "__file__", None) or "")
-    return not path or any(part in path for part in _LIBRARIES) or _ours(module)
+    outside = any(part in path for part in _LIBRARIES) or library_file(Path(path))
+    return not path or outside or _ours(module)
+
+
+def library_file(file: Path) -> bool:
+    """Whether a file is Python's own or an installed library's, wherever Python lies."""
+    parts = file.parts
+    installed_there = "site-packages" in parts or "dist-packages" in parts
+    return installed_there or any(file.is_relative_to(folder) for folder in _PYTHONS)
 
 
 def _ours(module: ModuleType) -> bool:
@@ -254,13 +264,13 @@ def users_line(*files: str) -> Iterator[None]:
         files: paths that are the user's; by default every file that is no library's.
 
     Raises:
-        UserCodeError: from any exception in the block but our own errors.
+        UserCodeError: from any exception in the block but our own errors, `sys.exit` included.
     """
     try:
         yield
-    except SurefitError:
+    except (SurefitError, TerminatedError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserCodeError(_told(error, files)) from error
 
 

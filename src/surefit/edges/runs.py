@@ -26,7 +26,7 @@ import pandas as pd
 from surefit import masking
 from surefit.edges import environment
 from surefit.edges.store import Store, first_line
-from surefit.errors import InputError, ServiceError, SurefitError, did_you_mean
+from surefit.errors import InputError, ServiceError, SurefitError, TerminatedError, did_you_mean
 from surefit.items import Figure, File, Item, Metric, Param, Table, Tag, Text
 from surefit.redaction import redact
 
@@ -137,7 +137,7 @@ def closing(run: Run) -> Iterator[Run]:
             disable_autologging(),
         ):  # else our fits would become runs of the user's own
             yield run
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, TerminatedError):
         end(store, run_id, "KILLED", reason="interrupted")
         raise
     except BaseException as error:
@@ -149,7 +149,7 @@ def closing(run: Run) -> Iterator[Run]:
 
 @contextlib.contextmanager
 def _told_to_end() -> Iterator[None]:
-    """SIGTERM raises SystemExit while a run is open, where it would else end the process."""
+    """SIGTERM raises TerminatedError while a run is open, where it would else end the process."""
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -162,7 +162,7 @@ def _told_to_end() -> Iterator[None]:
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    raise TerminatedError(128 + number)
 
 
 def start(
@@ -375,7 +375,7 @@ def search(
                 order_by=[order], page_token=token, run_view_type=2 if deleted else 1,
             )  # fmt: skip
         except ServiceError as error:
-            if where and "INVALID_PARAMETER_VALUE" in repr(error.__cause__) + _code(error):
+            if where and refuses(error):
                 raise InputError(f"MLflow does not understand --where: {error.what}") from None
             raise
         for run in page:
@@ -388,8 +388,10 @@ def search(
             return
 
 
-def _code(error: ServiceError) -> str:
-    return str(getattr(error.__cause__, "error_code", ""))
+def refuses(error: BaseException) -> bool:
+    """Whether MLflow answered that something is not allowed, which it will say again."""
+    told = repr(error.__cause__) + str(getattr(error.__cause__, "error_code", ""))
+    return "INVALID_PARAMETER_VALUE" in told
 
 
 def _record(run: Any) -> RunRecord:

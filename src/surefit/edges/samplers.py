@@ -140,6 +140,7 @@ class Suggested(_Study):
             trial = self._study.ask()
             with _explained(self._suggest):
                 self._suggest(trial)
+        _check_options(self._suggest, trial.distributions)
         if not trial.params:
             raise UserCodeError(f"{_named(self._suggest)} suggested nothing to vary.")
         return dict(sorted(trial.params.items()))
@@ -209,6 +210,25 @@ def _explained(suggest: Suggest) -> Iterator[None]:
         raise UserCodeError(
             f"{_named(suggest)} failed as the space of a search: {error}"
         ) from error
+
+
+def _check_options(suggest: Suggest, distributions: Distributions) -> None:
+    """Refuse options that a search cannot keep as they are, before a trial is paid for.
+
+    Raises:
+        UserCodeError: naming the first.
+    """
+    for key, distribution in distributions.items():
+        for option in getattr(distribution, "choices", ()):
+            plain = option is None or isinstance(option, str | bool | int | float)
+            if not plain or (isinstance(option, float) and not math.isfinite(option)):
+                raise UserCodeError(
+                    f"{_named(suggest)} has the option {option!r} for {key}, a "
+                    f"{type(option).__name__}; options are texts, finite numbers, True, False or "
+                    "None.",
+                    f'trial.suggest_categorical("{key}", ["small", "large"]), and a dict from each '
+                    "text to its value where it is used",
+                )
 
 
 def _named(suggest: Suggest) -> str:

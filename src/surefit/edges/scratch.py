@@ -24,7 +24,7 @@ from surefit.edges import environment
 from surefit.edges.redirect import STORE, Scratch
 from surefit.edges.runs import Run
 from surefit.edges.store import Store, without_logs
-from surefit.items import File, Item, Metric, Param, Tag
+from surefit.items import File, Item, Metric, Param, Tag, safe_name
 
 FOLDER = Path(".surefit") / "calls"
 READY = 2  # MLflow's number for a logged model that is whole
@@ -191,7 +191,7 @@ def read(folder: str) -> Calls:
             "ORDER BY start_time, rowid"
         ).fetchall()
         for run_id, name, artifacts in runs:
-            _add(calls, connection, run_id, str(name), _path(artifacts))
+            _add(calls, connection, run_id, safe_name(str(name)), _path(artifacts))
         calls.models.extend(_models(connection))
     return calls
 

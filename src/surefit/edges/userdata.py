@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from surefit.errors import DataError, UserCodeError, did_you_mean
+from surefit.errors import DataError, TerminatedError, UserCodeError, did_you_mean
 
 
 def call(file: Path, name: str) -> Any:
@@ -47,6 +47,8 @@ def _imported(file: Path) -> Any:
 def _run(function: Any, what: str) -> Any:
     try:
         return function()
+    except TerminatedError:
+        raise
     except (Exception, SystemExit) as error:
         lines = "".join(traceback.format_exception(error)).rstrip()
         raise UserCodeError(f"{what} failed: {type(error).__name__}: {error}\n{lines}") from error

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 import math
-import re
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,15 +20,16 @@ from surefit.config import Config, Project
 from surefit.core import space as spaces
 from surefit.core import space_text
 from surefit.core.context import Context
-from surefit.edges import environment, samplers, scratch, search
+from surefit.edges import environment, identity, samplers, scratch, search, server
 from surefit.edges import store as stores
 from surefit.edges.redirect import Scratch
 from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.errors import ConfigError
 from surefit.items import Item, Metric, Tag, Text
+from surefit.redaction import redact
 from surefit.results import Score, TuneResult
-from surefit.verbs import extras, recovery, searches, workspace
+from surefit.verbs import extras, recovery, repeat, searches, workspace
 from surefit.verbs.objective_job import ObjectiveJob
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.running import Running, warm
@@ -40,7 +41,6 @@ Space = Mapping[str, Any] | Suggest  # ranges by name, or a function of an Optun
 
 # Libraries that workers may have before they are forked: importing them starts no threads.
 FORKED = ("catboost", "lightgbm", "numpy", "pandas", "scipy", "sklearn", "statsmodels", "xgboost")
-NOWHERE = "<function>"  # stands for the data path and the target of a search that has neither
 DECIDES = ("numpy", "optuna", "scipy", "surefit")
 
 
@@ -48,7 +48,8 @@ def tune_objective(
     objective: Objective,
     space: Space,
     *,
-    direction: Direction = "maximize",
+    direction: Direction | None = None,
+    config: Path | None = None,
     name: str | None = None,
     overrides: workspace.Overrides = (),
     quiet: bool = False,
@@ -60,15 +61,16 @@ def tune_objective(
         UserCodeError: when no trial completes, or the first ones all fail alike.
     """
     reporter = Reporter(quiet=quiet)
+    direction = direction or "maximize"
     if direction not in ("maximize", "minimize"):
         raise ConfigError(f'direction = "{direction}"; it is "maximize" or "minimize".')
     title = name or getattr(objective, "__name__", "objective").strip("<>")
-    project = _project(title, overrides)
+    project = configuration.of_function(title, config=config, overrides=overrides)
     needed = libraries(source_of(objective))
     warm(project.config.tune, needed)
     calls = scratch.place(project.root)
     found = replace(
-        _search(objective, space, direction, project.config, calls), preload=needed
+        _search(objective, space, direction, project, calls), preload=needed
     )  # fmt: skip
     store = workspace.open_store(project)
     with searches.open_journal(project, found) as journal:
@@ -109,23 +111,25 @@ def tune_objective(
         run_id=parent.run_id, name=parent.name, family="", method=found.tune.method,
         metric=found.metric, trials=tuple(rows), best=best, score=score, corrected=score,
         importances=weights, model_uri="", seconds=time.monotonic() - started, resumed=finished,
-        next="surefit ui",
+        next=_next(project, config, store),
     )  # fmt: skip
 
 
-def _project(title: str, overrides: workspace.Overrides) -> Project:
-    tables = {
-        "name": configuration.name_of(title),
-        "data": {"path": NOWHERE, "target": NOWHERE},
-    }
-    project = Project(config=configuration.validate(tables), root=Path.cwd(), origins={})
-    return configuration.amend(project, overrides)
+def _next(project: Project, config: Path | None, store: stores.Store) -> str:
+    """What shows the trials, with and without a project in the folder."""
+    if config:
+        return f"surefit ui -c {shlex.quote(str(config))}"
+    if configuration.file_in(project.root):
+        return "surefit ui"
+    if store.uri.startswith("http"):
+        return f"open {server.page(store)}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(redact(store.uri))}"
 
 
 def _search(
-    objective: Objective, space: Space, direction: Direction, config: Config, calls: Scratch
+    objective: Objective, space: Space, direction: Direction, project: Project, calls: Scratch
 ) -> Search:
-    tune = config.tune
+    tune = project.config.tune
     suggest = space if callable(space) else None
     search.check_method(tune.method, suggested=suggest is not None)
     dimensions = {} if callable(space) else space_text.parse(space)
@@ -140,11 +144,19 @@ def _search(
             tune.method, suggest or dimensions, seed=tune.seed,
             greater_is_better=direction == "maximize", window=tune.trials_in_flight(1),
         ),
-        fingerprint=_fingerprint(objective, suggest, dimensions, direction, config),
+        fingerprint=_fingerprint(objective, suggest, dimensions, direction, project.config),
+        command=repeat.call(
+            f"{_called(objective)}, {_called(space) if callable(space) else dict(space)!r}",
+            project, tune, direction=direction,
+        ),
         shared=None, read=_read, logged=_logged, calls=_calls,
         job=ObjectiveJob(objective=objective, seed=tune.seed, scratch=calls),
         prefix="", value_key="objective",
     )  # fmt: skip
+
+
+def _called(function: Callable[..., Any]) -> str:
+    return str(getattr(function, "__name__", "objective"))
 
 
 def _fingerprint(
@@ -154,11 +166,11 @@ def _fingerprint(
     direction: Direction,
     config: Config,
 ) -> str:
-    """SHA-256 of all that decides the table of trials, the objective's source file included."""
+    """SHA-256 of all that decides the table of trials, the functions with what they hold."""
     parts = {
-        "code": source_of(objective), "which": _which(objective),
+        "objective": identity.digest(objective),
+        "function": identity.digest(suggest) if suggest else None,
         "space": spaces.digest(dimensions), "direction": direction,
-        "function": [source_of(suggest), _which(suggest)] if suggest else None,
         "method": config.tune.method, "seed": config.tune.seed,
         "window": config.tune.trials_in_flight(1),
         "versions": environment.pinned((*DECIDES, *samplers.decides(config.tune.method))),
@@ -166,28 +178,16 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _which(function: Callable[..., Any]) -> list[str]:
-    """Which function of its file it is, and with what it is closed over."""
-    wanted = inspect.unwrap(function)
-    name = f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', repr(wanted))}"
-    code = getattr(wanted, "__code__", None)
-    cells = getattr(wanted, "__closure__", None) or ()
-    held = [repr(cell.cell_contents) for cell in cells]
-    held += [repr(getattr(wanted, "__defaults__", None))]
-    line = str(code.co_firstlineno) if code else ""
-    return [re.sub(r" at 0x[0-9a-f]+", "", text) for text in (name, line, *held)]
-
-
 def source_of(function: Callable[..., Any]) -> str:
     """The text of the file that defines a function, or of the function itself in a notebook."""
-    wanted = inspect.unwrap(function)
+    wanted = identity.inner(function)
     try:
         path = inspect.getsourcefile(wanted)
         if path and Path(path).is_file():
             return Path(path).read_text("utf-8")
         return inspect.getsource(wanted)
     except (OSError, TypeError):
-        return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+        return f"{getattr(wanted, '__module__', '')}.{getattr(wanted, '__qualname__', '')}"
 
 
 def libraries(source: str) -> tuple[str, ...]:

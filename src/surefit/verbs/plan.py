@@ -26,7 +26,7 @@ from surefit.errors import ConfigError, did_you_mean
 from surefit.models import costs
 from surefit.models.family import LOG_TARGET, LOSS, Family
 from surefit.sections import TuneConfig
-from surefit.verbs import fold_job
+from surefit.verbs import fold_job, repeat
 from surefit.verbs.candidate import Candidate
 from surefit.verbs.engine import GivenUpError
 from surefit.verbs.families import Families, Study
@@ -86,7 +86,7 @@ def plan(work: Workspace, chosen: Candidate) -> Search:
         spaces=known, suggest=suggest, suggested_by=code, fixed=fixed,
         complete=complete,
         fingerprint=_fingerprint(work, tune, known, fixed, starts, chosen, code),
-        shared=shared,
+        command=repeat.command(work.project, tune), shared=shared,
         job=fold_job.of_trial, read=read, preload=nursery.FOLDS, calls=_calls,
         imported=chosen.code.calls if chosen.code else (),
         losses=_losses if work.config.model.train else None,

@@ -60,8 +60,8 @@ class Running:
 
         Gives the bytes of memory that its workers had at once at most.
         """
-        found = self._found
-        return self.run(mirroring(store, self._journal, parent.run_id, search=found.fingerprint))
+        search, say = self._found.fingerprint, self._reporter.say
+        return self.run(mirroring(store, self._journal, parent.run_id, search=search, say=say))
 
     def run(self, recorded: AbstractContextManager[Any]) -> int:
         """Run the search into its journal; `recorded` is around it. Gives its workers' bytes.

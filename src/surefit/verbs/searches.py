@@ -60,6 +60,7 @@ class Search:
         calls: a fold's payload → the folders with what its MLflow calls wrote.
         imported: those of the user's file, as it was imported.
         fingerprint: SHA-256 of all that decides the table of trials.
+        command: what shows it again.
         prefix: before a parameter's name, in a trial's run.
         value_key: the metric a trial's value is logged as; by default `valid_<metric>`.
     """
@@ -72,6 +73,7 @@ class Search:
     spaces: Mapping[str, space.Space]
     fixed: Mapping[str, dict[str, Any]]
     fingerprint: str
+    command: str
     complete: Callable[[dict[str, Any]], dict[str, Any]] = field(repr=False)
     propose: Callable[[], Proposer] = field(repr=False)
     shared: Any = field(repr=False)
@@ -346,17 +348,11 @@ def outcome_items(
     page = render_search(
         name=f"{name} by {found.tune.method}", trials=shown, best=_shown(best),
         corrected=corrected, metric=found.metric, importances=weights, figures=drawn,
-        command=_command(found.tune), tied=tied,
+        command=redact(found.command), tied=tied,
     )  # fmt: skip
     yield Text(path="report.html", text=page)
     if weights:
         yield Text(path="importances.json", text=json.dumps(dict(weights), indent=1))
-
-
-def _command(tune: TuneConfig) -> str:
-    """What shows this search again, and goes on with it where it was cut short."""
-    budget = f" --budget {tune.budget}" if tune.budget else ""
-    return f"surefit tune --trials {tune.trials}{budget} --method {tune.method}"
 
 
 def _shown(trial: TrialRow) -> TrialRow:

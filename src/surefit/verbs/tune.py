@@ -33,7 +33,7 @@ def tune(
     space: Space | str | None = None,
     *,
     target: str | None = None,
-    direction: Direction = "maximize",
+    direction: Direction | None = None,
     trials: int | None = None,
     budget: str | None = None,
     method: str | None = None,
@@ -55,11 +55,12 @@ def tune(
     failed trial with its reason. `context.seed` seeds it and `context.log(loss=…, step=…)` logs.
 
     Args:
-        data, target, config, set: as in `train`; or `data` is the objective.
+        data, target, config, set: as in `train`; or `data` is the objective, for which [tune] and
+            [tracking] of the file count.
         space: what is varied, e.g. {"lr": "log 1e-4..0.1", "layers": "int 1..5"}; by default
             `tune.space`, else the family's published space. Or a function of an Optuna trial, for
             data as "model.py:space".
-        direction: of an objective: "maximize" or "minimize".
+        direction: of an objective: "maximize", as by default, or "minimize".
         trials: how many; by default `tune.trials`.
         budget: end the search after this time, e.g. "10m"; the same trials, only fewer.
         method: "tpe", "random", "grid", "qmc", "hyperopt", or "optuna:" and a sampler's name.
@@ -81,9 +82,20 @@ def tune(
                 "The space of your own objective is a mapping or a function of a trial.",
                 'surefit.tune(objective, {"lr": "log 1e-4..0.1"})',
             )
-        overrides = configuration.override_values(set) | given
+        if target is not None or ensemble:
+            raise InputError(
+                f"{'target' if target is not None else 'ensemble'} is of a search on data, and "
+                "this one is of a function.",
+                "leave it out",
+            )
         return tune_objective(
-            data, space or {}, direction=direction, name=name, overrides=overrides, quiet=quiet
+            data, space or {}, direction=direction, config=Path(config) if config else None,
+            name=name, overrides=configuration.override_values(set) | given, quiet=quiet,
+        )  # fmt: skip
+    if direction is not None:
+        raise InputError(
+            "direction is of an objective; the metric says which way is better.",
+            'set={"metric.optimize": "rmse"}',
         )
     if callable(space):
         raise InputError(
