@@ -129,6 +129,17 @@ def test_one_class_leaves_out_what_needs_two():
     assert found.calibration is None
 
 
+def test_rows_of_one_group_leave_out_what_is_chosen_on_some_and_scored_on_others():
+    """No threshold is chosen and nothing calibrated where all rows belong together; it is said."""
+    y, pred = two_classes(150, np.random.default_rng(0))
+    ask = Ask(first="roc_auc", threshold="f1", calibrate="platt", clusters=np.zeros(150, dtype=int))
+    found = evaluation.assess(scored_of("binary", y, pred), ask)
+    assert (found.threshold, found.calibrated) == (None, None)
+    assert list(found.calibration.scores) == ["as it is"]
+    (said,) = found.left_out
+    assert said.startswith("calibration and the choice of a threshold: all rows are of one group")
+
+
 def test_regression_leaves_out_what_is_undefined():
     """Relative errors need targets other than 0, logarithmic ones targets above -1."""
     y, pred = numbers(80, np.random.default_rng(1))
