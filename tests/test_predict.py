@@ -258,3 +258,25 @@ def test_rows_are_named_as_in_training(tmp_path, monkeypatch):
     assert told.id == "id"
     found = surefit.evaluate("out.csv", quiet=True)
     assert found.scores[0].value > 0.95
+
+
+def made(seed, n=150):
+    """Rows that no column names."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n) * 1e40,
+                          "zip": rng.choice(["01234", "00321"], n)})  # fmt: skip
+    return frame.assign(y=np.where(frame["x"] > 0, "yes", "no"))
+
+
+def test_ids_with_zeros_in_front_are_joined_with_the_datas_numbers(tmp_path, monkeypatch):
+    """A CSV's 0001 stays so in the predictions, and is the 1 that it is among the data."""
+    monkeypatch.chdir(tmp_path)
+    named = made(2).assign(id=[f"{k:04d}" for k in np.random.default_rng(0).permutation(150)])
+    named.to_csv("t.csv", index=False)
+    settings = {"model.family": "linear", "split.folds": 2}
+    run = surefit.train("t.csv", target="y", set=settings, quiet=True)
+    surefit.predict("t.csv", out="out.parquet", model=run.run_id, quiet=True)
+    assert sorted(pd.read_parquet("out.parquet")["row_id"])[1] == "0001"
+    found = surefit.evaluate("out.parquet", set=["split.test=0"], quiet=True)
+    assert found.n_rows == 150
+    assert found.score("roc_auc").value > 0.95

@@ -242,7 +242,8 @@ def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
 
     Its own targets of sealed rows, if it has any, are compared with the data's once that counts.
     """
-    frame = predictions.completed(predictions.labelled(frame, work.data), work.data.classes)
+    frame = predictions.labelled(predictions.documented(frame), work.data)
+    frame = predictions.completed(frame, work.data.classes)
     predictions.check_given(frame, work.data, name)
     rows = rows_of(frame, work)
     sealed = np.isin(rows, work.split.test_rows)
