@@ -54,6 +54,13 @@ def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
     """The script runs where surefit cannot be imported, and predicts the sealed rows the same."""
     monkeypatch.chdir(tmp_path)
     result = trained(tmp_path, name, task, **more)
+    ejected_alike(result, tmp_path)
+    with pytest.raises(InputError, match="there already"):
+        surefit.eject("last", quiet=True)
+
+
+def ejected_alike(result, tmp_path):
+    """Eject the newest run, and hold what its script predicts against what is stored."""
     written = surefit.eject("last", quiet=True)
     script = f"{written.folder}/train.py"
     done = subprocess.run(
@@ -65,9 +72,32 @@ def test_an_ejected_script_gives_the_stored_predictions_without_surefit(
     stored = runs.read_table(opened, result.run_id, "predictions/test.parquet")
     names = [c for c in stored.columns if c.startswith("probability_")] or ["prediction"]
     np.testing.assert_allclose(given[names], stored[names], rtol=0, atol=1e-9)
-    assert list(given["prediction"]) == pytest.approx(list(stored["prediction"]))
-    with pytest.raises(InputError, match="there already"):
-        surefit.eject("last", quiet=True)
+    same = given["prediction"].astype(stored["prediction"].dtype)
+    assert list(same) == pytest.approx(list(stored["prediction"]))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl.gz"])
+def test_an_ejected_script_reads_cells_and_names_as_training_did(ending, tmp_path, monkeypatch):
+    """Days before months, decimal commas, digits that are text in JSON, a target with a gap, and
+    names that scikit-learn or Python would stumble over."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    day = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 360, 240), "D")
+    price = rng.integers(10, 99, 240) / 10
+    made = pd.DataFrame({
+        'visit__"first"': day.strftime("%d/%m/%Y"),
+        "price": [str(p).replace(".", ",") for p in price],
+        "zip": rng.choice(["01234", "00321", "98765"], 240),
+    })  # fmt: skip
+    label = (day.month + price + rng.normal(size=240) > 12).astype(int)
+    made["y"] = label if ending == "csv" else label.astype(str)
+    made["y"] = made["y"].astype(object).where(made.index != 5, None)
+    if ending == "csv":
+        made.to_csv("t.csv", index=False)
+    else:
+        made.to_json("t.jsonl.gz", orient="records", lines=True)
+    settings = {"model.family": "linear", "split.folds": 2, "name": "again"}
+    ejected_alike(surefit.train(f"t.{ending}", target="y", set=settings, quiet=True), tmp_path)
 
 
 def test_a_script_refuses_another_file_and_a_run_finds_its_own(tmp_path, monkeypatch):

@@ -219,6 +219,18 @@ def test_a_board_of_other_programs_alone(project):
     assert "cannot be promoted" in found.next
 
 
+def test_a_weight_or_group_in_another_programs_table_counts_for_nothing(project):
+    """Its table is read for its answers: other columns may be features."""
+    y, made = boards.world()
+    p = made(0.5)
+    frame = boards.table(y, p).assign(weight=np.where(p > 0.5, 9.0, 0.1), group=1)
+    client = MlflowClient(project.store.uri)
+    run_id = client.create_run(project.store.experiment_id, run_name="alone").info.run_id
+    client.log_text(run_id, frame.to_csv(index=False), "predictions/valid.csv")
+    client.set_terminated(run_id)
+    assert project.compare().best.score.value == pytest.approx(boards.auc(y, p))
+
+
 def test_unpaired_is_a_typed_choice_that_the_record_keeps(project):
     """Runs on other data are ranked apart by metric with unpaired intervals, and it is tagged."""
     y, made = boards.world()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from surefit.core import cost
 from surefit.core.data import prepare
 from surefit.core.portable import coerce
 from surefit.edges import sources
@@ -139,6 +140,16 @@ def test_labels_stay_as_the_user_wrote_them():
     assert look(table(), positive="no").classes == ("yes", "no")
     assert look(table().assign(y=[3, 7] * 30)).classes == (3, 7)
     assert look(table().assign(y=[True, False] * 30)).classes == (False, True)
+
+
+def test_a_row_without_a_target_leaves_the_classes_their_names():
+    """Whole numbers that a gap has made floats of are the classes that they are without it."""
+    whole = table().assign(y=[3, 7] * 30)
+    gap = look(whole.assign(y=whole["y"].where(whole.index != 4)))
+    assert gap.class_names == look(whole).class_names == ("3", "7")
+    assert list(gap.y) == list(np.delete(look(whole).y, 4))
+    assert cost.matrix({"3": {"7": 2.0}}, gap.classes)[0, 1] == 2
+    assert look(table().assign(y=[0.5, 1.0] * 30), task="classification").classes == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from surefit.core.digest import digest, row_keys
+from surefit.core.digest import ColumnDigests, digest, row_keys
 
 
 def table(n: int = 200, seed: int = 0) -> pd.DataFrame:
@@ -101,3 +101,29 @@ def test_polars_and_pandas_agree() -> None:
 
     one = table()
     assert digest(to_pandas(polars.from_pandas(one))).ordered == digest(one).ordered
+
+
+def test_a_column_says_the_same_in_batches_and_whichever_way_it_is_read() -> None:
+    """Text of digits, truths and numbers in two batches are the columns of a typed frame; order and
+    every cell count."""
+    typed = pd.DataFrame({
+        "number": [7, 1.5, np.nan, 1e300], "whole": [1, 2, 3, 4], "truth": [True, False] * 2,
+        "town": ["Bern", None, "Oslo", "7"], "day": pd.to_datetime(["2024-01-01"] * 4),
+    })  # fmt: skip
+    texts = typed.assign(
+        number=["007", "1.5", None, "1e300"], whole=["01", "2.0", "3", "4"],
+        truth=["True", "false", "TRUE", "False"], day=typed["day"].astype("datetime64[us]"),
+    )  # fmt: skip
+    assert told(typed) == told(texts[:3], texts[3:])
+    assert told(typed[::-1])["whole"] != told(typed)["whole"]
+    changed = typed.assign(number=[7, 1.5001, np.nan, 1e300], town=["Bern", None, "Olso", "7"])
+    differ = {name for name, found in told(changed).items() if found != told(typed)[name]}
+    assert differ == {"number", "town"}
+
+
+def told(*batches: pd.DataFrame) -> dict[str, str]:
+    """The digests of a table that comes so."""
+    found = ColumnDigests()
+    for batch in batches:
+        found.add(batch)
+    return found.to_dict()

@@ -233,6 +233,17 @@ def test_one_probability_of_two_is_enough(project):
     assert [s.value for s in one.scores] == pytest.approx([s.value for s in both.scores])
 
 
+def test_a_column_called_weight_in_a_file_weighs_nothing(project):
+    """Rows of somebody's file count by what the data say, whatever else stands in it."""
+    table = given(project)
+    plain = surefit.evaluate("given.csv", quiet=True)
+    table.assign(weight=np.linspace(0, 90, len(table)), group=1).to_csv("given.csv", index=False)
+    found = surefit.evaluate("given.csv", quiet=True)
+    assert [(s.value, s.low, s.high) for s in found.scores] == [
+        (s.value, s.low, s.high) for s in plain.scores
+    ]
+
+
 def test_a_text_that_ends_within_a_number_is_refused(project):
     """A CSV cut within its last number is refused; the same whole, without a last break, is not."""
     given(project)

@@ -107,6 +107,52 @@ def test_good_predictions_are_read_with_their_weights():
     assert "w" not in [c.name for c in whole.columns]
 
 
+def test_columns_that_are_not_documented_are_not_read():
+    """A weight or a group in somebody's file is a column of theirs: rows count as the data say."""
+    frame = given(table(), weight=5.0, group=1, copies_of=2, body=3)
+    assert list(predictions.documented(frame)) == list(given(table()))
+
+
+@pytest.mark.parametrize("names", [(0, 1), (0.0, 1.0), ("0", "1")])
+def test_targets_are_compared_as_classes(names):
+    """A gap makes floats of whole numbers, in the data, in a file or in its column names."""
+    rows = table().assign(target=np.arange(200) % 2)
+    with_gap = rows.assign(target=rows["target"].where(rows.index != 7))
+    for whole in (data.prepare(rows, CONFIG), data.prepare(with_gap, CONFIG)):
+        frame = given(rows)[["row_id", "probability_yes"]]
+        frame = frame.rename(columns={"probability_yes": f"probability_{names[1]}"})
+        frame["target"] = pd.Series([names[k] for k in rows["target"]]).where(rows.index != 3)
+        frame = predictions.completed(predictions.labelled(frame, whole), whole.classes)
+        found = taken(frame, whole)
+        assert list(found.y) == [int(r[1:]) % 2 for r in found.row_id]
+        with pytest.raises(DataError, match="another table"):
+            taken(frame.assign(target=frame["target"].iloc[::-1].to_numpy()), whole)
+
+
+def test_the_classes_of_a_table_alone_are_whole_numbers_with_a_gap_too():
+    """Where one target is missing the classes are those of the columns' names."""
+    frame = pd.DataFrame({"target": [0, None, 1], "probability_0": 0.5, "probability_1": 0.5})
+    assert predictions.guess(frame) == ("binary", [0, 1])
+    old = frame.rename(columns={f"probability_{k}": f"probability_{k}.0" for k in (0, 1)})
+    assert predictions.guess(old) == ("binary", [0.0, 1.0])
+
+
+def test_ids_are_one_by_their_numbers_where_they_are_not_by_their_text():
+    """007 is 7, whichever side has which, in rows without a target too; doubled numbers are not."""
+    padded = table().assign(key=[f"{i:05d}" for i in range(200)])
+    padded.loc[4, "target"] = None
+    plain = padded.assign(key=range(200))
+    for theirs, ours in ((padded, plain), (plain, padded)):
+        whole = data.prepare(ours, CONFIG)
+        frame = predictions.labelled(given(theirs), whole)
+        assert len(frame) == 199
+        assert list(predictions.places(frame, whole)) == list(range(199))
+        moved = predictions.aligned(taken(frame[::-1], whole), taken(given(ours.drop(4)), whole))
+        assert list(moved.pred[:, 1]) == list(frame["probability_yes"])
+    twice = data.prepare(padded.assign(key=["07", "007", *padded["key"][2:]]), CONFIG)
+    assert predictions.places(given(plain), twice).isna().all()
+
+
 @pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf, "heavy"])
 def test_weights_that_are_none_are_refused(bad):
     """A weight below zero, missing, infinite or no number is refused with the key that names it."""
@@ -127,6 +173,17 @@ def test_one_class_leaves_out_what_needs_two():
     )
     assert found.threshold is None
     assert found.calibration is None
+
+
+def test_rows_of_one_group_leave_out_what_is_chosen_on_some_and_scored_on_others():
+    """No threshold is chosen and nothing calibrated where all rows belong together; it is said."""
+    y, pred = two_classes(150, np.random.default_rng(0))
+    ask = Ask(first="roc_auc", threshold="f1", calibrate="platt", clusters=np.zeros(150, dtype=int))
+    found = evaluation.assess(scored_of("binary", y, pred), ask)
+    assert (found.threshold, found.calibrated) == (None, None)
+    assert list(found.calibration.scores) == ["as it is"]
+    (said,) = found.left_out
+    assert said.startswith("calibration and the choice of a threshold: all rows are of one group")
 
 
 def test_regression_leaves_out_what_is_undefined():

@@ -18,7 +18,7 @@ import surefit
 from promoting import project, rows
 from surefit.core.conform import conform
 from surefit.edges import batches, isolated, registry, sources
-from surefit.errors import DataError, IntegrityError, ServiceError
+from surefit.errors import DataError, InputError, IntegrityError, ServiceError
 from surefit.results import InputColumn
 from surefit.sections import DataConfig
 from surefit.verbs.predict import predict
@@ -258,3 +258,50 @@ def test_rows_are_named_as_in_training(tmp_path, monkeypatch):
     assert told.id == "id"
     found = surefit.evaluate("out.csv", quiet=True)
     assert found.scores[0].value > 0.95
+
+
+def made(seed, n=150):
+    """Rows that no column names."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"x": rng.normal(size=n), "z": rng.normal(size=n) * 1e40,
+                          "zip": rng.choice(["01234", "00321"], n)})  # fmt: skip
+    return frame.assign(y=np.where(frame["x"] > 0, "yes", "no"))
+
+
+def test_numbered_rows_are_joined_with_their_own_table_alone(tmp_path, monkeypatch):
+    """The file says by its columns' digests what rows it numbers: another table of as many rows is
+    refused, the same rows with their targets in another format are not, some of them missing."""
+    monkeypatch.chdir(tmp_path)
+    made(0).to_csv("t.csv", index=False)
+    new = made(1)
+    new.drop(columns="y").to_csv("new.csv", index=False)
+    settings = {"model.family": "linear", "split.folds": 2}
+    run = surefit.train("t.csv", target="y", set=settings, quiet=True)
+    assert surefit.predict("new.csv", out="out.csv", model=run.run_id, quiet=True).id is None
+    with pytest.raises(InputError, match=r"150 rows of another table .* which has other ones"):
+        surefit.evaluate("out.csv", quiet=True)
+    new.assign(y=new["y"].where(new.index % 5 > 0)).to_parquet("known.parquet")
+    there = ["data.path=known.parquet", "split.test=0"]
+    found = surefit.evaluate("out.csv", set=there, quiet=True)
+    assert (found.n_rows, found.left_out) == (120, ())
+    assert found.score("roc_auc").value > 0.95
+    beside = Path("out.csv.meta.json")
+    told = json.loads(beside.read_text("utf-8"))
+    assert set(json.loads(told.pop("surefit.columns"))) == {"x", "z", "zip"}
+    beside.write_text(json.dumps(told), "utf-8")
+    (said,) = surefit.evaluate("out.csv", set=there, quiet=True).left_out
+    assert said.startswith("a check that these are the rows of known.parquet: they are numbered")
+
+
+def test_ids_with_zeros_in_front_are_joined_with_the_datas_numbers(tmp_path, monkeypatch):
+    """A CSV's 0001 stays so in the predictions, and is the 1 that it is among the data."""
+    monkeypatch.chdir(tmp_path)
+    named = made(2).assign(id=[f"{k:04d}" for k in np.random.default_rng(0).permutation(150)])
+    named.to_csv("t.csv", index=False)
+    settings = {"model.family": "linear", "split.folds": 2}
+    run = surefit.train("t.csv", target="y", set=settings, quiet=True)
+    surefit.predict("t.csv", out="out.parquet", model=run.run_id, quiet=True)
+    assert sorted(pd.read_parquet("out.parquet")["row_id"])[1] == "0001"
+    found = surefit.evaluate("out.parquet", set=["split.test=0"], quiet=True)
+    assert found.n_rows == 150
+    assert found.score("roc_auc").value > 0.95

@@ -48,11 +48,12 @@ def measure(scored: Scored, *, clusters: np.ndarray | None = None) -> Calibratio
 
     With two classes Platt's sigmoid and isotonic regression of the positive probability; with more
     a common temperature (Guo et al. 2017), and isotonic regression a class against the rest, then
-    scaled to add up to 1. Under 100 rows nothing is fitted.
+    scaled to add up to 1. Under 100 rows nothing is fitted, nor where all rows are of one cluster.
     """
+    fits = len(scored.y) >= FEW_ROWS and threshold.divisible(scored, clusters)
     chosen = [metrics.find(name, scored.task) for name in ("log_loss", "brier", "ece")]
     found = {}
-    for method in METHODS if len(scored.y) >= FEW_ROWS else METHODS[:1]:
+    for method in METHODS if fits else METHODS[:1]:
         pred = cross_fitted(scored, method, clusters=clusters)
         found[method] = stats.scores(
             chosen,

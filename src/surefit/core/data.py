@@ -238,6 +238,8 @@ def _class_target(
             'data.task = "regression" if it is a number, else name the right column',
         )
     labels = [v.item() if hasattr(v, "item") else v for v in pd.unique(values)]
+    if all(type(whole(v)) is int for v in labels):  # a gap has made floats of whole numbers
+        labels = [whole(v) for v in labels]
     try:
         labels.sort()
     except TypeError:
@@ -254,6 +256,14 @@ def _class_target(
     codes = values.map({label: code for code, label in enumerate(labels)})
     task: Task = "binary" if len(labels) == 2 else "multiclass"
     return task, codes.to_numpy(dtype="int64"), tuple(labels)
+
+
+def whole(label: Any) -> Any:
+    """A label, as a whole number where it is a float that holds one: 1.0 is the class 1."""
+    if not isinstance(label, float | np.floating):
+        return label
+    value = float(label)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else label
 
 
 def _names_rows(name: str, table: pd.DataFrame, whole: pd.DataFrame) -> str | None:

@@ -97,7 +97,7 @@ def assess(scored: Scored, ask: Ask) -> Findings:
     rankings = {m.name for m in chosen if m.curve and one_class}
     lost = [s.metric for s in scores if not np.isfinite(s.value) or s.metric in rankings]
     kept = tuple(s for s in scores if s.metric not in lost) + quantile_scores(scored, shared)
-    left_out = tuple(f"{name}: {_why(name, scored)}" for name in lost)
+    left_out = tuple(f"{name}: {_why(name, scored)}" for name in lost) + _undivided(scored, ask)
     first = next(m for m in (*chosen, *ask.more) if m.name == kept[0].metric)
     found: tuple[SliceScore, ...] = ()
     if ask.features is not None:
@@ -202,6 +202,15 @@ def by_class(scored: Scored, shared: dict[str, Any]) -> pd.DataFrame | None:
     return pd.DataFrame(table).sort_values("f1", kind="stable").reset_index(drop=True)
 
 
+def _undivided(scored: Scored, ask: Ask) -> tuple[str, ...]:
+    """That rows of one group leave none to score what would be chosen on the others."""
+    if scored.task == "regression" or threshold.divisible(scored, ask.clusters):
+        return ()
+    goal = isinstance(ask.threshold, str)
+    what = f"calibration{' and the choice of a threshold' * goal}"
+    return (f"{what}: all rows are of one group, and none are left to score it on",)
+
+
 def _threshold(scored: Scored, ask: Ask) -> Choice | None:
     if ask.threshold is not None and scored.task != "binary":
         raise ConfigError(
@@ -211,6 +220,8 @@ def _threshold(scored: Scored, ask: Ask) -> Choice | None:
     if ask.threshold is None or len(np.unique(scored.y)) < 2:
         return None
     if isinstance(ask.threshold, str):
+        if not threshold.divisible(scored, ask.clusters):
+            return None
         return threshold.cross_fitted(ask.threshold, scored, costs=ask.costs, clusters=ask.clusters)
     return threshold.given(ask.threshold, scored, costs=ask.costs, clusters=ask.clusters)
 
@@ -224,7 +235,7 @@ def _calibration(scored: Scored, ask: Ask) -> Calibration | None:
 def _calibrated(scored: Scored, ask: Ask, chosen: Sequence[Metric]) -> Calibrated | None:
     if ask.calibrate is None or scored.task == "regression" or len(np.unique(scored.y)) < 2:
         return None
-    if len(scored.y) < calibration.FEW_ROWS:
+    if len(scored.y) < calibration.FEW_ROWS or not threshold.divisible(scored, ask.clusters):
         return None
     method = {"platt": "Platt"}.get(ask.calibrate, ask.calibrate)
     pred = calibration.cross_fitted(scored, method, clusters=ask.clusters)

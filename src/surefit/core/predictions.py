@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core import dependence
-from surefit.core.data import Dataset
+from surefit.core.data import Dataset, whole
 from surefit.core.portable import answer
 from surefit.core.split import Split
 from surefit.errors import DataError
@@ -126,7 +126,7 @@ def read_trials(frame: pd.DataFrame, first: Scored) -> dict[str, np.ndarray]:
 
 
 def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
-    """A stored or foreign table as arrays, checked.
+    """A stored table, or what is `documented` of a foreign one, as arrays, checked.
 
     Args:
         frame: columns row_id, target, prediction or (classification) probability_<class> for each
@@ -137,6 +137,7 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
     Raises:
         DataError: in one line, when the table cannot be scored.
     """
+    frame = _by_class(frame, classes)
     _check_classes(frame, classes)
     if len(frame) == 0:
         raise DataError("The predictions have no rows.")
@@ -159,6 +160,13 @@ def read(frame: pd.DataFrame, task: Task, classes: Sequence[Any]) -> Scored:
     )  # fmt: skip
 
 
+def documented(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table from outside with the columns that are read from such: others may be features."""
+    names = ("row_id", "fold", "target", "prediction")
+    answers = ("probability_", "quantile_")
+    return frame[[c for c in frame if c in names or str(c).startswith(answers)]]
+
+
 def aligned(found: Scored, first: Scored) -> Scored:
     """`found` in the order and with the folds of `first`, whose rows and targets it must have.
 
@@ -170,7 +178,8 @@ def aligned(found: Scored, first: Scored) -> Scored:
     if np.array_equal(found.row_id, first.row_id) and np.array_equal(found.y, first.y):
         groups = found.groups if first.groups is None else first.groups
         return replace(found, folds=first.folds, groups=groups, weights=first.weights)
-    mine, theirs = (pd.Index(s.row_id.astype(str)) for s in (found, first))
+    theirs = pd.Index(first.row_id.astype(str))
+    mine = _spelled_as(found.row_id, theirs)
     if len(mine) != len(theirs) or not mine.isin(theirs).all():
         shared = int(mine.isin(theirs).sum())
         raise DataError(
@@ -199,7 +208,8 @@ def guess(frame: pd.DataFrame) -> tuple[Task, list[Any]]:
     named = [c[12:] for c in map(str, frame) if c.startswith("probability_")]
     if not named or "target" not in frame:
         return "regression", []
-    known = {str(label): label for label in pd.unique(frame["target"])}
+    seen = pd.unique(frame["target"])
+    known = {str(whole(label)): whole(label) for label in seen} | {str(v): v for v in seen}
     labels = sorted((known.get(name, name) for name in named), key=lambda v: (str(type(v)), v))
     return ("binary" if len(labels) == 2 else "multiclass"), labels
 
@@ -207,7 +217,31 @@ def guess(frame: pd.DataFrame) -> tuple[Task, list[Any]]:
 def places(table: pd.DataFrame, data: Dataset) -> pd.Series:
     """Row numbers in the data of a predictions table's rows, by id; NaN where there is no such."""
     position = pd.Series(np.arange(data.n_rows), index=data.row_id.astype(str))
-    return position.reindex(table["row_id"].astype(str))
+    return position.reindex(_spelled_as(table["row_id"], position.index))
+
+
+def _spelled_as(ids: Any, known: Sequence[str] | pd.Index) -> pd.Index:
+    """Ids as text, spelled as the known ones are.
+
+    007 is 7 where not all are known as they stand, and both are whole numbers, each once.
+    """
+    text: pd.Index = pd.Index(ids).astype(str)
+    names = pd.Index(known)
+    if text.isin(names).all():
+        return text
+    theirs, ours = _whole_ids(text), _whole_ids(names)
+    if theirs is None or ours is None:
+        return text
+    found = pd.Series(names, index=ours).reindex(theirs).to_numpy()
+    return pd.Index(np.where(pd.isna(found), text, found))
+
+
+def _whole_ids(ids: pd.Index) -> np.ndarray | None:
+    """Ids as whole numbers; None where one is none, or two are the same."""
+    if not ids.str.fullmatch(r"-?[0-9]{1,18}(\.0)?").all():
+        return None
+    numbers = ids.str.removesuffix(".0").astype("int64")
+    return numbers.to_numpy() if numbers.is_unique else None
 
 
 def join(blind: pd.DataFrame, data: Dataset) -> pd.DataFrame:
@@ -232,12 +266,14 @@ def labelled(frame: pd.DataFrame, data: Dataset) -> pd.DataFrame:
     """A table from outside without the rows that have no target, and so cannot be scored."""
     if "row_id" not in frame or not data.unlabelled:
         return frame
-    kept = ~frame["row_id"].astype(str).isin(data.unlabelled)
+    known = [*data.row_id.astype(str), *data.unlabelled]
+    kept = ~_spelled_as(frame["row_id"], known).isin(data.unlabelled)
     return frame if kept.all() else frame[kept].reset_index(drop=True)
 
 
 def completed(frame: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
     """Of two classes one probability is enough: the other is what is left of 1."""
+    frame = _by_class(frame, classes)
     names = [f"probability_{c}" for c in classes]
     given = [name for name in names if name in frame]
     if len(names) != 2 or len(given) != 1:
@@ -280,7 +316,7 @@ def check_targets(frame: pd.DataFrame, data: Dataset, name: str) -> None:
     theirs = frame["target"].dropna()
     ours = joined["target"].reindex(theirs.index)
     if data.classes:
-        differ = (theirs.astype(str) != ours.astype(str)).to_numpy()
+        differ = _label_codes(theirs, data.classes) != _label_codes(ours, data.classes)
     else:
         differ = ~np.isclose(pd.to_numeric(theirs, errors="coerce"), ours, rtol=1e-6)
     if np.any(differ):
@@ -349,14 +385,26 @@ def _numbers(frame: pd.DataFrame, names: list[str]) -> np.ndarray:
     return np.asarray(values)
 
 
+def _by_class(frame: pd.DataFrame, classes: Sequence[Any]) -> pd.DataFrame:
+    """Probabilities named as the classes are: of class 1 `probability_1.0` is `probability_1`."""
+    numbers = [c for c in classes if type(whole(c)) is int]
+    spelled = {f"probability_{way(c)}": f"probability_{c}" for c in numbers for way in (int, float)}
+    return frame.rename(columns={k: v for k, v in spelled.items() if v not in frame})
+
+
 def _class_codes(target: pd.Series, classes: Sequence[Any]) -> np.ndarray:
-    code = {str(label): number for number, label in enumerate(classes)}
-    codes = target.map(lambda label: code.get(str(label), -1)).to_numpy(dtype="int64")
+    codes = _label_codes(target, classes)
     if (codes < 0).any():
-        raise DataError(
-            f"The target {target[codes < 0].iloc[0]!r} is none of the classes {list(code)[:10]}."
-        )
-    return np.asarray(codes)
+        known = [str(label) for label in list(classes)[:10]]
+        raise DataError(f"The target {target[codes < 0].iloc[0]!r} is none of the classes {known}.")
+    return codes
+
+
+def _label_codes(labels: pd.Series, classes: Sequence[Any]) -> np.ndarray:
+    """The numbers of the classes that labels are, -1 where one is none of them."""
+    code = {str(whole(label)): number for number, label in enumerate(classes)}
+    codes = labels.map(lambda label: code.get(str(whole(label)), -1))
+    return np.asarray(codes.to_numpy(dtype="int64"))
 
 
 def _check_probabilities(pred: np.ndarray) -> None:

@@ -23,7 +23,7 @@ class Subject:
     Attributes:
         read: an expression of pandas that reads the table from FILE.
         file, sha256: that file, and its digest as it was, since rows are taken by number.
-        columns: dicts with the name, kind and dtype of each feature.
+        columns: dicts with the name, kind and dtype of each feature; style where it has one.
         weight: the column of row weights.
     """
 
@@ -42,8 +42,9 @@ class Subject:
 
     @property
     def imports(self) -> str:
-        """What reading needs beside pandas: Parquet as surefit read it, whatever pandas noted."""
-        return "import pyarrow.parquet\n\n" if self.read.startswith("pyarrow.") else ""
+        """What reading needs beside pandas, which notes indices and guesses dates and numbers."""
+        used = [name for name in ("gzip", "json", "pyarrow.parquet") if f"{name}." in self.read]
+        return "".join(f"import {name}\n" for name in used) + "\n" * bool(used)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +288,7 @@ def _settings(recipe: Recipe) -> str:
         objective["num_class"] = len(recipe.classes)
     values = {
         "TARGET": recipe.target, "CLASSES": list(recipe.classes),
-        "COLUMNS": [{"name": c["name"], "kind": c["kind"]} for c in recipe.columns],
+        "COLUMNS": [{k: c[k] for k in ("name", "kind", "style") if k in c} for c in recipe.columns],
         "CATEGORICAL": list(range(count)) if ordinal else [],
         "PARAMS": {k: v for k, v in recipe.params.items()
                    if k not in _steps(recipe.family) | apart},
@@ -333,13 +334,13 @@ def _preprocessing(recipe: Recipe) -> str:
         steps.append(f'("category", {category}, {of["category"]!r})')
     if of["number"]:
         steps.append(f'("number", {number}, {of["number"]!r})')
-    for column in recipe.columns:
+    for place, column in enumerate(recipe.columns):  # not each name may be a step's
         encoder = {"date": "DatetimeEncoder(add_weekday=True)",
                    "text": f"StringEncoder(n_components={TEXT_COMPONENTS}, random_state=0)",
                    }.get(column["kind"])  # fmt: skip
         if encoder:
             full = f"make_pipeline({encoder}, {gaps.format(more='')})" if onehot else encoder
-            steps.append(f'("{column["kind"]}:{column["name"]}", {full}, {column["name"]!r})')
+            steps.append(f'("{column["kind"]}-{place}", {full}, {column["name"]!r})')
     lines = "".join(f"        {step},\n" for step in steps)
     skrub = "from skrub import DatetimeEncoder, StringEncoder\n" if of["text"] + of["date"] else ""
     return (

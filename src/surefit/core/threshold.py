@@ -63,6 +63,11 @@ def parts(scored: Scored, clusters: np.ndarray | None = None) -> np.ndarray:
     return np.asarray(drawn[unit])
 
 
+def divisible(scored: Scored, clusters: np.ndarray | None = None) -> bool:
+    """Whether there are two parts, so that what is chosen on one can be scored on another."""
+    return len(np.unique(parts(scored, clusters))) > 1
+
+
 def others(part: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Masks of the rows outside each part and inside it."""
     for k in np.unique(part):

@@ -207,7 +207,8 @@ def _with_predictions(store: Store, chosen: _Chosen, wanted: str | None, where: 
         try:
             if not isinstance(table, pd.DataFrame):
                 raise DataError(_why(record, table))
-            found = predictions.read(table, task, classes)
+            known = table if record.kind else predictions.documented(table)
+            found = predictions.read(known, task, classes)
             base = next(iter(scored.values()), None)
             scored[name] = found if base is None else predictions.aligned(found, base)
         except SurefitError as error:

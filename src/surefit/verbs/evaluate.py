@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from surefit.core import (
     report,
     threshold,
 )
+from surefit.core.digest import ColumnDigests
 from surefit.core.evaluation import Ask, Findings
 from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
@@ -54,7 +56,7 @@ class Subject:
             rows that need no look.
         record: the training run, where there is one.
         work, at: the data and the scored rows' numbers in them, where the data are at hand.
-        no_data: why they are not.
+        left_out: what cannot be computed or checked, each with the reason.
         again: the command that gives this evaluation again.
         version: the registered version that was asked for, as models:/NAME/3.
     """
@@ -73,7 +75,7 @@ class Subject:
     record: RunRecord | None = field(default=None, repr=False)
     work: Workspace | None = field(default=None, repr=False)
     at: np.ndarray | None = field(default=None, repr=False)
-    no_data: str = ""
+    left_out: tuple[str, ...] = ()
     again: str = ""
     version: str = ""
 
@@ -116,7 +118,7 @@ def evaluate(
         return workspace.load(project, frame=workspace.frame_of(data), reporter=reporter)
 
     if subject.lower().endswith(OUTSIDE):
-        found = _from_file(subject, load())
+        found = _from_file(subject, load(), workspace.frame_of(data))
     else:
         found = _from_store(store, subject, load, test=test)
     found = replace(found, again=found.again + _overridden(set))
@@ -166,18 +168,21 @@ def _valid_rows(store: Store, record: RunRecord, load: Any) -> Subject:
     if frame is None:
         raise InputError(f"Run {record.run_id[:8]} has no {predictions.VALID}.")
     scored = predictions.read(frame, *record.answer)
-    work, at, no_data, clusters = None, None, "", scored.groups
+    work, at, clusters = None, None, scored.groups
+    left_out: tuple[str, ...] = ()
     try:
         work = load()
         check_same_data(record, work)
         at = rows_of(frame, work)
         clusters = dependence.units(work.data, work.split, at, scored.folds)
     except InputError as error:  # predictions alone are enough for all but the features
-        work, no_data = None, error.what.splitlines()[0].rstrip(".")
+        why = error.what.splitlines()[0].rstrip(".")
+        work = None
+        left_out = (f"slices, the best single column and features of the worst rows: {why}",)
     return Subject(
         name=record.name, rows="validation", n_rows=len(frame), join=lambda: scored,
         answer=record.answer, metric=record.tags["surefit.metric"], tags=inherited(record),
-        record=record, work=work, at=at, no_data=no_data, clusters=clusters,
+        record=record, work=work, at=at, left_out=left_out, clusters=clusters,
         again=f"surefit evaluate {record.run_id[:8]}",
     )  # fmt: skip
 
@@ -221,23 +226,50 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
     return replace(subject, verified=False, again=f"surefit evaluate {uri}", version=uri)
 
 
-def _from_file(path: str, work: Workspace) -> Subject:
+def _from_file(path: str, work: Workspace, frame: pd.DataFrame | None) -> Subject:
     sources.refuse_cut_short(path, Path.cwd())
-    _check_numbered(path, work)
-    found = _from_table(sources.load(path, Path.cwd()), path, work)
-    return replace(found, name=Path(path).name)
-
-
-def _check_numbered(path: str, work: Workspace) -> None:
-    """Refuse what `surefit predict` wrote of another table's rows, which it had to number."""
     told = batches.told(Path(path))
+    known = told.get("surefit.row_id") == "" and _numbered_alike(path, told, work, frame)
+    found = _from_table(sources.load(path, Path.cwd()), path, work)
+    return replace(found, name=Path(path).name, left_out=() if known else found.left_out)
+
+
+def _numbered_alike(
+    path: str, told: Mapping[str, str], work: Workspace, frame: pd.DataFrame | None
+) -> bool:
+    """Whether the rows that `surefit predict` had to number are known to be those of the data.
+
+    Raises:
+        InputError: they are known to be others.
+    """
     n_rows = work.data.n_rows + len(work.data.unlabelled)
-    if told.get("surefit.row_id") == "" and int(told.get("surefit.n_rows", n_rows)) != n_rows:
+    theirs = int(told.get("surefit.n_rows", n_rows))
+    columns = json.loads(told.get("surefit.columns", "{}"))
+    same = _alike(columns, work, frame) if theirs == n_rows else False
+    if same is False:
+        has = "other ones" if theirs == n_rows else f"{n_rows:,}"
         raise InputError(
-            f"{path} numbers the {int(told['surefit.n_rows']):,} rows of another table than "
-            f"{work.config.data.path}, which has {n_rows:,}.",
+            f"{path} numbers the {theirs:,} rows of another table than "
+            f"{work.config.data.path}, which has {has}.",
             "--set data.path=FILE, FILE being those rows with their targets",
         )
+    return same is True
+
+
+def _alike(columns: Mapping[str, str], work: Workspace, frame: pd.DataFrame | None) -> bool | None:
+    """Whether at least half of the features have these digests; None where that cannot be told.
+
+    Not all: a column may be read in another way from another file.
+    """
+    rows = work.data.raw
+    shared = [name for name in rows.columns if name in columns]
+    if work.data.unlabelled:  # these rows were numbered too
+        rows = sources.read(work.config.data, work.project.root).frame if frame is None else frame
+    if not shared or len(rows) != work.data.n_rows + len(work.data.unlabelled):
+        return None
+    ours = ColumnDigests()
+    ours.add(rows[shared])
+    return 2 * sum(columns[n] == found for n, found in ours.to_dict().items()) >= len(shared)
 
 
 def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
@@ -245,7 +277,8 @@ def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
 
     Its own targets of sealed rows, if it has any, are compared with the data's once that counts.
     """
-    frame = predictions.completed(predictions.labelled(frame, work.data), work.data.classes)
+    frame = predictions.labelled(predictions.documented(frame), work.data)
+    frame = predictions.completed(frame, work.data.classes)
     predictions.check_given(frame, work.data, name)
     rows = rows_of(frame, work)
     sealed = np.isin(rows, work.split.test_rows)
@@ -255,12 +288,16 @@ def _from_table(frame: pd.DataFrame, name: str, work: Workspace) -> Subject:
         predictions.check_targets(frame, work.data, name)
         return joined(frame.drop(columns=["target", "fold"], errors="ignore"), work)
 
+    unsure: tuple[str, ...] = ()
+    if work.data.named is None and "target" not in frame:
+        unsure = (f"a check that these are the rows of {work.config.data.path}: they are numbered, "
+                  f"and {name} does not say of what table",)  # fmt: skip
     return Subject(
         name=name, rows="given", n_rows=len(frame), join=join,
         answer=(work.data.task, work.data.classes), metric=work.metric, tags=work.tags(),
         row_key=looks.keys(work, rows[sealed]) if sealed.any() else None,
         clusters=dependence.units(work.data, work.split, rows), verified=False,
-        work=work, at=rows, again=f"surefit evaluate {name}",
+        work=work, at=rows, again=f"surefit evaluate {name}", left_out=unsure,
     )  # fmt: skip
 
 
@@ -429,12 +466,6 @@ def _result(found: Subject, run_id: str, findings: Findings, pictures: list[Figu
         next=f"surefit report {run_id[:8]}   (its page; or: surefit compare)",
         best_feature=single.column if single else None,
         best_feature_value=single.value if single else None,
-        left_out=findings.left_out + _without_data(found), slices=findings.slices,
+        left_out=findings.left_out + found.left_out, slices=findings.slices,
         threshold=findings.threshold.value if findings.threshold else None,
     )  # fmt: skip
-
-
-def _without_data(found: Subject) -> tuple[str, ...]:
-    if not found.no_data:
-        return ()
-    return (f"slices, the best single column and features of the worst rows: {found.no_data}",)

@@ -6,7 +6,7 @@ import json
 import shlex
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from surefit.core.conform import conform, ignored
+from surefit.core.digest import ColumnDigests
 from surefit.edges import batches, bundle, registry, runs, scorer
 from surefit.edges.batches import Parts, Table
 from surefit.edges.scorer import Answer
@@ -119,9 +120,11 @@ def predict(
             batched = batches.read(
                 table, names, subject.inputs, size, missing=project.config.data.missing
             )
-            casts, n_rows, resumed = _score(table, batched, subject, id, parts, done, reporter)
+            seen = ColumnDigests()
+            watched = _watched(batched, seen) if id is None else batched
+            casts, n_rows, resumed = _score(table, watched, subject, id, parts, done, reporter)
             about = scorer.meta(subject.folder)
-            parts.finish(n_rows[0], _about(subject, about, n_rows[1], id))
+            parts.finish(n_rows[0], _about(subject, about, n_rows[1], id, seen))
     return Predicted(
         out=str(out), model=subject.uri, version=subject.version, run_id=subject.run_id,
         n_rows=n_rows[1], resumed=resumed, id=id, threshold=_threshold(about),
@@ -215,6 +218,14 @@ def _key(
             "columns": list(names), "rows_a_part": size, "id": id}  # fmt: skip
 
 
+def _watched(
+    batched: Iterable[tuple[pd.DataFrame, float]], seen: ColumnDigests
+) -> Iterator[tuple[pd.DataFrame, float]]:
+    for frame, share in batched:
+        seen.add(frame)
+        yield frame, share
+
+
 def _score(
     table: Table, batched: Iterable[tuple[pd.DataFrame, float]], subject: Subject, id: str | None,
     parts: Parts, done: int, reporter: Reporter,
@@ -250,9 +261,13 @@ def _threshold(about: dict[str, object]) -> float | None:
 
 
 def _about(
-    subject: Subject, about: dict[str, object], n_rows: int, id: str | None
-) -> dict[str, str]:
-    """The output's metadata: which model answered, where the decision lies, what names a row."""
+    subject: Subject, about: dict[str, object], n_rows: int, id: str | None,
+    seen: ColumnDigests,
+) -> dict[str, str]:  # fmt: skip
+    """The output's metadata: which model answered, where the decision lies, what names a row.
+
+    Rows without a name are known by the columns that were `seen`.
+    """
     classes = about.get("classes")
     told = {
         "surefit.model": subject.uri, "surefit.version": subject.version or "",
@@ -260,5 +275,6 @@ def _about(
         "surefit.classes": json.dumps(classes or []), "surefit.n_rows": str(n_rows),
         "surefit.row_id": id or "",
     }  # fmt: skip
+    told |= {} if id else {"surefit.columns": json.dumps(seen.to_dict(), ensure_ascii=False)}
     decided = _threshold(about)
     return told | ({"surefit.threshold": f"{decided:g}"} if decided is not None else {})
