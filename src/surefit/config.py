@@ -144,7 +144,7 @@ def of_function(name: str, *, config: Path | None = None, overrides: Overrides =
     Args:
         name: of the function; data and a target it has not.
         config: as in `resolve`.
-        overrides: of the sections tune and tracking.
+        overrides: of the sections tune and tracking, and the name.
 
     Raises:
         ConfigError: with every mistake at once, or for settings that say nothing of a function.
@@ -168,7 +168,8 @@ def of_function(name: str, *, config: Path | None = None, overrides: Overrides =
 
 def _of_functions(key: str) -> bool:
     section, _, rest = key.partition(".")
-    return section in ("tune", "tracking") and rest.partition(".")[0] not in _OF_MODELS
+    known = key == "name" or section in ("tune", "tracking")
+    return known and rest.partition(".")[0] not in _OF_MODELS
 
 
 def amend(
