@@ -179,6 +179,11 @@ def objective(params, context):
         mlflow.sklearn.log_model(
             model, name="mine", pip_requirements=[], serialization_format="pickle"
         )
+        mlflow.log_param("api_token", "a8f5f167f44f")
+        mlflow.sklearn.log_model(
+            model, name="masked", pip_requirements=[], serialization_format="pickle",
+            tags={"dsn": "postgresql://me:hunter2xyz@h/d"},
+        )  # fmt: skip
         with mlflow.start_run(run_name="inner", nested=True):
             mlflow.log_param("depth", "other")
     if params["x"] > 0.9:
@@ -219,8 +224,13 @@ def test_an_objectives_own_run_becomes_the_trials(iris):
     import mlflow
 
     models = iris.client.search_logged_models([best.info.experiment_id])
-    assert {m.name for m in models} == {"mine"}
-    mine = next(m for m in models if m.source_run_id == best.info.run_id)
+    assert {m.name for m in models} == {"mine", "masked"}
+    assert "a8f5f167f44f" not in str([(m.params, m.tags) for m in models])
+    assert "hunter2xyz" not in str([(m.params, m.tags) for m in models])
+    masked, mine = sorted(
+        (m for m in models if m.source_run_id == best.info.run_id), key=lambda m: str(m.name)
+    )
+    assert masked.params == {"depth": "0.1", "api_token": "***"}
     mlflow.set_tracking_uri(iris.uri)
     try:
         assert mlflow.pyfunc.load_model(mine.model_uri).predict([[0]]).tolist() == [0]
@@ -229,6 +239,20 @@ def test_an_objectives_own_run_becomes_the_trials(iris):
     assert {e.name for e in iris.client.search_experiments()} == {"Default", "objective"}
     assert left() == []
     assert not Path("mlruns/1/models").exists()
+
+
+def test_a_claim_that_was_cut_short_stops_no_later_command(tmp_path):
+    """A kill within its writing leaves an unreadable claim: it is passed over."""
+    from surefit.edges.store import Store
+
+    store = Store(client=None, uri="http://nowhere", experiment="", experiment_id="")
+    for text in ("", '{"owner": "a', "[]", "{}"):
+        place = scratch.place(tmp_path)
+        Path(place.root).mkdir(parents=True)
+        (Path(place.root) / "owner.json").write_text(text)
+    scratch.prepare(scratch.place(tmp_path), store, ["import mlflow"])
+    scratch.sweep(tmp_path, "abc", ())
+    assert len(list((tmp_path / scratch.FOLDER).glob("*/owner.json"))) == 5
 
 
 def test_what_a_killed_command_left_is_swept_and_what_still_counts_is_kept(tmp_path):

@@ -384,6 +384,12 @@ def test_terminal_json_csv_and_notebook(project, tmp_path):
     assert "&lt;b&gt;" in html
     refused = CliRunner().invoke(cli, [*command, "--csv", "board.xlsx"])
     assert refused.exit_code != 0
+    (tmp_path / "folder.csv").mkdir()
+    unwritable = CliRunner().invoke(cli, [*command, "--csv", str(tmp_path / "folder.csv")])
+    assert isinstance(unwritable.exception, InputError)
+    assert "cannot be written: Is a directory. The comparison is recorded: run" in str(
+        unwritable.exception
+    )
 
 
 def test_names_and_beginnings_find_runs_without_reading_all(project):

@@ -13,6 +13,7 @@ import conftest
 from surefit.edges import journal, registry, runs
 from surefit.edges.environment import Requirement, owner
 from surefit.edges.journal import Message
+from surefit.edges.temporary import make
 from surefit.verbs import doctor, moves
 from surefit.verbs.reporter import Reporter
 from surefit.verbs.searches import SEARCHES
@@ -232,25 +233,30 @@ def test_a_server_is_looked_at_over_http(folder, server):
 
 
 def test_scratch_that_nobody_uses_is_removed(tmp_path, monkeypatch, folder):
-    """Old folders of dead processes and their half-written checkpoints; used and new ones stay."""
+    """Old folders of dead processes and their half-written checkpoints; used and new ones stay.
+
+    So does what is only named as ours are: a project of the user's.
+    """
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     past = time.time() - 10 * 86400
-    for name in ("surefit-old", "surefit-used", "surefit-new", "other-old"):
+    for name in ("surefit-old", "surefit-used", "surefit-new", "surefit-demo"):
         made = temporary / name
-        made.mkdir()
+        if name.endswith("demo"):
+            made.mkdir()
+        else:
+            make().rename(made)
         (made / "file").write_text("x")
-        if not name.endswith("new"):
-            os.utime(made / "file", (past, past))
-            os.utime(made, (past, past))
+        for path in () if name.endswith("new") else (*made.iterdir(), made):
+            os.utime(path, (past, past))
     states_of = folder.path / ".surefit" / "checkpoints" / "k"
     states_of.mkdir(parents=True)
     for name in ("a.ckpt", "a.999999999", f"b.{os.getpid()}"):
         (states_of / name).write_text("x")
     with (temporary / "surefit-used" / "file").open():
         found = folder.doctor()
-    assert {p.name for p in temporary.iterdir()} == {"surefit-used", "surefit-new", "other-old"}
+    assert {p.name for p in temporary.iterdir()} == {"surefit-used", "surefit-new", "surefit-demo"}
     assert {p.name for p in states_of.iterdir()} == {"a.ckpt", f"b.{os.getpid()}"}
     assert states(found, "leftovers") == ["mended", "mended", "note"]
 

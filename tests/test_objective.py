@@ -24,11 +24,14 @@ import numpy as np
 import pytest
 
 import surefit
+from surefit import config as configuration
 from surefit.core.context import Context
-from surefit.edges import identity
+from surefit.edges import identity, runs, scratch
 from surefit.edges.cores import usable_cores
-from surefit.errors import ConfigError, InputError, UserCodeError
-from surefit.verbs.objective import libraries, source_of
+from surefit.edges.runs import Run
+from surefit.errors import ConfigError, InputError, ServiceError, UserCodeError
+from surefit.verbs import searches, workspace
+from surefit.verbs.objective import _search, libraries, source_of
 
 SPACE = {"x": "0..1", "kind": ["a", "b"]}
 
@@ -473,3 +476,39 @@ def test_the_space_of_an_objective_may_be_a_function_of_a_trial(folder: Path) ->
         x = trial.params.get("x", 2.0)
         assert trial.value == pytest.approx(-((x - 0.3) ** 2))
     assert surefit.tune(parabola, conditional, trials=10, quiet=True).resumed == 10
+
+
+@pytest.mark.parametrize("name", ["lr (log)", "a//b", "x" * 300])
+def test_a_name_that_mlflow_refuses_is_refused_before_anything_is_written(
+    folder: Path, name: str
+) -> None:
+    """Exit code 2 with another name, and no run is left open."""
+    with pytest.raises(ConfigError, match="cannot be recorded"):
+        surefit.tune(parabola, {name: "0..1"}, trials=2)
+    assert not (folder / ".surefit" / "searches").exists()
+
+
+def test_a_folder_that_takes_no_journal_is_told_in_one_message(folder: Path) -> None:
+    """A file stands where the journals' folder should: as a read-only or full disk would."""
+    (folder / ".surefit").write_text("")
+    with pytest.raises(InputError, match="journal"):
+        surefit.tune(parabola, SPACE, trials=2)
+
+
+def test_a_new_parent_run_that_cannot_be_filled_ends_as_failed(folder: Path) -> None:
+    """It is not left RUNNING, and the search begins anew with another."""
+    project = configuration.of_function("p", config=None, overrides={})
+    store = workspace.open_store(project)
+    found = _search(parabola, SPACE, "maximize", project, scratch.place(folder))
+
+    def fails(run: Run) -> None:
+        raise ServiceError("the disk is full")
+
+    with searches.open_journal(project, found) as journal:
+        with (
+            pytest.raises(ServiceError),
+            searches.parent_run(store, found, journal, name="p", tags={}, items=fails),
+        ):
+            pass
+        assert journal.parent_run_id is None
+    assert [r.status for r in runs.search(store)] == ["FAILED"]

@@ -412,3 +412,12 @@ def test_a_version_registered_by_hand_is_the_runs_own(tmp_path, pristine) -> Non
     assert (decision.version, decision.look, decision.moved) == (made.version, 0, False)
     version = registry.by_alias(store, "hand")
     assert registry.manifest(store, version) == runs.find(store, run_id).tags["surefit.manifest"]
+
+
+@pytest.mark.parametrize("alias", ["latest", "Latest", "v3", "V12", "a" * 256, "a b", "", "a\n"])
+def test_an_alias_that_mlflow_refuses_or_reads_otherwise_is_refused_first(alias: str) -> None:
+    """Before any look is taken; names beside these work."""
+    with pytest.raises(ConfigError, match="no alias"):
+        workspace.check_alias(alias)
+    for fine in ("production", "a" * 255, "v3a", "latest-2", "b_1"):
+        workspace.check_alias(fine)

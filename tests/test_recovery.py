@@ -108,6 +108,29 @@ def test_a_search_whose_run_was_deleted_has_all_its_trials_again(folder: Any, tr
     check_mirror(folder, again)
 
 
+def test_a_rebuilt_search_can_be_written_again(folder: Any) -> None:
+    """Its journal knows what each trial's run held, should the runs be deleted after that."""
+    first = folder.tune(hill, SPACE, trials=4, name="hill")
+    before = [(r.data.params, r.data.metrics) for r in trials_of(folder)]
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    folder.tune(hill, SPACE, trials=4, name="hill")
+    for run in folder.runs():
+        folder.client.delete_run(run.info.run_id)
+    again = folder.tune(hill, SPACE, trials=4, name="hill")
+    assert (again.resumed, again.trials) == (4, first.trials)
+    assert [(r.data.params, r.data.metrics) for r in trials_of(folder)] == before
+
+
+def test_every_trial_has_a_model_though_the_journal_was_rebuilt(folder: Any) -> None:
+    """Predictions that it has no more are computed again."""
+    folder.tune("sklearn:wine", target="target", trials=3, set=CHOSEN)
+    for file in (folder.path / ".surefit" / "searches").iterdir():
+        file.unlink()
+    folder.tune(trials=3, set={**CHOSEN, "tune.log_models": "all"})
+    assert all("surefit.model" in run.data.tags for run in trials_of(folder))
+
+
 def test_a_race_goes_on_the_same_from_a_rebuilt_journal(folder: Any) -> None:
     """Rivals whose predictions were lost are fitted again: the same trials are dropped."""
     chosen = {**CHOSEN, "split.folds": 4, "tune.space": {"C": "log 0.00001..100"}}

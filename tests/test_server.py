@@ -1,5 +1,6 @@
 """Over HTTP: the whole loop on MLflow's own server, one that dies, one that comes back, serving."""
 
+import dataclasses
 import json
 import os
 import re
@@ -7,8 +8,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pandas as pd
 import pytest
@@ -16,6 +19,9 @@ import pytest
 import conftest
 import surefit
 from proxy import Proxy
+from surefit.edges import registry
+from surefit.edges import store as stores
+from surefit.errors import ServiceError
 from test_interrupted import mirrored_trials, wait_until
 from test_tune import table
 
@@ -71,6 +77,33 @@ def test_the_same_search_gives_the_same_table_on_a_server_and_in_a_file(server, 
     local = searched.tune(trials=12, set=PLAIN)
     remote = folder.tune(trials=12)
     assert table(local) == table(remote)
+
+
+def test_only_mlflow_itself_says_that_there_is_no_alias(server, folder):
+    """No model and no alias are None, in a file and over HTTP; a proxy's 404 is an error."""
+
+    class NotFound(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(404, "Not Found")
+
+        def log_message(self, *_):
+            pass
+
+    for uri in (server.uri, folder.uri):
+        store = stores.connect(uri, folder.path, "nobody")
+        assert registry.by_alias(store, "production") is None
+        store.client.create_registered_model("nobody")
+        assert registry.by_alias(store, "production") is None
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    try:
+        uri = f"http://127.0.0.1:{proxy.server_port}"
+        away = dataclasses.replace(store, client=stores._client(uri), uri=uri)
+        with pytest.raises(ServiceError, match="404"):
+            registry.by_alias(away, "production")
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from surefit.redaction import HIDDEN, NAMES, redact, without_issued, without_keys
+from surefit.redaction import (
+    HIDDEN,
+    NAMES,
+    SCHEME,
+    UP_TO_HOST,
+    redact,
+    without_issued,
+    without_keys,
+)
 
 # Tables of our records whose keys are columns, findings and hyperparameters, and whose values are
 # words of ours or reasons.
@@ -32,15 +40,23 @@ _WORDS = re.compile(rf"[<\[(]*/?{_WORD}(?:[ _/-]{_WORD})*[>\])]*[.:]?")
 _PLACE = r"\$\{\w+\}|\$[A-Z_]{3,}|\{[^{}]*\}|%(?:\(\w+\))?[sdr]|<[\w -]+>|\*{3}"
 _PLACES = re.compile(rf"(?:{_PLACE})+")
 _USER = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s:@'\"]*)(?::(?P<word>[^/\s'\"]*))?@"
+    rf"(?P<scheme>{SCHEME})(?P<user>[^/\s:@'\"]*)(?::(?P<word>{UP_TO_HOST}))?@", re.IGNORECASE
 )
-_PAIR = re.compile(
-    rf"(?P<name>{NAMES})(?P<gap>\\?['\"]?\s*\]?\s*(?::\s*[A-Za-z_][\w.\[\] |]*?)?\s*"
-    r"(?P<sign>=(?!=)|:)\s*(?:[rRbBuUfF]{1,2}(?=['\"]))?)"
-    r"(?:(?P<quote>\\?['\"])(?P<inside>(?:(?!(?P=quote))[^\n])*)(?P=quote)"
-    r"|(?P<bare>[^\s'\"&,;()\[\]{}\\]+))",
-    re.IGNORECASE,
-)
+_STOPS = r"&,;()\[\]{}\\"  # what ends an issued token, and any name or value in source
+
+
+def _pair(bare: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?P<name>{NAMES})(?P<gap>\\?['\"]?\s*\]?\s*(?::\s*[A-Za-z_][\w.\[\] |]*?)?\s*"
+        r"(?P<sign>=(?!=)|:)\s*(?:[rRbBuUfF]{1,2}(?=['\"]))?)"
+        r"(?:(?P<quote>\\?['\"])(?P<inside>(?:(?!(?P=quote))(?:\\.|[^\\\n]))*)(?P=quote)"
+        rf"|(?P<bare>{bare}))",
+        re.IGNORECASE,
+    )
+
+
+_IN_SOURCE = _pair(rf"[^\s'\"{_STOPS}]+")
+_IN_TEXT = _pair(r"(?!['\"])(?:[^\s'\"]|['\"](?=\w))+")
 _CODE = re.compile(r"[A-Za-z_][\w.]*|[-+]?[\d.]+\w?")  # a name or a number
 _LONG = re.compile(r"'''|\"\"\"")  # opens a text of several lines
 _LOOKED_UP = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")  # self.token
@@ -146,7 +162,7 @@ def _under(name: str, key: str) -> str:
 
 def in_text(text: str) -> str:
     """A text that is a value: credentials in addresses, and pairs such as password=hunter2."""
-    return _PAIR.sub(lambda m: _paired(m, _plain), _known(text))
+    return _IN_TEXT.sub(lambda m: _paired(m, _plain), _known(text))
 
 
 def as_diff(text: str) -> str:
@@ -159,7 +175,7 @@ def as_diff(text: str) -> str:
 
 def as_source(text: str) -> str:
     """Source that cannot be parsed: what is quoted under a secret's name, and addresses."""
-    return _PAIR.sub(lambda m: _paired(m, _literal), _known(text))
+    return _IN_SOURCE.sub(lambda m: _paired(m, _literal), _known(text))
 
 
 def _known(text: str) -> str:
@@ -180,14 +196,25 @@ def _paired(match: re.Match[str], judge: Any) -> str:
     if inside is not None:
         quote = match["quote"]
         return head + quote + HIDDEN + quote if is_secret(match["name"], inside) else match[0]
-    stop = "." if match["bare"].endswith(".") else ""
-    return head + HIDDEN + stop if judge(match) else match[0]
+    if not judge(match):
+        return match[0]
+    bare = match["bare"]
+    rest = bare.removeprefix(_issued(match)) if _ISSUED_ONLY.fullmatch(match["name"]) else ""
+    return head + HIDDEN + (rest or "." * bare.endswith("."))
+
+
+def _issued(match: re.Match[str]) -> str:
+    return re.split(f"[{_STOPS}]", match["bare"], maxsplit=1)[0]
 
 
 def _plain(match: re.Match[str]) -> bool:
     """Whether what follows a name without quotes is a secret, in a text."""
-    bare = match["bare"]
-    return is_secret(match["name"], bare) and (match["sign"] == "=" or _mixed(bare, 6))
+    first, bare = _issued(match), match["bare"]
+    if _PLACES.match(bare):
+        return False
+    if len(first) < 3 and not _ISSUED_ONLY.fullmatch(match["name"]):
+        first = bare  # a password may hold what ends a token
+    return is_secret(match["name"], first) and (match["sign"] == "=" or _mixed(bare, 6))
 
 
 def _literal(match: re.Match[str]) -> bool:

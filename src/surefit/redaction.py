@@ -17,13 +17,34 @@ _ISSUED = re.compile(
     r"|xox[abprs]-[\w-]{10,}|sk-(?:[\w]+-)?[A-Za-z0-9]{32,}|eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]+)"
     r"|-----BEGIN[A-Z ]* PRIVATE KEY-----(?:[\s\w+/=\\-]*?-----END[A-Z ]* PRIVATE KEY-----)?"
 )
+# A password, which may hold what addresses separate by, as SQLAlchemy reads them: to the last @, or
+# to one that a host with a dot, or a query, follows. A web address's port begins none.
+UP_TO_HOST = (
+    r"(?:\$\{\w+\}(?=@)|(?:(?!@(?:[\w-]+\.[\w.-]+(?::\d+)?/|[^@\s'\"]*\?[\w.-]+=))[^\s'\"])*)"
+)
+SCHEME = (
+    r"[A-Za-z][A-Za-z0-9+.-]*://(?!(?:(?<=http://)|(?<=https://)|(?<=hdfs://))"
+    r"(?:[^/\s:@'\"]*|\[[\da-fA-F:.]+\]):(?:\d+|\$?\{\w+\})[/?#])"
+)
 # Not `${NAME}`: it names an environment variable, and is no secret.
 _IN_URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/\s:@'\"]*(?::(?!\$\{\w+\}@)[^/\s'\"]*)?@"
+    rf"(?P<scheme>{SCHEME})[^/\s:@'\"]*(?::(?!\$\{{\w+\}}@){UP_TO_HOST})?@", re.IGNORECASE
 )
+_SIGN = r"\s*[=:](?!=)\s*"
+_QUOTE = r"\\?['\"]|&(?:#x27|#39|quot|#34);"  # as it is, in JSON, in HTML
 _NAMED = re.compile(
-    rf"(?P<name>\b[\w-]*(?:{NAMES})\b['\"]?\s*[=:](?!=)\s*)"
-    r"(?P<quote>['\"]?)(?!\$\{)[^\s'\"&,;]{3,}",
+    rf"(?P<name>\b[\w-]*(?:{NAMES})\\?['\"]?{_SIGN})(?!\$\{{|\*\*\*(?:[^\w*]|$))(?:"
+    # within quotes to their end, or to that of the line
+    rf"(?P<open>[rbuf]{{0,2}}(?P<quote>{_QUOTE}))(?!\$\{{|\*\*\*(?P=quote))"
+    r"(?:(?!(?P=quote))(?:\\.|[^\\\n]|\\(?!.))){3,}(?P<close>(?P=quote)|(?=\n|\Z))"
+    # else to the next space
+    rf"|(?!{_QUOTE})(?:(?!</)[^\s'\"]|['\"](?=\w)){{3,}})",
+    re.IGNORECASE,
+)
+# As shells quote an argument: --set 'db.password=correct horse'.
+_ARGUMENT = re.compile(
+    rf"(?<![\w=:])(?P<open>(?P<quote>['\"])[\w.-]*(?:{NAMES})=)(?!\$\{{|['\"](?!\"'\"'))"
+    r"(?:'\"'\"'|\\.|(?!(?P=quote))[^\\\n]){3,}(?P=quote)",
     re.IGNORECASE,
 )
 
@@ -38,7 +59,12 @@ def redact(text: str) -> str:
     """
     if "://" in text:
         text = without_keys(_IN_URL.sub(rf"\g<scheme>{HIDDEN}@", text))
-    return _NAMED.sub(rf"\g<name>\g<quote>{HIDDEN}", without_issued(text))
+    text = _ARGUMENT.sub(rf"\g<open>{HIDDEN}\g<quote>", without_issued(text))
+    return _NAMED.sub(_named, text)
+
+
+def _named(match: re.Match[str]) -> str:
+    return f"{match['name']}{match['open'] or ''}{HIDDEN}{match['close'] or ''}"
 
 
 def without_keys(text: str) -> str:
@@ -55,7 +81,7 @@ def without_issued(text: str) -> str:
 
 # --- addresses, which must still work once the secret is set again ---
 
-_USER = re.compile(r"(?P<head>[a-z][a-z0-9+.-]*://[^/@:\s]*):(?P<secret>[^/\s]*)@", re.IGNORECASE)
+_USER = re.compile(rf"(?P<head>{SCHEME}[^/\s:@'\"]*):(?P<secret>{UP_TO_HOST})@", re.IGNORECASE)
 _QUERY = re.compile(
     r"(?P<head>[?&][^=&#]*(?:token|sig|key|password|passwd|pwd|secret|credential|auth)[^=&#]*=)"
     r"(?P<secret>[^&#\s]+)",

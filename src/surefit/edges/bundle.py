@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-import tempfile
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from typing import Any, Protocol, cast
 
 import pandas as pd
 
-from surefit.edges import environment, own
+from surefit.edges import environment, own, temporary
 from surefit.edges.runs import Run
 from surefit.edges.sources import sha256
 from surefit.edges.store import without_logs
@@ -83,7 +82,7 @@ def log(
         tags={"surefit.family": model.family.name}, params={"model.family": model.family.name},
     )  # fmt: skip
     try:
-        with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
+        with temporary.folder() as scratch:
             folder = Path(scratch) / "model"
             parts = _write_parts(Path(scratch), model, columns, classes)
             code = Path(scratch) / "predict.py"

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shlex
 import socket
 import subprocess
 import sys
@@ -153,8 +154,8 @@ def owner_alive(text: str) -> bool:
 
 
 def command_line() -> str:
-    """The command that runs, program name without its folder."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
+    """The command that runs as a shell takes it, program name without its folder."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else ""
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -8,13 +8,12 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
-from surefit.edges import own
+from surefit.edges import own, temporary
 from surefit.errors import IntegrityError
 from surefit.models.skops_files import import_skops
 
@@ -78,7 +77,7 @@ def try_out(
     """
     # A pickle is there only where the run says so; the caller has checked the files' digests.
     allowed = str(own.is_pickle(Path(model_folder))).lower()
-    with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
+    with temporary.folder() as scratch:
         given, answered = Path(scratch) / "rows.parquet", Path(scratch) / "answer.parquet"
         times = Path(scratch) / "times.json"
         rows.to_parquet(given)

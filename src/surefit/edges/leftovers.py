@@ -7,17 +7,15 @@ import fcntl
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from surefit.edges import checkpoints, journal
+from surefit.edges import checkpoints, journal, temporary
 from surefit.edges.mirror import mirroring
 from surefit.edges.store import Store
 
-SCRATCH = "surefit-"  # every temporary folder of ours begins so
 ABANDONED = 24 * 3600.0  # seconds without a change after which a scratch folder is nobody's
 
 
@@ -120,12 +118,11 @@ def drafts(root: Path) -> Heap:
 
 
 def scratch() -> Heap:
-    """Temporary folders of this user that no process uses and nothing changed in for a day."""
+    """Temporary folders of ours that no process uses and nothing changed in for a day."""
     used, found = _used(), []
-    for folder in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+    for folder in temporary.marked():
         with contextlib.suppress(OSError):
-            mine = folder.is_dir() and not folder.is_symlink() and _mine(folder)
-            old = mine and time.time() - _changed(folder) > ABANDONED
+            old = _mine(folder) and time.time() - _changed(folder) > ABANDONED
             if old and not any(p.startswith(f"{folder.resolve()}") for p in used):
                 found.append(folder)
     return _heap(found)

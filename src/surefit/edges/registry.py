@@ -11,8 +11,8 @@ from typing import Any
 
 from surefit.edges import lock, runs
 from surefit.edges.runs import RunRecord
-from surefit.edges.store import Store
-from surefit.errors import InputError, IntegrityError
+from surefit.edges.store import Store, first_line
+from surefit.errors import InputError, IntegrityError, ServiceError
 
 MANIFEST = "surefit.manifest"  # the digest of a model's files: of its run, and of its version
 STAGES = {"staging": "Staging", "production": "Production"}
@@ -118,17 +118,37 @@ def manifest(store: Store, version: Version) -> str:
 
 
 def by_alias(store: Store, alias: str) -> Version | None:
-    """The version an alias names, or None."""
+    """The version an alias names, or None where MLflow says that there is none.
+
+    Raises:
+        ServiceError: when anything else is answered, by MLflow or by what is before it.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         return _version(store.client.get_model_version_by_alias(store.experiment, alias))
-    except MlflowException:
-        return None
-    except Exception as error:
-        if "not found" in str(error).lower():
+    except (MlflowException, ServiceError) as error:
+        if _is_absent(store, error, f"Registered model alias {alias} not found"):
             return None
-        raise
+        if isinstance(error, ServiceError):
+            raise
+        raise ServiceError(
+            f'The alias "{alias}" cannot be looked up: {first_line(error)}'
+        ) from error
+
+
+def _is_absent(store: Store, error: Exception, told: str) -> bool:
+    """Whether MLflow itself says that something is not there; of an alias, in the words `told`.
+
+    MLflow's client reads any page with the status 404 so; its server's answers are JSON.
+    """
+    cause = error.__cause__ if isinstance(error, ServiceError) else error
+    code = getattr(cause, "error_code", "")
+    if store.uri.startswith("http"):
+        code = getattr(cause, "json", {}).get("error_code", "")
+    return code == "RESOURCE_DOES_NOT_EXIST" or (
+        code == "INVALID_PARAMETER_VALUE" and told in str(cause)
+    )
 
 
 def move(store: Store, alias: str, version: Version, *, stages: bool) -> None:

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import re
 import shutil
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from surefit.edges import temporary
 from surefit.errors import DataError, InputError, MissingExtraError, ServiceError, SurefitError
 from surefit.redaction import redacted
 
@@ -167,7 +167,7 @@ def fetched(address: str) -> Iterator[list[Path]]:
         MissingExtraError: when the library for the scheme is not installed.
     """
     name = Path(urllib.parse.urlsplit(address).path).name or "data.csv"
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         file = Path(folder) / urllib.parse.unquote(name).replace("/", "_")
         if address.lower().startswith(("http://", "https://")):
             _download(address, file)

@@ -10,7 +10,6 @@ import json
 import re
 import shutil
 import signal
-import tempfile
 import threading
 import time
 import uuid
@@ -24,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import pandas as pd
 
 from surefit import masking
-from surefit.edges import environment
+from surefit.edges import environment, temporary
 from surefit.edges.store import Store, first_line
 from surefit.errors import InputError, ServiceError, SurefitError, TerminatedError, did_you_mean
 from surefit.items import Figure, File, Item, Metric, Param, Table, Tag, Text
@@ -106,7 +105,7 @@ class Run:
         """Write the items: numbers in batches, files in one upload."""
         now = int(time.time() * 1000)
         batches: dict[str, list[Any]] = {"metrics": [], "params": [], "tags": []}
-        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        with temporary.folder() as folder:
             for item in items:
                 self.written.add(_name(item))
                 _place(item, batches, Path(folder), now)
@@ -477,7 +476,7 @@ def read_table(store: Store, run_id: str, path: str) -> pd.DataFrame | None:
     Raises:
         ServiceError: when it is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         file = _download(store, run_id, path, folder)
         return None if file is None else _table_in(file, run_id, path)
 
@@ -527,7 +526,7 @@ def local_folder(location: str) -> Path | None:
 
 def read_text(store: Store, run_id: str, path: str) -> str | None:
     """A run's text artifact; None where the run has none."""
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         file = _download(store, run_id, path, folder)
         return file.read_text("utf-8") if file else None
 

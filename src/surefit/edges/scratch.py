@@ -13,16 +13,16 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import urllib.parse
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from surefit.edges import environment
+from surefit import masking
+from surefit.edges import environment, temporary
 from surefit.edges.redirect import STORE, Scratch
-from surefit.edges.runs import Run
+from surefit.edges.runs import Run, param_text
 from surefit.edges.store import Store, without_logs
 from surefit.items import File, Item, Metric, Param, Tag, safe_name
 
@@ -48,7 +48,7 @@ def at_import(root: Path, place: str, *, called: bool = False) -> Scratch:
     Args:
         called: a store is needed for calls inside the file's functions too.
     """
-    folder = Path(tempfile.gettempdir()) / f"surefit-{os.urandom(8).hex()}"
+    folder = temporary.make()
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     template = Path(_template(root))
     file = root / Path(place.rpartition(":")[0]).expanduser()
@@ -81,18 +81,27 @@ def prepare(scratch: Scratch, store: Store, texts: Iterable[str], *, search: str
         search: the fingerprint of the search that the stores belong to; they outlive its process.
     """
     folder = Path(scratch.root).parent
-    for other in folder.glob(f"*/{_CLAIM}"):
-        claim = json.loads(other.read_text("utf-8"))
-        if not claim["search"] and not environment.owner_alive(claim["owner"]):
-            shutil.rmtree(other.parent, ignore_errors=True)
+    for place, owner, its_search in _claims(folder):
+        if not its_search and not environment.owner_alive(owner):
+            shutil.rmtree(place, ignore_errors=True)
     if not any("mlflow" in text for text in texts):
         return
     Path(scratch.root).mkdir(parents=True, exist_ok=True)
     (folder.parent / ".gitignore").write_text("*\n", "utf-8")
     claim = {"owner": environment.owner(), "search": search}
-    (Path(scratch.root) / _CLAIM).write_text(json.dumps(claim), "utf-8")
+    draft = Path(scratch.root) / f"{_CLAIM}.{os.getpid()}"
+    draft.write_text(json.dumps(claim), "utf-8")
+    draft.replace(Path(scratch.root) / _CLAIM)
     if not Path(scratch.template).is_file():
         _make_template(Path(scratch.template), store.uri)
+
+
+def _claims(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """The places in a folder: each with its owner, and its search. One cut short is nobody's."""
+    for file in folder.glob(f"*/{_CLAIM}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            claim = json.loads(file.read_text("utf-8"))
+            yield file.parent, str(claim["owner"]), str(claim["search"])
 
 
 def remove(scratch: Scratch) -> None:
@@ -103,15 +112,15 @@ def remove(scratch: Scratch) -> None:
 def sweep(root: Path, search: str, needed: Iterable[str]) -> None:
     """Remove the stores of a search's jobs that do not count: killed, late, or recorded already."""
     keep = set(needed)
-    for claim_file in (root / FOLDER).glob(f"*/{_CLAIM}"):
-        if json.loads(claim_file.read_text("utf-8"))["search"] != search:
+    for place, _, its_search in _claims(root / FOLDER):
+        if its_search != search:
             continue
-        jobs = [p for p in claim_file.parent.iterdir() if p.is_dir()]
+        jobs = [p for p in place.iterdir() if p.is_dir()]
         for job in jobs:
             if str(job) not in keep:
                 shutil.rmtree(job, ignore_errors=True)
         if not any(str(job) in keep for job in jobs):
-            shutil.rmtree(claim_file.parent, ignore_errors=True)
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _make_template(file: Path, uri: str) -> None:
@@ -126,7 +135,7 @@ def _make_template(file: Path, uri: str) -> None:
     else:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        with temporary.folder() as folder:
             with without_logs("alembic", "mlflow"):
                 SqlAlchemyStore(f"sqlite:///{folder}/{STORE}", folder).engine.dispose()
             _copy_tables(Path(folder) / STORE, draft)
@@ -307,8 +316,10 @@ def _copy_model(run: Run, model: Model) -> None:
     if any(m.name == name and str(m.status) == "READY" for m in known):
         return  # the outbox tries again what it cannot know was done
     created = client.create_logged_model(
-        run.store.experiment_id, name=name, source_run_id=run.run_id, tags=model.tags,
-        params=model.params, model_type=model.kind or None,
+        run.store.experiment_id, name=name, source_run_id=run.run_id,
+        tags={k: masking.tag(v) for k, v in model.tags.items()},
+        params={k: param_text(k, v) for k, v in model.params.items()},
+        model_type=model.kind or None,
     )  # fmt: skip
     described = model.folder / "MLmodel"
     if described.is_file():

@@ -83,8 +83,18 @@ def compare(
                          pair=two, whole_project=not (names or where or metric))  # fmt: skip
         run.log(_items(result, entries))
     if csv is not None:
-        runs.write_table(_table(result.ordered()), Path(csv))
+        _write(result, Path(csv))
     return result
+
+
+def _write(result: Comparison, file: Path) -> None:
+    try:
+        runs.write_table(_table(result.ordered()), file)
+    except OSError as error:
+        raise InputError(
+            f"--csv {file} cannot be written: {error.strerror or error}. The comparison is "
+            f"recorded: run {result.run_id}.", "another file, or leaderboard.csv of that run",
+        ) from None  # fmt: skip
 
 
 def _check(names: Sequence[str], where: str, limit: int, csv: str | Path | None) -> None:

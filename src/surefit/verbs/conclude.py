@@ -81,13 +81,18 @@ def ended(work: Workspace, found: Search, journal: Journal) -> Ended:
     """
     rows = searches.trial_rows(found, journal)
     best = found.best(rows)
-    if journal.payload(best.number, 0) is None:
-        predict_again(found.shared, found.given(best), journal, best.number)
+    _have_predictions(found, journal, best)
     return Ended(
         work=work, found=found, journal=journal, rows=tuple(rows), best=best,
         folds=tuple(folds_of(journal, best)),
         preds=_trial_preds(journal, work, [r for r in rows if r.value is not None], found.sign),
     )  # fmt: skip
+
+
+def _have_predictions(found: Search, journal: Journal, trial: TrialRow) -> None:
+    """Fit a trial's folds again where the journal was rebuilt, and has no predictions of it."""
+    if journal.payload(trial.number, 0) is None:
+        predict_again(found.shared, found.given(trial), journal, trial.number)
 
 
 def conclude(
@@ -256,6 +261,7 @@ def log_every_model(parent: Run, end: Ended, reporter: Reporter) -> None:
             record = by_number.get(str(trial.number))
             if record is not None and "surefit.model" not in record.tags:
                 problem, params = of_family(end.found.shared, end.found.given(trial))
+                _have_predictions(end.found, end.journal, trial)
                 folds = list(folds_of(end.journal, trial))
                 run = Run(store=parent.store, run_id=record.run_id, name=record.name)
                 pred = in_row_order(end.work.split, folds)

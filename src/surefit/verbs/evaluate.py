@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from surefit.core.figures import evaluation_figures
 from surefit.core.figures_slices import draw_slices, slice_numbers
 from surefit.core.page import render
 from surefit.core.predictions import Scored
-from surefit.edges import batches, isolated, registry, runs, sources
+from surefit.edges import batches, isolated, registry, runs, sources, temporary
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
 from surefit.errors import InputError
@@ -217,7 +216,7 @@ def _from_model(store: Store, version: registry.Version, work: Workspace) -> Sub
     sealed = work.split.test_rows
     if not len(sealed):
         raise InputError("This project has no test rows.", "split.test = 0.2")
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         local = registry.download(store, version, Path(folder))
         answered = isolated.predict(local, work.data.raw.iloc[sealed])
     answered.insert(0, "row_id", work.data.row_id[sealed])

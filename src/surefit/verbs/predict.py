@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pandas as pd
 
 from surefit.core.conform import conform, ignored
 from surefit.core.digest import ColumnDigests
-from surefit.edges import batches, bundle, registry, runs, scorer
+from surefit.edges import batches, bundle, registry, runs, scorer, temporary
 from surefit.edges.batches import Parts, Table
 from surefit.edges.scorer import Answer
 from surefit.edges.store import Store
@@ -109,7 +108,7 @@ def predict(
     table = batches.look(input, project.config.data)
     _id_column(table, id, None)  # a wrong name is refused before a model is fetched
     store = workspace.open_store(project)
-    with tempfile.TemporaryDirectory(prefix="surefit-") as scratch:
+    with temporary.folder() as scratch:
         subject = _subject(store, model, Path(scratch))
         id = _id_column(table, id, project.config.data.id or _named(store, subject.run_id))
         _say_plan(reporter, table, subject)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,6 +90,20 @@ def _contiguous(mine: Mapping[int, RunRecord]) -> Iterator[_Kept]:
             Fold(trial=number, fold=fold, state=how, score=score, seconds=seconds, reason=why)
             for fold, how, score, seconds, why in kept["folds"]
         ]  # fmt: skip
-        message = Message(key=record.tags["surefit.key"], kind="trial", payload={})
+        payload = _payload(trial, record)
+        message = Message(key=record.tags["surefit.key"], kind="trial", payload=payload)
         yield trial, folds, message, record.run_id
         number += 1
+
+
+def _payload(trial: Trial, record: RunRecord) -> dict[str, Any]:
+    """What the trial's run holds, should it have to be written again; of curves, their ends."""
+    own = ("surefit.search", "surefit.family", "surefit.error", TAG)
+    return {
+        "number": trial.number, "state": trial.state, "reason": trial.reason,
+        "started": int(trial.started * 1000),
+        "ended": int((trial.ended or trial.started) * 1000),
+        "params": dict(record.params),
+        "metrics": [(k, v, 0) for k, v in record.metrics.items() if math.isfinite(v)],
+        "calls": [], "tags": {k: record.tags[k] for k in own if k in record.tags},
+    }  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from surefit import masking
 from surefit.core import fit, predictions
 from surefit.core.fit import Problem
 from surefit.edges import journal as journals
-from surefit.edges import runs
+from surefit.edges import runs, temporary
 from surefit.edges.journal import Journal
 from surefit.edges.runs import RunRecord
 from surefit.errors import InputError
@@ -100,7 +99,7 @@ def of_search(found: Again, reporter: Reporter) -> Rerun:
     numbers = set(stored["number"])
     search = _as_long(plan(found.work, found.chosen), 1 + max(numbers))
     reporter.say(f"Plan:  {search.tune.trials} trials again, on {search.where()}")
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         path = Path(folder) / "search.sqlite"
         with journals.open(path, search.fingerprint) as journal:
             with Running(search, journal, reporter) as running:

@@ -7,7 +7,6 @@ their content and by what the split keeps together.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pandas as pd
 
 from surefit.core import predictions
 from surefit.core.conform import conform
-from surefit.edges import bundle, isolated, registry, runs
+from surefit.edges import bundle, isolated, registry, runs, temporary
 from surefit.edges.registry import Version
 from surefit.edges.runs import RunRecord
 from surefit.edges.store import Store
@@ -158,7 +157,7 @@ def _saved(
 
 def _run(store: Store, champion: Version, rows: pd.DataFrame) -> pd.DataFrame:
     """The champion's answers, from its verified files in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+    with temporary.folder() as folder:
         local = registry.download(store, champion, Path(folder))
         bundle.verify(local, registry.manifest(store, champion))
         frame, _ = conform(rows, bundle.inputs(local))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import posixpath
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +30,7 @@ from surefit.edges.runs import Run
 from surefit.edges.samplers import Suggest
 from surefit.edges.search import Proposer
 from surefit.edges.store import Store
-from surefit.errors import InputError, UserCodeError
+from surefit.errors import ConfigError, InputError, UserCodeError
 from surefit.items import Item, Metric, Param, Table, Tag, Text  # fmt: skip
 from surefit.models import AUTO
 from surefit.redaction import redact
@@ -207,18 +210,39 @@ def open_journal(project: Project, found: Search) -> Journal:
     One a search, an experiment and a store: the trials in another experiment are other runs.
 
     Raises:
-        InputError: when another process runs this very search.
-        ConfigError: for a method that there is not; nothing is written then.
+        InputError: when another process runs this very search, or the folder cannot be written.
+        ConfigError: for a method that there is not, or a name that MLflow refuses; nothing is
+            written then.
     """
+    _check_names(found)
     search.check_method(found.tune.method, suggested=found.suggest is not None)
     where = f"{project.config.tracking.uri}\n{project.config.name}"
     place = hashlib.sha256(where.encode()).hexdigest()[:8]
     path = project.root / SEARCHES / f"{found.fingerprint[:16]}-{place}.sqlite"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (project.root / SEARCHES.parent / ".gitignore").write_text("*\n", "utf-8")
+    except OSError as error:
+        raise InputError(
+            f"A search keeps its journal in {path.parent}, which cannot be written: "
+            f"{error.strerror or error}.", "make room or give access there",
+        ) from None  # fmt: skip
     return journals.open(path, found.fingerprint)
 
 
+def _check_names(found: Search) -> None:
+    """Refuse names of hyperparameters that no parameter of a run can have."""
+    for key in found.described() if found.suggest is None else ():
+        is_path = posixpath.normpath(f"a.{key}") == f"a.{key}"
+        if not (is_path and re.fullmatch(r"[\w.\- :/]{1,200}", key)):
+            raise ConfigError(
+                f'"{key[:80]}" cannot be recorded: MLflow takes letters, digits, spaces and '
+                "_ - . : / in a parameter's name.",
+                f'another name, such as "{re.sub(r"[^a-zA-Z0-9]+", "_", key[:80]).strip("_")}"',
+            )
+
+
+@contextlib.contextmanager
 def parent_run(
     store: Store,
     found: Search,
@@ -227,20 +251,22 @@ def parent_run(
     name: str,
     tags: Mapping[str, str],
     items: Callable[[Run], None],
-) -> Any:
+) -> Iterator[Run]:
     """The search's own run, open: the one it had, or a new one that `items` fills."""
     known = journal.parent_run_id
     if known and runs.reopen(store, known):
-        return runs.closing(Run(store=store, run_id=known, name=name))
+        with runs.closing(Run(store=store, run_id=known, name=name)) as run:
+            yield run
+        return
     owned = {**tags, "surefit.family": found.family, "surefit.search": found.fingerprint}
     run_id = runs.start(store, name, "tune", tags=owned)
-    run = Run(store=store, run_id=run_id, name=name)
-    run.log(_search_items(found))
-    items(run)
-    if known:  # it was deleted: its trials have a parent again
-        adopt(store, journal, run, search=found.fingerprint)
-    journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
-    return runs.closing(run)
+    with runs.closing(Run(store=store, run_id=run_id, name=name)) as run:
+        run.log(_search_items(found))
+        items(run)
+        if known:  # it was deleted: its trials have a parent again
+            adopt(store, journal, run, search=found.fingerprint)
+        journal.set_parent(run_id)  # the last: a parent that is taken up again is whole
+        yield run
 
 
 def _search_items(found: Search) -> Iterator[Item]:

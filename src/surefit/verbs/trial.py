@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pandas as pd
 
 from surefit.core import predictions
 from surefit.core.conform import conform
-from surefit.edges import bundle, isolated, registry
+from surefit.edges import bundle, isolated, registry, temporary
 from surefit.edges.registry import Version
 from surefit.edges.store import Store
 from surefit.errors import InputError, IntegrityError
@@ -42,7 +41,7 @@ def repeats(
         rows: raw rows; `stored`: the predictions of the same rows, in the same order.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        with temporary.folder() as folder:
             local = registry.download(store, version, Path(folder))
             bundle.verify(local, manifest)
             unmet, n_pinned = bundle.requirements(local)
@@ -69,7 +68,7 @@ def answers(store: Store, version: Version, *, manifest: str) -> Trial:
     """Whether a version that served before is whole and still answers its own example rows."""
     name = "is whole and answers its example rows"
     try:
-        with tempfile.TemporaryDirectory(prefix="surefit-") as folder:
+        with temporary.folder() as folder:
             local = registry.download(store, version, Path(folder))
             if manifest:
                 bundle.verify(local, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -283,12 +284,15 @@ def log_dataset(run: Run, work: Workspace) -> None:
 
 
 def check_alias(alias: str) -> None:
-    """Refuse what MLflow refuses as an alias.
+    """Refuse what MLflow refuses as an alias, or resolves otherwise.
 
     Raises:
         ConfigError: with a name that works.
     """
-    if not alias.replace("-", "").replace("_", "").isalnum() or (
-        alias[0] == "v" and alias[1:].isdigit()
-    ):
-        raise ConfigError(f'"{alias}" is no alias that MLflow takes.', "--to production")
+    if not re.fullmatch(r"[\w-]{1,255}", alias):
+        why = "letters, digits, - and _, at most 255"
+    elif alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", alias):
+        why = "it names a version by itself"
+    else:
+        return
+    raise ConfigError(f'"{alias[:80]}" is no alias that MLflow takes: {why}.', "--to production")
