@@ -406,6 +406,7 @@ def test_a_version_registered_by_hand_is_the_runs_own(tmp_path, pristine) -> Non
     store, run_id = trained.store(), trained.runs["good"]
     model_id = runs.find(store, run_id).tags["surefit.model"]
     place = store.client.get_logged_model(model_id).artifact_location
+    store.client.create_registered_model("shop")
     made = store.client.create_model_version("shop", place, run_id=run_id, model_id=model_id)
     store.client.set_registered_model_alias("shop", "hand", made.version)
     decision = go(trained, "good", "hand")

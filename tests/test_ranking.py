@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulate import called_worse, equals, luck_of_the_best, verdicts
+from simulate import best_of, called_worse, equals, luck_of_the_best, verdicts
 from surefit.core import metrics, ranking
 from surefit.core.gatetest import gate, spent
-from surefit.core.winner import corrected_best
 from surefit.errors import ConfigError, DataError
 
 AUC = metrics.find("roc_auc", "binary")
@@ -124,7 +123,7 @@ def test_ranking_within_folds_and_clusters(given):
     given = {key: np.arange(200) % count for key, count in given.items()}
     ranked = ranking.rank(ACCURACY, y, found, n_resamples=100, **given)
     assert ranked.best in found
-    assert corrected_best(ACCURACY, y, found, n_resamples=50, **given).name == ranked.best
+    assert best_of(ACCURACY, y, found, n_resamples=50, **given).name == ranked.best
 
 
 @pytest.mark.parametrize(("name", "n_datasets"), [("accuracy", 80), ("roc_auc", 40)])
@@ -146,7 +145,7 @@ def test_bias_is_flattery_in_both_directions():
     """The bias is positive for a score and for a loss, and the winner is the one picked."""
     y, found = candidates(150, 20)
     for metric in (AUC, LOG_LOSS):
-        corrected = corrected_best(metric, y, found, n_resamples=100)
+        corrected = best_of(metric, y, found, n_resamples=100)
         assert corrected.bias == pytest.approx(metric.sign * (corrected.raw - corrected.value))
         assert corrected.bias > 0
         assert corrected.low < corrected.value < corrected.high

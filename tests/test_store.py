@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from surefit.errors import InputError, ServiceError
+from surefit.errors import InputError, ServiceError, TerminatedError
 from surefit.items import Metric, Param, Tag
 
 PLAIN = {"model.family": "dummy", "split.folds": 2}
@@ -88,12 +88,13 @@ def test_long_values_are_cut_with_a_note_and_many_are_split_into_batches(folder)
 
 
 def test_a_run_that_raises_is_failed_with_its_reason_and_is_never_complete(folder):
-    """An exception, an interrupt and an exit each leave what happened."""
+    """An exception, an interrupt, a signal and an exit each leave what happened."""
     from surefit.edges import runs
 
     store = opened(folder)
     for error, status in ((ValueError("no luck\nat all"), "FAILED"),
-                          (KeyboardInterrupt(), "KILLED"), (SystemExit(3), "KILLED")):  # fmt: skip
+                          (KeyboardInterrupt(), "KILLED"), (TerminatedError(143), "KILLED"),
+                          (SystemExit(3), "FAILED")):  # fmt: skip
         with pytest.raises(type(error)), runs.recording(store, "r", "train", tags={}) as run:
             raise error
         found = folder.client.get_run(run.run_id)
