@@ -35,25 +35,28 @@ def as_tuple(found):
     seed=st.integers(0, 999),
     clustered=st.booleans(),
 )
-def test_comparing_is_antisymmetric(name, seed, clustered):
-    """compare(a, b) = -compare(b, a), ends included."""
+def test_two_differ_alike_in_either_order(name, seed, clustered):
+    """How much better the better of two is does not depend on which was given first."""
     y, found = candidates(80, 2, seed)
     given = {"clusters": np.arange(80) // 2} if clustered else {}
     metric = metrics.find(name, "binary")
     there, back = (
-        ranking.compare(metric, y, found[a], found[b], n_resamples=100, **given)
-        for a, b in (("c0", "c1"), ("c1", "c0"))
+        ranking.rank(metric, y, {k: found[k] for k in order}, n_resamples=100, **given)
+        for order in (("c0", "c1"), ("c1", "c0"))
     )
-    value, low, high = as_tuple(back)
-    assert as_tuple(there) == pytest.approx((-value, -high, -low), rel=1e-9, abs=1e-12)
+    (one,), (other,) = there.differences.values(), back.differences.values()
+    assert as_tuple(one) == pytest.approx(as_tuple(other), rel=1e-9, abs=1e-12)
+    assert one.value >= 0
 
 
 def test_better_is_positive_whatever_the_direction():
     """The better of two has a positive difference, for a score and for a loss."""
     y, found = candidates(300, 1)
     for metric in (AUC, LOG_LOSS):
-        difference = ranking.compare(metric, y, found["c0"], poor(y), n_resamples=200)
-        assert difference.low > 0
+        both = {"poor": poor(y), "good": found["c0"]}
+        ranked = ranking.rank(metric, y, both, n_resamples=200)
+        difference = ranked.differences["poor"]
+        assert (ranked.best, difference.low > 0) == ("good", True)
         assert difference.differs
 
 

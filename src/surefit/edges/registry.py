@@ -247,9 +247,15 @@ def _fetched(store: Store, source: str, folder: Path, what: str) -> Path:
         raise IntegrityError(f"The files of {what} cannot be had: {error}") from error
 
 
+def _model_in(source: str) -> str:
+    """The logged model that a version's source names; MLflow's SQL store keeps that alone."""
+    named = re.search(r"\bm-[0-9a-f]{32}\b", source)
+    return named[0] if named else ""
+
+
 def _version(found: Any) -> Version:
     return Version(
         name=found.name, version=str(found.version), run_id=found.run_id or "",
         tags=dict(found.tags or {}), aliases=tuple(found.aliases or ()),
-        model_id=found.model_id or "",
+        model_id=found.model_id or _model_in(found.source or ""),
     )  # fmt: skip
