@@ -82,7 +82,7 @@ def columns_of(
 
 def _kind(values: pd.Series, chosen: Any, comma: bool) -> tuple[Any, Any, Note | None]:
     """(kind, style, what to tell) of a feature."""
-    truth = pd.api.types.infer_dtype(values, skipna=True) == "boolean" and is_text(values)
+    truth = is_text(values) and pd.api.types.infer_dtype(values, skipna=True) == "boolean"
     if chosen:
         return _chosen(values, chosen, comma, truth)
     if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):

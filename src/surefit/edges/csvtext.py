@@ -374,8 +374,10 @@ def _without(
     seen: Counter[str], columns: Counter[str],
 ) -> pd.Series | None:  # fmt: skip
     """The column without its missing tokens, as numbers where nothing else is left; else None."""
-    texts = values.where(values.map(lambda v: isinstance(v, str)).astype("bool"))
-    counts = texts.astype("str").value_counts()  # parts may hold numbers already, else texts
+    texts = values
+    if values.dtype == object:  # of several parts, some of which hold numbers already
+        texts = values.where(values.map(lambda v: isinstance(v, str)).astype("bool"))
+    counts = texts.astype("str").value_counts()
     found = {str(v): int(n) for v, n in counts.items() if str(v).strip() in tokens}
     rest = [str(v) for v in counts.index if str(v) not in found]
     if infer:
